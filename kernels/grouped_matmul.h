@@ -1,0 +1,23 @@
+#pragma once
+
+#include "core/stream.h"
+#include "core/tensor.h"
+#include "kernels/matmul.h"
+
+namespace fathom::kernels {
+
+// The products of kernels/matmul.h for many experts at once: rows [offsets[e], offsets[e+1]) of the row tensors belong to
+// expert e. An expert without rows is left alone (kAdd) or gets zeros (kOverwrite).
+//   offsets    [num_experts + 1] int64, ascending, offsets[0] = 0, last = num_rows
+//   x, dx      [num_rows, in_size]
+//   w, dw      [num_experts, out_size, in_size]
+//   y, dy      [num_rows, out_size]
+// Same definition of an element as matmul.h. Throws InternalError on a mismatch.
+void grouped_matmul_forward(const Tensor& x, const Tensor& w, const Tensor& offsets, Tensor& y,
+                            Stream& stream);
+void grouped_matmul_backward_input(const Tensor& dy, const Tensor& w, const Tensor& offsets,
+                                   Tensor& dx, Stream& stream);
+void grouped_matmul_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& offsets,
+                                    Tensor& dw, Accumulate accumulate, Stream& stream);
+
+}  // namespace fathom::kernels

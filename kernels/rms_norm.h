@@ -1,0 +1,25 @@
+#pragma once
+
+#include "core/stream.h"
+#include "core/tensor.h"
+
+namespace fathom::kernels {
+
+// y = x * inv_rms * gain,  inv_rms = 1 / sqrt(mean(x^2) + eps)        RMSNorm, arXiv:1910.07467, eq. 4
+//   x, y, dx  [num_tokens, >= hidden_size]  the leading hidden_size columns are used, the others left alone
+//   gain      [hidden_size]
+//   inv_rms   [num_tokens]                  out; kept for the backward
+// All float32. Asynchronous on `stream`. Throws InternalError on a shape or dtype mismatch.
+void rms_norm_forward(const Tensor& x, const Tensor& gain, float eps, Tensor& y, Tensor& inv_rms,
+                      Stream& stream);
+
+// dx = inv_rms * (dy * gain - x_hat * mean(dy * gain * x_hat)),  x_hat = x * inv_rms. Overwrites the leading columns of dx;
+// dx may alias dy.
+void rms_norm_backward_input(const Tensor& dy, const Tensor& x, const Tensor& gain,
+                             const Tensor& inv_rms, Tensor& dx, Stream& stream);
+
+// gain_grad += sum over tokens of dy * x_hat, tokens ascending.    gain_grad [hidden_size] float32
+void rms_norm_backward_gain(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
+                            Tensor& gain_grad, Stream& stream);
+
+}  // namespace fathom::kernels

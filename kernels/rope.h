@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/stream.h"
+#include "core/tensor.h"
+
+namespace fathom::kernels {
+
+// Rotary embedding of interleaved pairs (x[2i], x[2i+1]) by the angle position * frequency_i (RoFormer, arXiv:2104.09864, eq. 34;
+// interleaved as in the published DeepSeek weights).
+struct RopeColumns {  // where the rotated columns lie in a row
+  int num_heads = 1;
+  int head_stride = 0;  // columns from one head to the next
+  int first_column = 0; // of head 0
+  int rope_size = 0;    // even
+};
+enum class RopeDirection { kForward, kInverse };  // kInverse is the backward: the transposed rotation
+
+//   cos_sin    [max_position, rope_size]  per pair (cos, sin), interleaved; see rope_table
+//   positions  [num_tokens] int32
+//   source, destination  [num_tokens, *] float32 with the same columns; only the rotated columns are written. May alias.
+// Throws InternalError on a mismatch or a position outside the table.
+void rope(const RopeColumns& columns, RopeDirection direction, const Tensor& cos_sin,
+          const Tensor& positions, const Tensor& source, Tensor& destination, Stream& stream);
+
+// YaRN (arXiv:2309.00071, as in DeepSeek-V2/V3): factor 1 is plain RoPE.
+struct YarnOptions {
+  double factor = 1.0;              // s
+  double beta_fast = 32.0;
+  double beta_slow = 1.0;
+  double original_max_position = 4096.0;
+};
+// The rope_size / 2 frequencies, computed in double and rounded once:
+//   f_i = theta^(-2i/rope_size);  f'_i = f_i (1 - ramp_i) + f_i / s * ramp_i,  ramp_i = clamp((i - low) / (high - low), 0, 1)
+std::vector<double> rope_frequencies(int rope_size, double theta, const YarnOptions& yarn);
+// [max_position, rope_size] float32 of (cos, sin) pairs.
+Tensor rope_table(const std::vector<double>& frequencies, std::int64_t max_position, Stream& stream);
+
+}  // namespace fathom::kernels

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/stream.h"
+#include "core/tensor.h"
+
+namespace fathom::kernels {
+
+enum class ScoreFunction { kSoftmax, kSigmoid };          // DeepSeek-V2, DeepSeek-V3
+enum class GroupScore { kMax, kSumOfTop2 };               // V2, V3
+struct RouterOptions {
+  ScoreFunction score = ScoreFunction::kSigmoid;
+  GroupScore group_score = GroupScore::kSumOfTop2;
+  int num_experts = 0;
+  int top_k = 0;
+  int num_groups = 1;        // 1: no group limit
+  int num_kept_groups = 1;
+  bool normalize_gates = true;
+  float gate_scale = 1.0F;   // routed_scaling_factor
+  bool forced_balance = false;  // benchmarks: token t takes experts (t * top_k + j) mod num_experts, scores untouched
+  std::int64_t first_token = 0; // global index of row 0, for forced_balance
+};
+
+// The router of DeepSeek-V3 (arXiv:2412.19437, eq. 12-16) and V2 (arXiv:2405.04434, eq. 20-22):
+//   s = score(logits);  c = s + bias;  groups limited by group_score(c), others -inf;  S = top_k of c
+//   g_i = gate_scale * s_i / (sum_S s + 1e-20)   or   gate_scale * s_i without normalize_gates
+//   logits  [num_tokens, num_experts]
+//   bias    [num_experts]               selection bias; zeros for V2
+//   scores  [num_tokens, num_experts]   out
+//   expert_ids [num_tokens, top_k] int32  out, ascending in each row (the order of slots, docs/numerics.md, rule 8)
+//   gates   [num_tokens, top_k]         out, in the order of expert_ids
+// float32. Ties go to the lowest index. A NaN logit throws ConfigError-free InternalError naming the row.
+void router_forward(const RouterOptions& options, const Tensor& logits, const Tensor& bias,
+                    Tensor& scores, Tensor& expert_ids, Tensor& gates, Stream& stream);
+
+// d_logits (overwritten) from the gradients of the gates and of all scores:
+//   d_gates   [num_tokens, top_k]
+//   d_scores  [num_tokens, num_experts]  from the balance losses; zeros where there are none
+void router_backward(const RouterOptions& options, const Tensor& scores, const Tensor& expert_ids,
+                     const Tensor& d_gates, const Tensor& d_scores, Tensor& d_logits, Stream& stream);
+
+// counts[e] += number of (token, slot) pairs with expert e.   counts [num_experts] int64
+void count_experts(const Tensor& expert_ids, Tensor& counts, Stream& stream);
+
+// What the sequence-wise balance losses need of a range of tokens, as integers and float32 sums per sequence:
+//   sequence_ids     [num_tokens] int32 in [0, num_sequences)
+//   selected_counts  [num_sequences, num_experts] int64  += 1 for each expert among the top_k of the unbiased, ungrouped scores
+//   score_sums       [num_sequences, num_experts] float32 += s' of the token, s' = s / sum_j s for kSigmoid, s for kSoftmax
+void balance_statistics(const RouterOptions& options, const Tensor& scores,
+                        const Tensor& sequence_ids, Tensor& selected_counts, Tensor& score_sums,
+                        Stream& stream);
+// d_scores[t, i] += dL/ds_ti given coefficient[sequence, i] = dL/ds'_ti (the same for all tokens of a sequence).
+//   coefficient  [num_sequences, num_experts] float32
+void balance_backward(const RouterOptions& options, const Tensor& scores, const Tensor& sequence_ids,
+                      const Tensor& coefficient, Tensor& d_scores, Stream& stream);
+
+}  // namespace fathom::kernels

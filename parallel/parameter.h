@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/shape.h"
+#include "core/tensor.h"
+#include "parallel/comm/communicator.h"
+
+namespace fathom::parallel {
+
+// A block of a published tensor inside a rank's local array: rows x columns elements, row-major and contiguous there, from local element
+// `local_offset` on. A tensor of one dimension is a single row. Published tensors have one or two dimensions.
+struct Piece {
+  std::string key;             // published name, e.g. model.layers.3.self_attn.q_a_proj.weight
+  Shape global_shape;          // never depends on the layout
+  std::int64_t row_begin = 0, num_rows = 0;
+  std::int64_t column_begin = 0, num_columns = 0;
+  std::int64_t local_offset = 0;
+  std::int64_t numel() const noexcept { return num_rows * num_columns; }
+};
+
+enum class InitialValue { kNormal, kOnes, kZeros };
+
+// A trainable array of this rank, in whatever arrangement the layer wants; `pieces` say how it maps onto published tensors.
+struct Parameter {
+  std::string name;             // for messages: the first piece's key, or the layer's own name for a fused array
+  Shape shape;                  // local
+  std::vector<Piece> pieces;    // ascending local_offset, together they cover the array
+  Communicator* replicas = nullptr;  // the ranks that hold this same array and whose gradients add up
+  bool weight_decay = true;
+  InitialValue initial_value = InitialValue::kNormal;
+
+  // Views into the ParameterBuffer that owns them; set by it.
+  Tensor value;  // compute dtype
+  Tensor grad;   // float32: sum over this rank's tokens of dL/dvalue
+};
+
+using VisitParameter = std::function<void(Parameter&)>;
+
+}  // namespace fathom::parallel
