@@ -1,0 +1,133 @@
+#include "core/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
+
+#include "core/error.h"
+
+namespace fathom {
+namespace {
+
+[[noreturn]] void fail(std::string_view operation, const std::filesystem::path& path, int error) {
+  throw IoError(concat(operation, " ", path.string(), ": ",
+                       std::error_code(error, std::generic_category()).message()));
+}
+
+// An open file that closes itself.
+class FileDescriptor {
+ public:
+  FileDescriptor(const std::filesystem::path& path, int flags) : path_(path) {
+    do {
+      number_ = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+    } while (number_ < 0 && errno == EINTR);
+    if (number_ < 0) {
+      fail("open", path_, errno);
+    }
+  }
+  ~FileDescriptor() {
+    if (number_ >= 0) {
+      ::close(number_);
+    }
+  }
+  FileDescriptor(const FileDescriptor&) = delete;
+  FileDescriptor& operator=(const FileDescriptor&) = delete;
+
+  std::string read_all() const {
+    std::string content;
+    struct stat status{};
+    if (::fstat(number_, &status) == 0 && status.st_size > 0) {
+      content.reserve(static_cast<std::size_t>(status.st_size));
+    }
+    char buffer[65536];
+    for (;;) {
+      const ssize_t count = ::read(number_, buffer, sizeof buffer);
+      if (count == 0) {
+        return content;
+      }
+      if (count > 0) {
+        content.append(buffer, static_cast<std::size_t>(count));
+      } else if (errno != EINTR) {
+        fail("read", path_, errno);
+      }
+    }
+  }
+
+  void write_all(std::string_view content) const {
+    while (!content.empty()) {
+      const ssize_t count = ::write(number_, content.data(), content.size());
+      if (count >= 0) {
+        content.remove_prefix(static_cast<std::size_t>(count));
+      } else if (errno != EINTR) {
+        fail("write", path_, errno);
+      }
+    }
+  }
+
+  // Never tried again: after a failed fsync the kernel may have dropped the pages and would then
+  // report success.
+  void sync() const {
+    if (::fsync(number_) != 0) {
+      fail("fsync", path_, errno);
+    }
+  }
+
+  // Network file systems report lost writes here.
+  void close() {
+    const int number = number_;
+    number_ = -1;
+    if (::close(number) != 0 && errno != EINTR) {
+      fail("close", path_, errno);
+    }
+  }
+
+ private:
+  std::filesystem::path path_;
+  int number_ = -1;
+};
+
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+  const std::filesystem::path absolute = path.is_absolute() ? path : "." / path;
+  return absolute.has_filename() ? absolute.parent_path() : absolute.parent_path().parent_path();
+}
+
+}  // namespace
+
+std::string read_file(const std::filesystem::path& path) {
+  return FileDescriptor(path, O_RDONLY).read_all();
+}
+
+void write_file_atomically(const std::filesystem::path& path, std::string_view content) {
+  std::filesystem::path temporary = path;
+  temporary += ".tmp";
+  try {
+    FileDescriptor file(temporary, O_WRONLY | O_CREAT | O_TRUNC);
+    file.write_all(content);
+    file.sync();
+    file.close();
+    rename_durably(temporary, path);
+  } catch (const IoError&) {
+    ::unlink(temporary.c_str());
+    throw;
+  }
+}
+
+void sync_file(const std::filesystem::path& path) { FileDescriptor(path, O_RDONLY).sync(); }
+
+void sync_folder(const std::filesystem::path& path) {
+  FileDescriptor(path, O_RDONLY | O_DIRECTORY).sync();
+}
+
+void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to) {
+  if (::rename(from.c_str(), to.c_str()) != 0) {
+    const int error = errno;
+    fail(concat("rename ", from.string(), " to"), to, error);
+  }
+  sync_folder(folder_of(to));
+}
+
+}  // namespace fathom
