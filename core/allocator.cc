@@ -48,6 +48,7 @@ void forget_access(void* /*pointer*/, std::int64_t /*bytes*/) noexcept {}
 
 constexpr std::int64_t kAlignment = 64;
 constexpr std::int64_t kMinimumRange = std::int64_t{64} << 30;
+constexpr std::int64_t kGuardBytes = std::int64_t{64} << 10;
 constexpr std::int64_t kSmallestRange = std::int64_t{256} << 20;
 
 std::int64_t round_up(std::int64_t bytes) { return (bytes + kAlignment - 1) & ~(kAlignment - 1); }
@@ -71,12 +72,8 @@ class AddressRange {
     }
     base_ = static_cast<std::byte*>(base);
     madvise(base, static_cast<std::size_t>(bytes_), MADV_HUGEPAGE);  // only a hint: may fail
-    forbid_access(base_, bytes_);
   }
-  ~AddressRange() {
-    forget_access(base_, bytes_);
-    munmap(base_, static_cast<std::size_t>(bytes_));
-  }
+  ~AddressRange() { munmap(base_, static_cast<std::size_t>(bytes_)); }
   AddressRange(const AddressRange&) = delete;
   AddressRange& operator=(const AddressRange&) = delete;
 
@@ -134,6 +131,11 @@ struct SmallestFirst {
 // used again.
 class CpuAllocator final : public Allocator {
  public:
+  CpuAllocator() = default;
+  ~CpuAllocator() override { forget_access(range_.base(), high_water_ + guard_bytes()); }
+  CpuAllocator(const CpuAllocator&) = delete;
+  CpuAllocator& operator=(const CpuAllocator&) = delete;
+
   void* allocate(std::int64_t bytes) override {
     FATHOM_CHECK(bytes >= 0, bytes, " bytes");
     if (bytes == 0) {
@@ -222,7 +224,14 @@ class CpuAllocator final : public Allocator {
       link(last_, block, nullptr);
     }
     high_water_.store(offset + bytes, std::memory_order_relaxed);
+    forbid_access(range_.base() + high_water_, guard_bytes());
     return block;
+  }
+
+  // What lies behind the last block is forbidden so far; forbidding the whole range would touch its
+  // shadow.
+  std::int64_t guard_bytes() const noexcept {
+    return std::min(kGuardBytes, range_.bytes() - high_water_);
   }
 
   Block* merge_with_free_neighbours(Block* block) {
