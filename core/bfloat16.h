@@ -5,7 +5,8 @@
 
 namespace fathom {
 
-// The upper 16 bits of a float32. Converting from float rounds to nearest, ties to even; NaN stays NaN.
+// The upper 16 bits of a float32. Converting from float rounds to nearest, ties to even; NaN stays
+// NaN.
 class BFloat16 {
  public:
   BFloat16() = default;

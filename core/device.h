@@ -6,15 +6,19 @@
 
 namespace fathom {
 
-// kMeta computes nothing and holds no data: its allocator counts bytes and its kernels return at once. Running the
-// real program on it tells shapes, parameter counts, peak memory and traffic of a run before the run (--dry_run).
+// kMeta computes nothing and holds no data: its allocator counts bytes and its kernels return at
+// once. Running the real program on it tells shapes, parameter counts, peak memory and traffic of a
+// run before the run (--dry_run).
 enum class DeviceType { kCpu, kCuda, kMeta };
 
 constexpr std::string_view to_string(DeviceType type) noexcept {
   switch (type) {
-    case DeviceType::kCpu: return "cpu";
-    case DeviceType::kCuda: return "cuda";
-    case DeviceType::kMeta: return "meta";
+    case DeviceType::kCpu:
+      return "cpu";
+    case DeviceType::kCuda:
+      return "cuda";
+    case DeviceType::kMeta:
+      return "meta";
   }
   return "unknown";
 }

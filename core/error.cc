@@ -17,8 +17,8 @@ std::string base_name(std::string_view path) {
 Error::Error(std::string_view kind, const std::string& message, std::source_location where)
     : std::runtime_error(message),
       message_(message),
-      text_(concat(kind, ": ", message, " [", base_name(where.file_name()), ":", where.line(), "]")) {
-}
+      text_(concat(kind, ": ", message, " [", base_name(where.file_name()), ":", where.line(),
+                   "]")) {}
 
 Error& Error::add_context(std::string_view while_doing) {
   text_ += concat("\n  while ", while_doing);

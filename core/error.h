@@ -14,7 +14,8 @@ class Error : public std::runtime_error {
  public:
   Error(std::string_view kind, const std::string& message, std::source_location where);
 
-  // Adds a line saying what the caller was doing; returns *this so that one can `throw e.add_context`.
+  // Adds a line saying what the caller was doing; returns *this so that one can `throw
+  // e.add_context`.
   Error& add_context(std::string_view while_doing);
   const char* what() const noexcept override { return text_.c_str(); }
 
@@ -76,12 +77,12 @@ std::string concat(const Parts&... parts) {
 
 }  // namespace fathom
 
-// Throws InternalError unless `condition` holds. The parts after it are written into the message: give the
-// numbers involved.
-#define FATHOM_CHECK(condition, ...)                                                   \
-  do {                                                                                 \
-    if (!(condition)) [[unlikely]] {                                                   \
-      throw ::fathom::InternalError(                                                   \
+// Throws InternalError unless `condition` holds. The parts after it are written into the message:
+// give the numbers involved.
+#define FATHOM_CHECK(condition, ...)                                                      \
+  do {                                                                                    \
+    if (!(condition)) [[unlikely]] {                                                      \
+      throw ::fathom::InternalError(                                                      \
           ::fathom::concat("check failed: " #condition __VA_OPT__(, ": ", __VA_ARGS__))); \
-    }                                                                                  \
+    }                                                                                     \
   } while (false)

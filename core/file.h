@@ -6,12 +6,14 @@
 
 namespace fathom {
 
-// Small files, read and written whole. All functions throw IoError naming the path, the operation and the system's reason.
+// Small files, read and written whole. All functions throw IoError naming the path, the operation
+// and the system's reason.
 std::string read_file(const std::filesystem::path& path);
-// Durable and atomic: writes path + ".tmp", fsyncs it, renames it onto `path`, fsyncs the folder. On any failure the
-// temporary is removed and what was at `path` before is untouched.
+// Durable and atomic: writes path + ".tmp", fsyncs it, renames it onto `path`, fsyncs the folder.
+// On any failure the temporary is removed and what was at `path` before is untouched.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
-// A file or folder that is already written; a failed fsync means its content is lost (never retried).
+// A file or folder that is already written; a failed fsync means its content is lost (never
+// retried).
 void sync_file(const std::filesystem::path& path);
 void sync_folder(const std::filesystem::path& path);
 // Renames and fsyncs the folder that holds `to`.

@@ -10,16 +10,19 @@ namespace fathom {
 std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 2> key,
                                     std::array<std::uint32_t, 4> counter) noexcept;
 
-// Random numbers keyed by what they are for, never by who draws them: (seed, purpose, index). The same on every layout, at any
-// time, in any order. Example: RandomSource(seed, "init/model.embed_tokens.weight").normal(element).
+// Random numbers keyed by what they are for, never by who draws them: (seed, purpose, index). The
+// same on every layout, at any time, in any order. Example: RandomSource(seed,
+// "init/model.embed_tokens.weight").normal(element).
 class RandomSource {
  public:
   RandomSource(std::uint64_t seed, std::string_view purpose) noexcept;
 
   std::uint64_t bits(std::uint64_t index) const noexcept;
   double uniform(std::uint64_t index) const noexcept;  // in (0, 1)
-  float normal(std::uint64_t index) const noexcept;    // N(0, 1), by the inverse distribution function (AS 241)
-  std::uint64_t below(std::uint64_t index, std::uint64_t bound) const noexcept;  // in [0, bound), bias < 2^-64 * bound
+  float normal(std::uint64_t index)
+      const noexcept;  // N(0, 1), by the inverse distribution function (AS 241)
+  std::uint64_t below(std::uint64_t index,
+                      std::uint64_t bound) const noexcept;  // in [0, bound), bias < 2^-64 * bound
 
  private:
   std::array<std::uint32_t, 2> key_;

@@ -11,8 +11,9 @@ namespace fathom {
 
 class ThreadPool;
 
-// An ordered queue of work on one device, with the memory and (on the CPU) the threads that the work uses. On the CPU
-// each call runs at once. Not copyable; one host thread drives a stream at a time.
+// An ordered queue of work on one device, with the memory and (on the CPU) the threads that the
+// work uses. On the CPU each call runs at once. Not copyable; one host thread drives a stream at a
+// time.
 class Stream {
  public:
   // num_threads: host threads that kernels of a CPU stream may use, the caller included.
@@ -27,11 +28,13 @@ class Stream {
   const std::shared_ptr<Allocator>& allocator() const noexcept { return allocator_; }
   int num_threads() const noexcept;
 
-  void synchronize() {}  // blocks until all work queued so far is done; nothing to wait for on the CPU
+  void synchronize() {
+  }  // blocks until all work queued so far is done; nothing to wait for on the CPU
 
-  // Calls body(begin, end) on disjoint ranges that together cover [0, count), one range a thread, each of at least
-  // `grain` items except when count is smaller. Threads split outputs only, never a reduction, so results do not depend on
-  // their number. Returns when all are done; an exception of a range is rethrown. CPU streams only.
+  // Calls body(begin, end) on disjoint ranges that together cover [0, count), one range a thread,
+  // each of at least `grain` items except when count is smaller. Threads split outputs only, never
+  // a reduction, so results do not depend on their number. Returns when all are done; an exception
+  // of a range is rethrown. CPU streams only.
   void parallel_for(std::int64_t count, std::int64_t grain,
                     const std::function<void(std::int64_t begin, std::int64_t end)>& body);
 

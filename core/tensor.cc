@@ -58,14 +58,15 @@ Tensor Tensor::narrow(std::int64_t begin, std::int64_t end) const {
   const std::int64_t row_elements = shape_[0] == 0 ? 0 : numel() / shape_[0];
   sizes[0] = end - begin;
   Tensor view = *this;
-  view.shape_ = Shape(std::span<const std::int64_t>(sizes.data(), static_cast<std::size_t>(shape_.rank())));
+  view.shape_ =
+      Shape(std::span<const std::int64_t>(sizes.data(), static_cast<std::size_t>(shape_.rank())));
   view.offset_bytes_ += begin * row_elements * size_of(dtype_);
   return view;
 }
 
 Tensor Tensor::view_elements(std::int64_t first_element, Shape shape) const {
-  FATHOM_CHECK(first_element >= 0 && first_element + shape.numel() <= numel(), shape, " at element ",
-               first_element, " of ", shape_);
+  FATHOM_CHECK(first_element >= 0 && first_element + shape.numel() <= numel(), shape,
+               " at element ", first_element, " of ", shape_);
   Tensor view = *this;
   view.shape_ = shape;
   view.offset_bytes_ += first_element * size_of(dtype_);

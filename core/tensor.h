@@ -12,8 +12,8 @@
 
 namespace fathom {
 
-// A contiguous, row-major array on one device. Copying copies the handle, not the data; the storage is freed with the
-// last handle to it. A default-constructed tensor is empty: defined() is false.
+// A contiguous, row-major array on one device. Copying copies the handle, not the data; the storage
+// is freed with the last handle to it. A default-constructed tensor is empty: defined() is false.
 class Tensor {
  public:
   Tensor() = default;
@@ -31,9 +31,10 @@ class Tensor {
   std::int64_t size_bytes() const noexcept { return numel() * size_of(dtype_); }
 
   // Views that share the storage.
-  Tensor reshape(Shape shape) const;                                   // same number of elements
-  Tensor narrow(std::int64_t begin, std::int64_t end) const;           // rows [begin, end) of dimension 0
-  Tensor view_elements(std::int64_t first_element, Shape shape) const; // shape.numel() elements from first_element
+  Tensor reshape(Shape shape) const;                          // same number of elements
+  Tensor narrow(std::int64_t begin, std::int64_t end) const;  // rows [begin, end) of dimension 0
+  Tensor view_elements(std::int64_t first_element,
+                       Shape shape) const;  // shape.numel() elements from first_element
 
   // Checked against dtype(); null on the meta device.
   template <class T>

@@ -10,8 +10,9 @@
 
 namespace fathom::kernels {
 
-// The implementations of one operation, one entry per device type. Constant-initialized, so registrations from other
-// files may run before or after it in any order. The meta device has no implementations: a call there does nothing.
+// The implementations of one operation, one entry per device type. Constant-initialized, so
+// registrations from other files may run before or after it in any order. The meta device has no
+// implementations: a call there does nothing.
 template <class Fn>
 class KernelSlot;
 

@@ -50,6 +50,12 @@ void count_experts(const Tensor& expert_ids, Tensor& counts, Stream& stream);
 void balance_statistics(const RouterOptions& options, const Tensor& scores,
                         const Tensor& sequence_ids, Tensor& selected_counts, Tensor& score_sums,
                         Stream& stream);
+// The same of the real choice, for DeepSeek-V2's losses:
+//   selected_counts     [num_sequences, num_experts] int64  += 1 for each (token, slot)
+//   group_token_counts  [num_sequences, num_groups] int64   += 1 for each token with a slot in the group; experts are spread evenly
+//                       and in order over the groups
+void selection_statistics(const Tensor& expert_ids, const Tensor& sequence_ids,
+                          Tensor& selected_counts, Tensor& group_token_counts, Stream& stream);
 // d_scores[t, i] += dL/ds_ti given coefficient[sequence, i] = dL/ds'_ti (the same for all tokens of a sequence).
 //   coefficient  [num_sequences, num_experts] float32
 void balance_backward(const RouterOptions& options, const Tensor& scores, const Tensor& sequence_ids,

@@ -11,11 +11,12 @@
 
 namespace fathom::parallel {
 
-// A block of a published tensor inside a rank's local array: rows x columns elements, row-major and contiguous there, from local element
-// `local_offset` on. A tensor of one dimension is a single row. Published tensors have one or two dimensions.
+// A block of a published tensor inside a rank's local array: rows x columns elements, row-major and
+// contiguous there, from local element `local_offset` on. A tensor of one dimension is a single
+// row. Published tensors have one or two dimensions.
 struct Piece {
-  std::string key;             // published name, e.g. model.layers.3.self_attn.q_a_proj.weight
-  Shape global_shape;          // never depends on the layout
+  std::string key;     // published name, e.g. model.layers.3.self_attn.q_a_proj.weight
+  Shape global_shape;  // never depends on the layout
   std::int64_t row_begin = 0, num_rows = 0;
   std::int64_t column_begin = 0, num_columns = 0;
   std::int64_t local_offset = 0;
@@ -24,12 +25,15 @@ struct Piece {
 
 enum class InitialValue { kNormal, kOnes, kZeros };
 
-// A trainable array of this rank, in whatever arrangement the layer wants; `pieces` say how it maps onto published tensors.
+// A trainable array of this rank, in whatever arrangement the layer wants; `pieces` say how it maps
+// onto published tensors.
 struct Parameter {
-  std::string name;             // for messages: the first piece's key, or the layer's own name for a fused array
-  Shape shape;                  // local
-  std::vector<Piece> pieces;    // ascending local_offset, together they cover the array
-  Communicator* replicas = nullptr;  // the ranks that hold this same array and whose gradients add up
+  std::string
+      name;     // for messages: the first piece's key, or the layer's own name for a fused array
+  Shape shape;  // local
+  std::vector<Piece> pieces;  // ascending local_offset, together they cover the array
+  Communicator* replicas =
+      nullptr;  // the ranks that hold this same array and whose gradients add up
   bool weight_decay = true;
   InitialValue initial_value = InitialValue::kNormal;
 
@@ -39,5 +43,15 @@ struct Parameter {
 };
 
 using VisitParameter = std::function<void(Parameter&)>;
+
+// An array that this rank holds whole.   `global_shape` has one or two dimensions.
+Parameter whole_parameter(const std::string& key, const Shape& global_shape,
+                          Communicator& replicas);
+// Rows, or columns, [rank * n, (rank + 1) * n) of a matrix cut evenly over `cut`. Throws
+// ConfigError when it does not divide.
+Parameter row_cut_parameter(const std::string& key, const Shape& global_shape,
+                            const Communicator& cut, Communicator& replicas);
+Parameter column_cut_parameter(const std::string& key, const Shape& global_shape,
+                               const Communicator& cut, Communicator& replicas);
 
 }  // namespace fathom::parallel

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <vector>
+
+#include "core/exact_sum.h"
+#include "core/stream.h"
+#include "model/micro_batch.h"
+#include "model/options.h"
+#include "parallel/mesh.h"
+
+namespace fathom::model {
+
+// Sums over the tokens and sequences that a rank has seen since the start of the step; exact, so
+// that they do not depend on the layout.
+struct LossSums {
+  std::vector<ExactSum> token_losses;  // [depth] nats, over the valid tokens that this rank counts
+  ExactSum balance_loss;               // times balance_scale already
+};
+
+enum class Pass {
+  kTrain,     // gradients follow
+  kEvaluate,  // loss only
+  kLogits,    // logits of given rows only
+};
+
+// What a layer needs to know while it works on one micro-batch. Rows of activations outside a block
+// are cut over the tensor axis: local token i is token local_first + i of the micro-batch.
+struct Context {
+  Stream& stream;
+  const parallel::Mesh& mesh;
+  const MicroBatch& batch;
+  RecomputeOptions recompute;
+  Pass pass = Pass::kTrain;
+  bool counts_experts = true;      // false while a forward is repeated
+  double assumed_imbalance = 1.0;  // of experts, on the meta device
+  LossSums* losses = nullptr;
+
+  std::int64_t local_tokens() const { return batch.num_tokens() / mesh.tensor().world_size(); }
+  std::int64_t local_first() const { return mesh.tensor().rank() * local_tokens(); }
+  Tensor local(const Tensor& per_token) const {
+    return per_token.narrow(local_first(), local_first() + local_tokens());
+  }
+};
+
+}  // namespace fathom::model

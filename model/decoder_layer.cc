@@ -1,0 +1,88 @@
+#include "model/decoder_layer.h"
+
+namespace fathom::model {
+
+DecoderLayer::DecoderLayer(const std::string& prefix, const ModelOptions& options, bool is_dense,
+                           const Tensor& cos_sin, const parallel::Mesh& mesh)
+    : attention_norm_(prefix + "input_layernorm.weight", options.hidden_size,
+                      options.rms_norm_epsilon, mesh.plane()),
+      feed_forward_norm_(prefix + "post_attention_layernorm.weight", options.hidden_size,
+                         options.rms_norm_epsilon, mesh.plane()),
+      attention_(prefix + "self_attn.", options, cos_sin, mesh),
+      feed_forward_(prefix + "mlp.", options, is_dense, mesh) {}
+
+Tensor DecoderLayer::compute(const Tensor& x, Saved& saved, const Context& context) const {
+  Stream& stream = context.stream;
+  saved.x = x;
+  saved.h =
+      residual_.join(x,
+                     attention_.forward(attention_norm_.forward(x, saved.attention_inv_rms, stream),
+                                        saved.attention, context),
+                     stream);
+  return residual_.join(
+      saved.h,
+      feed_forward_.forward(feed_forward_norm_.forward(saved.h, saved.feed_forward_inv_rms, stream),
+                            saved.feed_forward, context),
+      stream);
+}
+
+Tensor DecoderLayer::forward(const Tensor& x, Saved& saved, const Context& context) const {
+  Tensor y = compute(x, saved, context);
+  if (context.pass != Pass::kTrain) {
+    saved = Saved();
+  } else if (context.recompute.layers) {
+    saved = Saved();
+    saved.x = x;
+  } else if (context.recompute.norms) {
+    saved.attention.x = Tensor();
+    saved_input(saved.feed_forward) = Tensor();
+  }
+  return y;
+}
+
+Tensor DecoderLayer::backward_input(const Tensor& dy, Saved& saved, const Context& context) const {
+  Stream& stream = context.stream;
+  if (!saved.h.defined()) {
+    Context again = context;
+    again.counts_experts = false;
+    const Tensor x = saved.x;
+    compute(x, saved, again);
+  }
+  Tensor& feed_forward_x = saved_input(saved.feed_forward);
+  if (!feed_forward_x.defined()) {
+    feed_forward_x = feed_forward_norm_.forward(saved.h, saved.feed_forward_inv_rms, stream);
+  }
+  saved.d_feed_forward_norm = feed_forward_.backward_input(dy, saved.feed_forward, context);
+  const Tensor dh =
+      residual_.join_backward(dy,
+                              feed_forward_norm_.backward_input(saved.d_feed_forward_norm, saved.h,
+                                                                saved.feed_forward_inv_rms, stream),
+                              stream);
+  if (!saved.attention.x.defined()) {
+    saved.attention.x = attention_norm_.forward(saved.x, saved.attention_inv_rms, stream);
+  }
+  saved.d_attention_norm = attention_.backward_input(dh, saved.attention, context);
+  return residual_.join_backward(dh,
+                                 attention_norm_.backward_input(saved.d_attention_norm, saved.x,
+                                                                saved.attention_inv_rms, stream),
+                                 stream);
+}
+
+void DecoderLayer::backward_weight(Saved& saved, const Context& context) {
+  Stream& stream = context.stream;
+  feed_forward_.backward_weight(saved.feed_forward, context);
+  feed_forward_norm_.backward_weight(saved.d_feed_forward_norm, saved.h, saved.feed_forward_inv_rms,
+                                     stream);
+  attention_.backward_weight(saved.attention, context);
+  attention_norm_.backward_weight(saved.d_attention_norm, saved.x, saved.attention_inv_rms, stream);
+  saved = Saved();
+}
+
+void DecoderLayer::for_each_parameter(const parallel::VisitParameter& visit) {
+  visit(attention_norm_.gain());
+  attention_.for_each_parameter(visit);
+  visit(feed_forward_norm_.gain());
+  feed_forward_.for_each_parameter(visit);
+}
+
+}  // namespace fathom::model

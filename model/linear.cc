@@ -1,0 +1,26 @@
+#include "model/linear.h"
+
+namespace fathom::model {
+
+Tensor Linear::forward(const Tensor& x, Stream& stream) const {
+  Tensor y = Tensor::empty(Shape{x.size(0), out_size()}, DType::kFloat32, stream);
+  kernels::matmul_forward(x, weight_.value, y, stream);
+  return y;
+}
+
+Tensor Linear::backward_input(const Tensor& dy, Stream& stream) const {
+  Tensor dx = Tensor::empty(Shape{dy.size(0), in_size()}, DType::kFloat32, stream);
+  backward_input(dy, dx, kernels::Accumulate::kOverwrite, stream);
+  return dx;
+}
+
+void Linear::backward_input(const Tensor& dy, Tensor& dx, kernels::Accumulate accumulate,
+                            Stream& stream) const {
+  kernels::matmul_backward_input(dy, weight_.value, dx, accumulate, stream);
+}
+
+void Linear::backward_weight(const Tensor& dy, const Tensor& x, Stream& stream) {
+  kernels::matmul_backward_weight(dy, x, weight_.grad, kernels::Accumulate::kAdd, stream);
+}
+
+}  // namespace fathom::model

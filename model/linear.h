@@ -1,0 +1,35 @@
+#pragma once
+
+#include "core/stream.h"
+#include "core/tensor.h"
+#include "kernels/matmul.h"
+#include "parallel/parameter.h"
+
+namespace fathom::model {
+
+// y = x W^T without bias. W [out_size, in_size] is this rank's part of a published matrix; whoever
+// holds the layer moves tokens and sums between ranks.
+class Linear {
+ public:
+  Linear() = default;
+  explicit Linear(parallel::Parameter weight) : weight_(std::move(weight)) {}
+
+  // x [rows, >= in_size] -> [rows, out_size]
+  Tensor forward(const Tensor& x, Stream& stream) const;
+  // dy [rows, out_size] -> [rows, in_size]
+  Tensor backward_input(const Tensor& dy, Stream& stream) const;
+  // The same into (or onto) the leading columns of dx.
+  void backward_input(const Tensor& dy, Tensor& dx, kernels::Accumulate accumulate,
+                      Stream& stream) const;
+  // grad += dy^T x
+  void backward_weight(const Tensor& dy, const Tensor& x, Stream& stream);
+
+  parallel::Parameter& weight() noexcept { return weight_; }
+  std::int64_t in_size() const { return weight_.shape[1]; }
+  std::int64_t out_size() const { return weight_.shape[0]; }
+
+ private:
+  parallel::Parameter weight_;
+};
+
+}  // namespace fathom::model

@@ -1,0 +1,95 @@
+#include "model/lm_head.h"
+
+#include "kernels/cross_entropy.h"
+#include "kernels/elementwise.h"
+#include "kernels/permute.h"
+#include "parallel/tensor_parallel.h"
+
+namespace fathom::model {
+namespace {
+
+// Adds the valid losses of the tokens that are local to this tensor rank: every token is counted
+// once.
+void count_losses(const Tensor& loss, const Tensor& mask, ExactSum& sum, const Context& context) {
+  if (context.stream.is_meta()) {
+    return;
+  }
+  const auto losses = context.local(loss).values<float>();
+  const Tensor local_mask = context.local(mask);
+  const auto counted = local_mask.values<float>();
+  for (std::size_t i = 0; i < losses.size(); ++i) {
+    if (counted[i] != 0.0F) {
+      sum.add(static_cast<double>(losses[i]));
+    }
+  }
+}
+
+}  // namespace
+
+LmHead::LmHead(const ModelOptions& options, const parallel::Mesh& mesh)
+    : linear_(parallel::row_cut_parameter("lm_head.weight",
+                                          Shape{options.vocab_size, options.hidden_size},
+                                          mesh.tensor(), mesh.data())),
+      first_class_(linear_.weight().pieces[0].row_begin) {}
+
+void LmHead::forward(const Tensor& x, const Targets& targets, int depth, Saved& saved,
+                     const Context& context) const {
+  Stream& stream = context.stream;
+  parallel::Communicator& tensor = context.mesh.tensor();
+  const Tensor all = parallel::gather_token_rows(tensor, x, stream);
+  const std::int64_t num_tokens = all.size(0);
+  Tensor logits = linear_.forward(all, stream);
+
+  Tensor row_max = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);
+  kernels::cross_entropy_row_max(logits, row_max, stream);
+  tensor.all_reduce(row_max, parallel::ReduceOp::kMax, stream).wait();
+  // Both sums in one array, so that one reduction serves them.
+  Tensor sums = Tensor::empty(Shape{2, num_tokens}, DType::kFloat32, stream);
+  Tensor row_sum = sums.narrow(0, 1).reshape(Shape{num_tokens});
+  Tensor target_logit = sums.narrow(1, 2).reshape(Shape{num_tokens});
+  kernels::cross_entropy_exp_sum(logits, targets.ids, first_class_, row_max, row_sum, target_logit,
+                                 stream);
+  tensor.all_reduce(sums, parallel::ReduceOp::kSum, stream).wait();
+
+  Tensor loss = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);
+  kernels::cross_entropy_backward(logits, {targets.ids, targets.weights, row_sum, target_logit},
+                                  first_class_, loss, stream);
+  count_losses(loss, targets.mask, context.losses->token_losses[static_cast<std::size_t>(depth)],
+               context);
+  if (context.pass == Pass::kTrain) {
+    saved.x = all;
+    saved.d_logits = logits;
+  }
+}
+
+Tensor LmHead::backward_input(Saved& saved, const Context& context) const {
+  return parallel::sum_and_scatter_token_rows(
+      context.mesh.tensor(), linear_.backward_input(saved.d_logits, context.stream),
+      context.stream);
+}
+
+void LmHead::backward_weight(Saved& saved, const Context& context) {
+  linear_.backward_weight(saved.d_logits, saved.x, context.stream);
+  saved = Saved();
+}
+
+Tensor LmHead::logits(const Tensor& x, const Tensor& row_indices, const Context& context) const {
+  Stream& stream = context.stream;
+  parallel::Communicator& tensor = context.mesh.tensor();
+  const Tensor all = parallel::gather_token_rows(tensor, x, stream);
+  Tensor rows = Tensor::empty(Shape{row_indices.size(0), all.size(1)}, DType::kFloat32, stream);
+  kernels::gather_rows(all, row_indices, rows, stream);
+  const Tensor part = linear_.forward(rows, stream);
+  const std::int64_t width = part.size(1);
+  const int ranks = tensor.world_size();
+  Tensor parts = Tensor::empty(Shape{ranks * part.size(0), width}, DType::kFloat32, stream);
+  tensor.all_gather(part, parts, stream).wait();
+  Tensor full = Tensor::empty(Shape{part.size(0), width * ranks}, DType::kFloat32, stream);
+  for (int rank = 0; rank < ranks; ++rank) {
+    kernels::copy_columns(parts.narrow(rank * part.size(0), (rank + 1) * part.size(0)), 0, full,
+                          static_cast<int>(rank * width), static_cast<int>(width), stream);
+  }
+  return full;
+}
+
+}  // namespace fathom::model

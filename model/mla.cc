@@ -1,0 +1,186 @@
+#include "model/mla.h"
+
+#include "core/error.h"
+#include "kernels/elementwise.h"
+#include "parallel/tensor_parallel.h"
+
+namespace fathom::model {
+
+using kernels::Accumulate;
+using kernels::RopeDirection;
+using parallel::column_cut_parameter;
+using parallel::gather_token_rows;
+using parallel::row_cut_parameter;
+using parallel::sum_and_scatter_token_rows;
+using parallel::whole_parameter;
+
+Mla::Mla(const std::string& prefix, const ModelOptions& options, const Tensor& cos_sin,
+         const parallel::Mesh& mesh)
+    : options_(options), cos_sin_(cos_sin), has_q_lora_(options.q_lora_rank > 0) {
+  const std::int64_t hidden = options.hidden_size;
+  const std::int64_t heads = options.num_attention_heads;
+  parallel::Communicator& tensor = mesh.tensor();
+  if (heads % tensor.world_size() != 0) {
+    throw ConfigError(concat("mesh.tensor (", tensor.world_size(),
+                             ") does not divide model.num_attention_heads (", heads, ")"));
+  }
+  shape_.num_heads = static_cast<int>(heads / tensor.world_size());
+  shape_.nope_size = options.qk_nope_head_dim;
+  shape_.rope_size = options.qk_rope_head_dim;
+  shape_.value_size = options.v_head_dim;
+  shape_.rope_column = options.kv_lora_rank;
+  shape_.scale = options.softmax_scale();
+  query_columns_ = {shape_.num_heads, options.qk_head_dim(), options.qk_nope_head_dim,
+                    options.qk_rope_head_dim};
+  key_columns_ = {1, 0, options.kv_lora_rank, options.qk_rope_head_dim};
+
+  const Shape query_shape{heads * options.qk_head_dim(),
+                          has_q_lora_ ? options.q_lora_rank : options.hidden_size};
+  if (has_q_lora_) {
+    q_a_ = Linear(whole_parameter(prefix + "q_a_proj.weight", Shape{options.q_lora_rank, hidden},
+                                  mesh.plane()));
+    q_norm_ = RmsNorm(prefix + "q_a_layernorm.weight", options.q_lora_rank,
+                      options.rms_norm_epsilon, mesh.plane());
+  }
+  q_b_ = Linear(row_cut_parameter(prefix + (has_q_lora_ ? "q_b_proj.weight" : "q_proj.weight"),
+                                  query_shape, tensor, mesh.data()));
+  kv_a_ = Linear(whole_parameter(prefix + "kv_a_proj_with_mqa.weight",
+                                 Shape{options.kv_lora_rank + options.qk_rope_head_dim, hidden},
+                                 mesh.plane()));
+  kv_norm_ = RmsNorm(prefix + "kv_a_layernorm.weight", options.kv_lora_rank,
+                     options.rms_norm_epsilon, mesh.plane());
+  kv_b_ = Linear(row_cut_parameter(
+      prefix + "kv_b_proj.weight",
+      Shape{heads * (options.qk_nope_head_dim + options.v_head_dim), options.kv_lora_rank}, tensor,
+      mesh.data()));
+  o_ = Linear(column_cut_parameter(prefix + "o_proj.weight",
+                                   Shape{hidden, heads * options.v_head_dim}, tensor, mesh.data()));
+}
+
+Tensor Mla::rotated_queries(const Tensor& q_input, const Context& context) const {
+  Tensor q = q_b_.forward(q_input, context.stream);
+  kernels::rope(query_columns_, RopeDirection::kForward, cos_sin_, context.batch.positions, q, q,
+                context.stream);
+  return q;
+}
+
+Tensor Mla::queries(const Tensor& x, Saved& saved, const Context& context) const {
+  parallel::Communicator& tensor = context.mesh.tensor();
+  if (!has_q_lora_) {
+    return rotated_queries(gather_token_rows(tensor, x, context.stream), context);
+  }
+  saved.q_latent_raw = q_a_.forward(x, context.stream);
+  const Tensor normed = q_norm_.forward(saved.q_latent_raw, saved.q_inv_rms, context.stream);
+  saved.q_latent = gather_token_rows(tensor, normed, context.stream);
+  return rotated_queries(saved.q_latent, context);
+}
+
+Tensor Mla::forward(const Tensor& x, Saved& saved, const Context& context) const {
+  Stream& stream = context.stream;
+  parallel::Communicator& tensor = context.mesh.tensor();
+  saved.x = x;
+  saved.q = queries(x, saved, context);
+
+  saved.kv_raw = kv_a_.forward(x, stream);
+  Tensor latent = Tensor::empty(saved.kv_raw.shape(), DType::kFloat32, stream);
+  kv_norm_.forward(saved.kv_raw, latent, saved.kv_inv_rms, stream);
+  kernels::rope(key_columns_, RopeDirection::kForward, cos_sin_,
+                context.local(context.batch.positions), saved.kv_raw, latent, stream);
+  saved.latent = gather_token_rows(tensor, latent, stream);
+  saved.kv = kv_b_.forward(saved.latent, stream);
+
+  const std::int64_t num_tokens = saved.latent.size(0);
+  saved.out = Tensor::empty(Shape{num_tokens, shape_.num_heads * shape_.value_size},
+                            DType::kFloat32, stream);
+  saved.lse = Tensor::empty(Shape{num_tokens, shape_.num_heads}, DType::kFloat32, stream);
+  kernels::attention_forward(shape_, saved.q, saved.kv, saved.latent, context.batch.segments,
+                             saved.out, saved.lse, stream);
+  if (context.recompute.mla_up_projections) {
+    saved.q = Tensor();
+    saved.kv = Tensor();
+  }
+  return sum_and_scatter_token_rows(tensor, o_.forward(saved.out, stream), stream);
+}
+
+Tensor Mla::backward_input(const Tensor& dy, Saved& saved, const Context& context) const {
+  Stream& stream = context.stream;
+  parallel::Communicator& tensor = context.mesh.tensor();
+  if (!saved.q.defined()) {
+    saved.q = rotated_queries(
+        has_q_lora_ ? saved.q_latent : gather_token_rows(tensor, saved.x, stream), context);
+    saved.kv = kv_b_.forward(saved.latent, stream);
+  }
+  saved.dy = gather_token_rows(tensor, dy, stream);
+  const Tensor dout = o_.backward_input(saved.dy, stream);
+  saved.dq = Tensor::empty(saved.q.shape(), DType::kFloat32, stream);
+  saved.dkv = Tensor::empty(saved.kv.shape(), DType::kFloat32, stream);
+  saved.dlatent = Tensor::empty(saved.latent.shape(), DType::kFloat32, stream);
+  kernels::attention_backward(
+      shape_, {saved.q, saved.kv, saved.latent, context.batch.segments, saved.out, saved.lse}, dout,
+      saved.dq, saved.dkv, saved.dlatent, stream);
+  saved.q = Tensor();
+  saved.kv = Tensor();
+  kernels::rope(query_columns_, RopeDirection::kInverse, cos_sin_, context.batch.positions,
+                saved.dq, saved.dq, stream);
+  Tensor dx = backward_queries(saved, context);
+  backward_latent(saved, dx, context);
+  return dx;
+}
+
+// dq -> dL/dx through the query path.
+Tensor Mla::backward_queries(Saved& saved, const Context& context) const {
+  Stream& stream = context.stream;
+  Tensor d_input = sum_and_scatter_token_rows(context.mesh.tensor(),
+                                              q_b_.backward_input(saved.dq, stream), stream);
+  if (!has_q_lora_) {
+    return d_input;
+  }
+  saved.dq_latent = d_input;
+  saved.dq_latent_raw =
+      q_norm_.backward_input(d_input, saved.q_latent_raw, saved.q_inv_rms, stream);
+  return q_a_.backward_input(saved.dq_latent_raw, stream);
+}
+
+// dkv and the rope columns of dlatent -> added to dx through the key-value path.
+void Mla::backward_latent(Saved& saved, Tensor& dx, const Context& context) const {
+  Stream& stream = context.stream;
+  kv_b_.backward_input(saved.dkv, saved.dlatent, Accumulate::kOverwrite, stream);
+  // Gradients of both parts are sums over the heads of all tensor ranks.
+  saved.dlatent = sum_and_scatter_token_rows(context.mesh.tensor(), saved.dlatent, stream);
+  saved.dkv_raw = Tensor::empty(saved.kv_raw.shape(), DType::kFloat32, stream);
+  kv_norm_.backward_input(saved.dlatent, saved.kv_raw, saved.kv_inv_rms, saved.dkv_raw, stream);
+  kernels::rope(key_columns_, RopeDirection::kInverse, cos_sin_,
+                context.local(context.batch.positions), saved.dlatent, saved.dkv_raw, stream);
+  kv_a_.backward_input(saved.dkv_raw, dx, Accumulate::kAdd, stream);
+}
+
+void Mla::backward_weight(Saved& saved, const Context& context) {
+  Stream& stream = context.stream;
+  o_.backward_weight(saved.dy, saved.out, stream);
+  kv_b_.backward_weight(saved.dkv, saved.latent, stream);
+  kv_norm_.backward_weight(saved.dlatent, saved.kv_raw, saved.kv_inv_rms, stream);
+  kv_a_.backward_weight(saved.dkv_raw, saved.x, stream);
+  if (has_q_lora_) {
+    q_b_.backward_weight(saved.dq, saved.q_latent, stream);
+    q_norm_.backward_weight(saved.dq_latent, saved.q_latent_raw, saved.q_inv_rms, stream);
+    q_a_.backward_weight(saved.dq_latent_raw, saved.x, stream);
+  } else {
+    q_b_.backward_weight(saved.dq, gather_token_rows(context.mesh.tensor(), saved.x, stream),
+                         stream);
+  }
+  saved = Saved();
+}
+
+void Mla::for_each_parameter(const parallel::VisitParameter& visit) {
+  if (has_q_lora_) {
+    visit(q_a_.weight());
+    visit(q_norm_.gain());
+  }
+  visit(q_b_.weight());
+  visit(kv_a_.weight());
+  visit(kv_norm_.gain());
+  visit(kv_b_.weight());
+  visit(o_.weight());
+}
+
+}  // namespace fathom::model

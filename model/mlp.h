@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+
+#include "model/context.h"
+#include "model/linear.h"
+#include "parallel/parameter.h"
+
+namespace fathom::model {
+
+// y = W_down ( silu(W_gate x) * (W_up x) ), the features cut over the tensor axis. Dense layers and
+// shared experts.
+class Mlp {
+ public:
+  struct Saved {
+    Tensor x;              // [local tokens, hidden]; may be taken away and given back by the caller
+    Tensor gate_up;        // [all tokens, 2 * local features]
+    Tensor activated;      // [all tokens, local features]
+    Tensor dy, d_gate_up;  // left by backward_input for backward_weight
+  };
+
+  Mlp() = default;
+  Mlp(const std::string& prefix, std::int64_t hidden_size, std::int64_t intermediate_size,
+      const parallel::Mesh& mesh);
+
+  Tensor forward(const Tensor& x, Saved& saved, const Context& context) const;
+  Tensor backward_input(const Tensor& dy, Saved& saved, const Context& context) const;
+  void backward_weight(Saved& saved, const Context& context);
+  void for_each_parameter(const parallel::VisitParameter& visit);
+
+ private:
+  Linear gate_up_, down_;
+};
+
+}  // namespace fathom::model

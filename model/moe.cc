@@ -1,0 +1,251 @@
+#include "model/moe.h"
+
+#include "core/error.h"
+#include "kernels/elementwise.h"
+#include "kernels/grouped_matmul.h"
+#include "kernels/permute.h"
+#include "kernels/swiglu.h"
+
+namespace fathom::model {
+namespace {
+
+// The matrices `projections` of every local expert, one expert after the other, under their
+// published names.
+parallel::Parameter expert_parameter(const std::string& prefix,
+                                     const std::vector<std::string>& projections,
+                                     const Shape& global_shape, std::int64_t num_experts,
+                                     const parallel::Mesh& mesh) {
+  const parallel::Communicator& expert = mesh.expert();
+  if (num_experts % expert.world_size() != 0) {
+    throw ConfigError(concat("mesh.expert (", expert.world_size(),
+                             ") does not divide model.moe.num_experts (", num_experts, ")"));
+  }
+  const std::int64_t local = num_experts / expert.world_size();
+  parallel::Parameter parameter;
+  parameter.name = prefix + "experts." + projections[0];
+  parameter.replicas = &mesh.expert_data();
+  parameter.shape = Shape{local * static_cast<std::int64_t>(projections.size()) * global_shape[0],
+                          global_shape[1]};
+  std::int64_t offset = 0;
+  for (std::int64_t i = expert.rank() * local; i < (expert.rank() + 1) * local; ++i) {
+    for (const std::string& projection : projections) {
+      parameter.pieces.push_back({concat(prefix, "experts.", i, ".", projection, ".weight"),
+                                  global_shape, 0, global_shape[0], 0, global_shape[1], offset});
+      offset += global_shape.numel();
+    }
+  }
+  return parameter;
+}
+
+}  // namespace
+
+Moe::Moe(const std::string& prefix, const ModelOptions& options, const parallel::Mesh& mesh)
+    : options_(options.moe),
+      prefix_(prefix),
+      hidden_size_(options.hidden_size),
+      local_experts_(options.moe.num_experts / mesh.expert().world_size()),
+      router_(parallel::whole_parameter(prefix + "gate.weight",
+                                        Shape{options.moe.num_experts, options.hidden_size},
+                                        mesh.plane())),
+      balance_(options.moe),
+      experts_gate_up_(expert_parameter(prefix, {"gate_proj", "up_proj"},
+                                        Shape{options.moe.intermediate_size, options.hidden_size},
+                                        options.moe.num_experts, mesh)),
+      experts_down_(expert_parameter(prefix, {"down_proj"},
+                                     Shape{options.hidden_size, options.moe.intermediate_size},
+                                     options.moe.num_experts, mesh)) {
+  if (options_.num_shared_experts > 0) {
+    shared_ = Mlp(prefix + "shared_experts.", options.hidden_size,
+                  std::int64_t{options_.num_shared_experts} * options_.intermediate_size, mesh);
+  }
+}
+
+void Moe::allocate_state(Stream& stream) {
+  selection_bias_ = Tensor::zeros(Shape{options_.num_experts}, DType::kFloat32, stream);
+  expert_counts_ = Tensor::zeros(Shape{options_.num_experts}, DType::kInt64, stream);
+}
+
+kernels::RouterOptions Moe::router_options(const Context& context) const {
+  kernels::RouterOptions router;
+  router.score = options_.score;
+  router.group_score = options_.group_score;
+  router.num_experts = options_.num_experts;
+  router.top_k = options_.top_k;
+  router.num_groups = options_.num_groups;
+  router.num_kept_groups = options_.num_kept_groups;
+  router.normalize_gates = options_.normalize_gates;
+  router.gate_scale = options_.gate_scale;
+  router.forced_balance = options_.forced_balance;
+  router.first_token = context.batch.first_token + context.local_first();
+  return router;
+}
+
+Tensor Moe::forward(const Tensor& x, Saved& saved, const Context& context) const {
+  Stream& stream = context.stream;
+  const kernels::RouterOptions router = router_options(context);
+  const std::int64_t num_tokens = x.size(0);
+  saved.x = x;
+  const Tensor logits = router_.forward(x, stream);
+  saved.scores = Tensor::empty(logits.shape(), DType::kFloat32, stream);
+  saved.expert_ids = Tensor::empty(Shape{num_tokens, options_.top_k}, DType::kInt32, stream);
+  saved.gates = Tensor::empty(Shape{num_tokens, options_.top_k}, DType::kFloat32, stream);
+  kernels::router_forward(router, logits, selection_bias_, saved.scores, saved.expert_ids,
+                          saved.gates, stream);
+  if (context.pass == Pass::kTrain && context.counts_experts) {
+    kernels::count_experts(saved.expert_ids, expert_counts_, stream);
+  }
+  balance_.forward(router, saved.scores, saved.expert_ids, saved.balance, context);
+  run_experts(saved, context);
+  Tensor y;
+  if (options_.num_shared_experts > 0) {
+    y = shared_.forward(x, saved.shared, context);
+    saved.shared.x = Tensor();  // the same as saved.x
+  } else {
+    y = Tensor::empty(x.shape(), DType::kFloat32, stream);
+    kernels::fill(y, 0.0F, stream);
+  }
+  kernels::combine_forward(saved.home_y, saved.route.row_of_slot, saved.gates, y, stream);
+  return y;
+}
+
+void Moe::run_experts(Saved& saved, const Context& context) const {
+  Stream& stream = context.stream;
+  parallel::Communicator& expert = context.mesh.expert();
+  saved.route = parallel::plan_expert_route(
+      saved.expert_ids, {options_.num_experts, context.assumed_imbalance}, expert, stream);
+  Tensor home_x =
+      Tensor::empty(Shape{saved.route.num_home_rows, hidden_size_}, DType::kFloat32, stream);
+  kernels::permute_forward(saved.x, saved.route.slot_of_row, options_.top_k, home_x, stream);
+  saved.expert_x = parallel::send_to_experts(saved.route, home_x, expert, stream);
+  home_x = Tensor();
+
+  const std::int64_t rows = saved.route.num_expert_rows;
+  const std::int64_t width = options_.intermediate_size;
+  saved.gate_up = Tensor::empty(Shape{rows, 2 * width}, DType::kFloat32, stream);
+  kernels::grouped_matmul_forward(
+      saved.expert_x,
+      experts_gate_up_.value.reshape(Shape{local_experts_, 2 * width, hidden_size_}),
+      saved.route.offsets, saved.gate_up, stream);
+  Tensor activated = Tensor::empty(Shape{rows, width}, DType::kFloat32, stream);
+  kernels::swiglu_forward(saved.gate_up, activated, stream);
+  Tensor y = Tensor::empty(Shape{rows, hidden_size_}, DType::kFloat32, stream);
+  kernels::grouped_matmul_forward(
+      activated, experts_down_.value.reshape(Shape{local_experts_, hidden_size_, width}),
+      saved.route.offsets, y, stream);
+  if (!context.recompute.swiglu) {
+    saved.activated = activated;
+  }
+  saved.home_y = parallel::return_from_experts(saved.route, y, expert, stream);
+}
+
+Tensor Moe::backward_input(const Tensor& dy, Saved& saved, const Context& context) const {
+  Stream& stream = context.stream;
+  const kernels::RouterOptions router = router_options(context);
+  Tensor d_gates = Tensor::empty(saved.gates.shape(), DType::kFloat32, stream);
+  const Tensor d_home_x = backward_experts(dy, saved, d_gates, context);
+  Tensor dx;
+  if (options_.num_shared_experts > 0) {
+    dx = shared_.backward_input(dy, saved.shared, context);
+    kernels::permute_backward(d_home_x, saved.route.row_of_slot, dx, true, stream);
+  } else {
+    dx = Tensor::empty(dy.shape(), DType::kFloat32, stream);
+    kernels::permute_backward(d_home_x, saved.route.row_of_slot, dx, false, stream);
+  }
+  Tensor d_scores = Tensor::empty(saved.scores.shape(), DType::kFloat32, stream);
+  balance_.backward(router, saved.scores, saved.balance, d_scores, context);
+  saved.d_logits = Tensor::empty(saved.scores.shape(), DType::kFloat32, stream);
+  kernels::router_backward(router, saved.scores, saved.expert_ids, d_gates, d_scores,
+                           saved.d_logits, stream);
+  router_.backward_input(saved.d_logits, dx, kernels::Accumulate::kAdd, stream);
+  return dx;
+}
+
+// dy -> gradient of the home rows, and of the gates.
+Tensor Moe::backward_experts(const Tensor& dy, Saved& saved, Tensor& d_gates,
+                             const Context& context) const {
+  Stream& stream = context.stream;
+  parallel::Communicator& expert = context.mesh.expert();
+  const std::int64_t width = options_.intermediate_size;
+  Tensor d_home_y = Tensor::empty(saved.home_y.shape(), DType::kFloat32, stream);
+  kernels::combine_backward(dy, saved.home_y, saved.route.row_of_slot, saved.gates, d_home_y,
+                            d_gates, stream);
+  saved.home_y = Tensor();
+  saved.d_expert_y = parallel::send_to_experts(saved.route, d_home_y, expert, stream);
+  d_home_y = Tensor();
+  const std::int64_t rows = saved.route.num_expert_rows;
+  Tensor d_activated = Tensor::empty(Shape{rows, width}, DType::kFloat32, stream);
+  kernels::grouped_matmul_backward_input(
+      saved.d_expert_y, experts_down_.value.reshape(Shape{local_experts_, hidden_size_, width}),
+      saved.route.offsets, d_activated, stream);
+  if (!saved.activated.defined()) {
+    saved.activated = Tensor::empty(d_activated.shape(), DType::kFloat32, stream);
+    kernels::swiglu_forward(saved.gate_up, saved.activated, stream);
+  }
+  saved.d_gate_up = saved.gate_up;  // written in place: the inputs are not needed any more
+  kernels::swiglu_backward(d_activated, saved.gate_up, saved.d_gate_up, stream);
+  saved.gate_up = Tensor();
+  Tensor d_expert_x = Tensor::empty(Shape{rows, hidden_size_}, DType::kFloat32, stream);
+  kernels::grouped_matmul_backward_input(
+      saved.d_gate_up,
+      experts_gate_up_.value.reshape(Shape{local_experts_, 2 * width, hidden_size_}),
+      saved.route.offsets, d_expert_x, stream);
+  return parallel::return_from_experts(saved.route, d_expert_x, expert, stream);
+}
+
+void Moe::backward_weight(Saved& saved, const Context& context) {
+  Stream& stream = context.stream;
+  const std::int64_t width = options_.intermediate_size;
+  Tensor down_grad = experts_down_.grad.reshape(Shape{local_experts_, hidden_size_, width});
+  kernels::grouped_matmul_backward_weight(saved.d_expert_y, saved.activated, saved.route.offsets,
+                                          down_grad, kernels::Accumulate::kAdd, stream);
+  Tensor gate_up_grad =
+      experts_gate_up_.grad.reshape(Shape{local_experts_, 2 * width, hidden_size_});
+  kernels::grouped_matmul_backward_weight(saved.d_gate_up, saved.expert_x, saved.route.offsets,
+                                          gate_up_grad, kernels::Accumulate::kAdd, stream);
+  router_.backward_weight(saved.d_logits, saved.x, stream);
+  if (options_.num_shared_experts > 0) {
+    saved.shared.x = saved.x;
+    shared_.backward_weight(saved.shared, context);
+  }
+  saved = Saved();
+}
+
+void Moe::for_each_parameter(const parallel::VisitParameter& visit) {
+  visit(router_.weight());
+  visit(experts_gate_up_);
+  visit(experts_down_);
+  if (options_.num_shared_experts > 0) {
+    shared_.for_each_parameter(visit);
+  }
+}
+
+void Moe::update_selection_bias(const Tensor& counts, float rate) {
+  if (!options_.has_selection_bias || rate == 0.0F || counts.raw() == nullptr) {
+    return;
+  }
+  const auto loads = counts.values<std::int64_t>();
+  const auto bias = selection_bias_.mutable_values<float>();
+  std::int64_t total = 0;
+  for (const std::int64_t load : loads) {
+    total += load;
+  }
+  for (std::size_t i = 0; i < loads.size(); ++i) {
+    const std::int64_t scaled = loads[i] * options_.num_experts;
+    bias[i] += scaled < total ? rate : scaled > total ? -rate : 0.0F;
+  }
+}
+
+void Moe::visit_state(parallel::StateVisitor& visitor, bool is_owner) {
+  if (!options_.has_selection_bias) {
+    return;
+  }
+  parallel::StateSlice slice;
+  slice.key = prefix_ + "gate.e_score_correction_bias";
+  slice.global_shape = Shape{options_.num_experts};
+  slice.num_rows = 1;
+  slice.num_columns = options_.num_experts;
+  slice.is_owner = is_owner;
+  visitor.tensor(slice, selection_bias_);
+}
+
+}  // namespace fathom::model

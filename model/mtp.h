@@ -1,0 +1,53 @@
+#pragma once
+
+#include <string>
+
+#include "model/decoder_layer.h"
+#include "model/embedding.h"
+#include "model/lm_head.h"
+
+namespace fathom::model {
+
+// One multi-token prediction module (DeepSeek-V3, arXiv:2412.19437, eq. 21-25), the k-th in a
+// chain:
+//   h'_i = M [ RMSNorm(Emb(t_{i+k})) ; RMSNorm(h_i^{k-1}) ],   h^k = layer(h'),   target t_{i+k+1}
+//   through RMSNorm and the shared head
+// The embedding comes first in the concatenation and h^0 is taken after the final norm, as in the
+// published weights (the paper writes them the other way round and leaves the norm open;
+// docs/architecture.md). M is held as two square matrices, one per half.
+class Mtp {
+ public:
+  struct Saved {
+    Embedding::Saved embedding;
+    Tensor embedded, embedded_inv_rms, embedded_normed;
+    Tensor hidden, hidden_inv_rms, hidden_normed;
+    DecoderLayer::Saved layer;
+    Tensor y, y_inv_rms;
+    LmHead::Saved head;
+    // Left by backward_input for backward_weight.
+    Tensor d_head_norm, d_projected, d_embedded_norm, d_hidden_norm;
+  };
+
+  // prefix: "model.layers.61."; depth from 1.
+  Mtp(const std::string& prefix, int depth, const ModelOptions& options, const Tensor& cos_sin,
+      const parallel::Mesh& mesh);
+
+  // hidden [local tokens, hidden] -> h^k, input of the next module
+  Tensor forward(const Tensor& hidden, const Embedding& embedding, const LmHead& head, Saved& saved,
+                 const Context& context) const;
+  // dy: gradient of h^k from the next module, undefined for the last one. Returns the gradient of
+  // `hidden`.
+  Tensor backward_input(const Tensor& dy, const LmHead& head, Saved& saved,
+                        const Context& context) const;
+  void backward_weight(Embedding& embedding, LmHead& head, Saved& saved, const Context& context);
+  void for_each_parameter(const parallel::VisitParameter& visit);
+  Moe* moe() noexcept { return layer_.moe(); }
+
+ private:
+  int depth_;
+  RmsNorm embedding_norm_, hidden_norm_, head_norm_;
+  Linear embedding_projection_, hidden_projection_;
+  DecoderLayer layer_;
+};
+
+}  // namespace fathom::model

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/rope.h"
+#include "kernels/router.h"
+
+namespace fathom::model {
+
+struct MoeOptions {
+  int num_experts = 0;  // routed; 0: every layer is dense
+  int num_shared_experts = 0;
+  int top_k = 0;
+  int intermediate_size = 0;  // of one expert
+  kernels::ScoreFunction score = kernels::ScoreFunction::kSigmoid;
+  kernels::GroupScore group_score = kernels::GroupScore::kSumOfTop2;
+  int num_groups = 1;
+  int num_kept_groups = 1;
+  bool normalize_gates = true;
+  float gate_scale = 1.0F;
+  bool forced_balance = false;
+  // Balance losses, per layer and sequence, averaged over the sequences of the global batch.
+  float sequence_balance_coefficient = 0.0F;       // V3, arXiv:2412.19437, eq. 17-20
+  float expert_balance_coefficient = 0.0F;         // V2, arXiv:2405.04434, eq. 23-25
+  float device_balance_coefficient = 0.0F;         // V2, eq. 26-28
+  float communication_balance_coefficient = 0.0F;  // V2, eq. 29-31
+  int num_device_groups = 1;                       // D of the two above
+  int max_device_groups_per_token = 1;             // M of the communication loss
+  bool has_selection_bias = true;                  // V3's bias for balancing without a loss
+};
+
+// The shape of a model: everything that its published tensors depend on.
+struct ModelOptions {
+  std::int64_t vocab_size = 0;
+  int hidden_size = 0;
+  int num_layers = 0;
+  int num_dense_layers = 0;   // the first ones; the rest are mixtures of experts
+  int intermediate_size = 0;  // of the dense layers
+  int num_attention_heads = 0;
+  int q_lora_rank = 0;  // 0: queries straight from the hidden state
+  int kv_lora_rank = 0;
+  int qk_nope_head_dim = 0;
+  int qk_rope_head_dim = 0;
+  int v_head_dim = 0;
+  double rope_theta = 10000.0;
+  std::int64_t max_position = 4096;
+  kernels::YarnOptions yarn;
+  double yarn_mscale =
+      0.0;  // softmax scale times (0.1 * mscale * ln(factor) + 1)^2 while factor > 1
+  float rms_norm_epsilon = 1e-6F;
+  float initializer_range = 0.006F;
+  int mtp_depth = 0;
+  MoeOptions moe;
+
+  int qk_head_dim() const noexcept { return qk_nope_head_dim + qk_rope_head_dim; }
+  bool is_dense_layer(int layer) const noexcept {
+    return moe.num_experts == 0 || layer < num_dense_layers;
+  }
+  float softmax_scale() const noexcept;
+};
+
+// What the backward computes again instead of keeping it.
+struct RecomputeOptions {
+  bool norms = false;               // outputs of the two norms of a layer
+  bool swiglu = false;              // outputs of SwiGLU
+  bool mla_up_projections = false;  // q, k and v from their latents
+  bool layers = false;              // everything but a layer's input
+};
+
+}  // namespace fathom::model

@@ -1,0 +1,41 @@
+#include "model/rms_norm.h"
+
+#include "kernels/rms_norm.h"
+
+namespace fathom::model {
+
+RmsNorm::RmsNorm(const std::string& key, std::int64_t size, float epsilon,
+                 parallel::Communicator& replicas)
+    : gain_(parallel::whole_parameter(key, Shape{size}, replicas)), epsilon_(epsilon) {
+  gain_.initial_value = parallel::InitialValue::kOnes;
+}
+
+Tensor RmsNorm::forward(const Tensor& x, Tensor& inv_rms, Stream& stream) const {
+  Tensor y = Tensor::empty(Shape{x.size(0), size()}, DType::kFloat32, stream);
+  forward(x, y, inv_rms, stream);
+  return y;
+}
+
+void RmsNorm::forward(const Tensor& x, Tensor& y, Tensor& inv_rms, Stream& stream) const {
+  inv_rms = Tensor::empty(Shape{x.size(0)}, DType::kFloat32, stream);
+  kernels::rms_norm_forward(x, gain_.value, epsilon_, y, inv_rms, stream);
+}
+
+Tensor RmsNorm::backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
+                               Stream& stream) const {
+  Tensor dx = Tensor::empty(Shape{x.size(0), size()}, DType::kFloat32, stream);
+  backward_input(dy, x, inv_rms, dx, stream);
+  return dx;
+}
+
+void RmsNorm::backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Tensor& dx,
+                             Stream& stream) const {
+  kernels::rms_norm_backward_input(dy, x, gain_.value, inv_rms, dx, stream);
+}
+
+void RmsNorm::backward_weight(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
+                              Stream& stream) {
+  kernels::rms_norm_backward_gain(dy, x, inv_rms, gain_.grad, stream);
+}
+
+}  // namespace fathom::model

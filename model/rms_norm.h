@@ -1,0 +1,37 @@
+#pragma once
+
+#include <string>
+
+#include "core/stream.h"
+#include "core/tensor.h"
+#include "parallel/parameter.h"
+
+namespace fathom::model {
+
+// y = x / sqrt(mean(x^2) + eps) * gain over the leading columns of each row; see
+// kernels/rms_norm.h.
+class RmsNorm {
+ public:
+  RmsNorm() = default;
+  // replicas: the ranks that hold the same gain and see other tokens.
+  RmsNorm(const std::string& key, std::int64_t size, float epsilon,
+          parallel::Communicator& replicas);
+
+  Tensor forward(const Tensor& x, Tensor& inv_rms,
+                 Stream& stream) const;  // allocates [rows, size] and inv_rms
+  void forward(const Tensor& x, Tensor& y, Tensor& inv_rms, Stream& stream) const;
+  Tensor backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
+                        Stream& stream) const;
+  void backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Tensor& dx,
+                      Stream& stream) const;
+  void backward_weight(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Stream& stream);
+
+  parallel::Parameter& gain() noexcept { return gain_; }
+  std::int64_t size() const { return gain_.shape[0]; }
+
+ private:
+  parallel::Parameter gain_;
+  float epsilon_ = 1e-6F;
+};
+
+}  // namespace fathom::model

@@ -1,0 +1,226 @@
+#include "model/transformer_stage.h"
+
+#include <numeric>
+
+#include "core/error.h"
+#include "kernels/elementwise.h"
+
+namespace fathom::model {
+
+std::vector<StageOptions> cut_into_stages(int num_layers, int num_stages,
+                                          std::span<const int> layers_per_stage) {
+  std::vector<int> counts(layers_per_stage.begin(), layers_per_stage.end());
+  if (counts.empty()) {
+    for (int stage = 0; stage < num_stages; ++stage) {
+      counts.push_back(num_layers / num_stages + (stage < num_layers % num_stages ? 1 : 0));
+    }
+  }
+  const int sum = std::accumulate(counts.begin(), counts.end(), 0);
+  if (static_cast<int>(counts.size()) != num_stages || sum != num_layers) {
+    throw ConfigError(concat("mesh.layers_per_stage has ", counts.size(), " entries with ", sum,
+                             " layers; the pipeline has ", num_stages, " stages and the model ",
+                             num_layers, " layers"));
+  }
+  std::vector<StageOptions> stages;
+  int first = 0;
+  for (int stage = 0; stage < num_stages; ++stage) {
+    const int count = counts[static_cast<std::size_t>(stage)];
+    stages.push_back({first, count, stage == 0, stage == num_stages - 1});
+    first += count;
+  }
+  return stages;
+}
+
+TransformerStage::TransformerStage(const ModelOptions& options, const StageOptions& stage,
+                                   const parallel::Mesh& mesh, Stream& stream)
+    : options_(options), stage_(stage), mesh_(&mesh), stream_(&stream) {
+  cos_sin_ = kernels::rope_table(
+      kernels::rope_frequencies(options.qk_rope_head_dim, options.rope_theta, options.yarn),
+      options.max_position, stream);
+  const bool has_mtp = stage.is_last && options.mtp_depth > 0;
+  if (stage.is_first || has_mtp) {
+    embedding_.emplace(options, mesh,
+                       options.mtp_depth > 0 ? mesh.shared_embedding() : mesh.data());
+  }
+  for (int layer = stage.first_layer; layer < stage.first_layer + stage.num_layers; ++layer) {
+    layers_.emplace_back(concat("model.layers.", layer, "."), options,
+                         options.is_dense_layer(layer), cos_sin_, mesh);
+  }
+  if (stage.is_last) {
+    final_norm_.emplace("model.norm.weight", options.hidden_size, options.rms_norm_epsilon,
+                        mesh.plane());
+    head_.emplace(options, mesh);
+    for (int depth = 1; depth <= options.mtp_depth; ++depth) {
+      mtp_.emplace_back(concat("model.layers.", options.num_layers + depth - 1, "."), depth,
+                        options, cos_sin_, mesh);
+    }
+  }
+  for (const MoeLayer& layer : moe_layers()) {
+    layer.moe->allocate_state(stream);
+  }
+}
+
+Context TransformerStage::context(int micro_batch) {
+  return Context{*stream_,
+                 *mesh_,
+                 step_.micro_batches[static_cast<std::size_t>(micro_batch)],
+                 step_.recompute,
+                 step_.pass,
+                 true,
+                 step_.assumed_imbalance,
+                 step_.losses};
+}
+
+Shape TransformerStage::boundary_shape(int micro_batch) const {
+  const MicroBatch& batch = step_.micro_batches[static_cast<std::size_t>(micro_batch)];
+  return Shape{batch.num_tokens() / mesh_->tensor().world_size(), options_.hidden_size};
+}
+
+Tensor TransformerStage::forward(int micro_batch, const Tensor& input) {
+  const Context ctx = context(micro_batch);
+  Saved saved;
+  saved.layers.resize(layers_.size());
+  Tensor x = stage_.is_first ? embedding_->forward(ctx.batch.tokens, saved.embedding, ctx) : input;
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    x = layers_[i].forward(x, saved.layers[i], ctx);
+  }
+  if (stage_.is_last) {
+    forward_head(x, saved, ctx);
+    x = Tensor();
+  }
+  if (step_.pass == Pass::kTrain) {
+    saved_.insert_or_assign(micro_batch, std::move(saved));
+  }
+  return x;
+}
+
+void TransformerStage::forward_head(const Tensor& hidden, Saved& saved, const Context& ctx) {
+  saved.hidden = hidden;
+  const Tensor normed = final_norm_->forward(hidden, saved.final_inv_rms, ctx.stream);
+  if (ctx.pass == Pass::kLogits) {
+    *step_.logits = head_->logits(normed, step_.logit_rows, ctx);
+    return;
+  }
+  head_->forward(normed, ctx.batch.targets[0], 0, saved.head, ctx);
+  saved.mtp.resize(mtp_.size());
+  Tensor mtp_hidden = normed;
+  for (std::size_t k = 0; k < mtp_.size(); ++k) {
+    mtp_hidden = mtp_[k].forward(mtp_hidden, *embedding_, *head_, saved.mtp[k], ctx);
+  }
+}
+
+// Through MTP, head and final norm -> gradient of the last layer's output.
+Tensor TransformerStage::backward_head(Saved& saved, const Context& ctx, bool with_weights) {
+  Tensor d_hidden;
+  for (std::size_t k = mtp_.size(); k-- > 0;) {
+    d_hidden = mtp_[k].backward_input(d_hidden, *head_, saved.mtp[k], ctx);
+    if (with_weights) {
+      mtp_[k].backward_weight(*embedding_, *head_, saved.mtp[k], ctx);
+    }
+  }
+  saved.d_final_norm = head_->backward_input(saved.head, ctx);
+  if (d_hidden.defined()) {
+    kernels::add_in_place(saved.d_final_norm, d_hidden, ctx.stream);
+  }
+  Tensor dx = final_norm_->backward_input(saved.d_final_norm, saved.hidden, saved.final_inv_rms,
+                                          ctx.stream);
+  if (with_weights) {
+    head_weights(saved, ctx);
+  }
+  return dx;
+}
+
+void TransformerStage::head_weights(Saved& saved, const Context& ctx) {
+  head_->backward_weight(saved.head, ctx);
+  final_norm_->backward_weight(saved.d_final_norm, saved.hidden, saved.final_inv_rms, ctx.stream);
+  saved.hidden = Tensor();
+  saved.d_final_norm = Tensor();
+}
+
+Tensor TransformerStage::run_backward(int micro_batch, const Tensor& output_grad,
+                                      bool with_weights) {
+  const Context ctx = context(micro_batch);
+  Saved& saved = saved_.at(micro_batch);
+  Tensor dx = stage_.is_last ? backward_head(saved, ctx, with_weights) : output_grad;
+  for (std::size_t i = layers_.size(); i-- > 0;) {
+    dx = layers_[i].backward_input(dx, saved.layers[i], ctx);
+    if (with_weights) {
+      layers_[i].backward_weight(saved.layers[i], ctx);
+    }
+  }
+  if (!stage_.is_first) {
+    return dx;
+  }
+  embedding_->backward_input(dx, saved.embedding);
+  if (with_weights) {
+    embedding_->backward_weight(saved.embedding, ctx);
+  }
+  return Tensor();
+}
+
+Tensor TransformerStage::backward_input(int micro_batch, const Tensor& output_grad) {
+  return run_backward(micro_batch, output_grad, false);
+}
+
+void TransformerStage::backward_weight(int micro_batch) {
+  const Context ctx = context(micro_batch);
+  Saved& saved = saved_.at(micro_batch);
+  if (stage_.is_last) {
+    for (std::size_t k = mtp_.size(); k-- > 0;) {
+      mtp_[k].backward_weight(*embedding_, *head_, saved.mtp[k], ctx);
+    }
+    head_weights(saved, ctx);
+  }
+  for (std::size_t i = layers_.size(); i-- > 0;) {
+    layers_[i].backward_weight(saved.layers[i], ctx);
+  }
+  if (stage_.is_first) {
+    embedding_->backward_weight(saved.embedding, ctx);
+  }
+  saved_.erase(micro_batch);
+}
+
+Tensor TransformerStage::backward(int micro_batch, const Tensor& output_grad) {
+  Tensor dx = run_backward(micro_batch, output_grad, true);
+  saved_.erase(micro_batch);
+  return dx;
+}
+
+void TransformerStage::for_each_parameter(const parallel::VisitParameter& visit) {
+  if (embedding_) {
+    visit(embedding_->table());
+  }
+  for (DecoderLayer& layer : layers_) {
+    layer.for_each_parameter(visit);
+  }
+  if (stage_.is_last) {
+    visit(final_norm_->gain());
+    visit(head_->weight());
+    for (Mtp& mtp : mtp_) {
+      mtp.for_each_parameter(visit);
+    }
+  }
+}
+
+std::vector<TransformerStage::MoeLayer> TransformerStage::moe_layers() {
+  std::vector<MoeLayer> result;
+  for (std::size_t i = 0; i < layers_.size(); ++i) {
+    if (Moe* moe = layers_[i].moe()) {
+      result.push_back({stage_.first_layer + static_cast<int>(i), moe});
+    }
+  }
+  for (std::size_t k = 0; k < mtp_.size(); ++k) {
+    if (Moe* moe = mtp_[k].moe()) {
+      result.push_back({options_.num_layers + static_cast<int>(k), moe});
+    }
+  }
+  return result;
+}
+
+void TransformerStage::visit_state(parallel::StateVisitor& visitor) {
+  for (const MoeLayer& layer : moe_layers()) {
+    layer.moe->visit_state(visitor, mesh_->plane().rank() == 0);
+  }
+}
+
+}  // namespace fathom::model

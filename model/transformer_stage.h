@@ -1,0 +1,95 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "model/context.h"
+#include "model/decoder_layer.h"
+#include "model/embedding.h"
+#include "model/lm_head.h"
+#include "model/mtp.h"
+#include "parallel/pipeline/executor.h"
+
+namespace fathom::model {
+
+// Which layers a pipeline stage holds, and whether it is an end of the pipeline.
+struct StageOptions {
+  int first_layer = 0;
+  int num_layers = 0;
+  bool is_first = true;
+  bool is_last = true;
+};
+// Layers of each stage: `layers_per_stage` where given, else as even as possible, earlier stages
+// taking the remainder. Throws ConfigError when the sum is not num_layers.
+std::vector<StageOptions> cut_into_stages(int num_layers, int num_stages,
+                                          std::span<const int> layers_per_stage);
+
+// What a stage reads and adds to while a step runs; set anew for each step.
+struct StageStep {
+  std::span<const MicroBatch> micro_batches;
+  RecomputeOptions recompute;
+  Pass pass = Pass::kTrain;
+  double assumed_imbalance = 1.0;
+  LossSums* losses = nullptr;
+  Tensor logit_rows;         // Pass::kLogits: [rows] int32
+  Tensor* logits = nullptr;  // Pass::kLogits: set by the last stage
+};
+
+// A run of consecutive decoder layers, with the embedding on the first stage and final norm, head
+// and MTP on the last.
+class TransformerStage final : public parallel::PipelineStage {
+ public:
+  TransformerStage(const ModelOptions& options, const StageOptions& stage,
+                   const parallel::Mesh& mesh, Stream& stream);
+
+  void begin_step(const StageStep& step) { step_ = step; }
+
+  Tensor forward(int micro_batch, const Tensor& input) override;
+  Tensor backward_input(int micro_batch, const Tensor& output_grad) override;
+  void backward_weight(int micro_batch) override;
+  Tensor backward(int micro_batch, const Tensor& output_grad) override;
+  Shape boundary_shape(int micro_batch) const override;
+
+  void for_each_parameter(const parallel::VisitParameter& visit);
+  // The MoE layers of this stage, first to last, MTP's after the main model's; with their published
+  // layer numbers.
+  struct MoeLayer {
+    int layer = 0;
+    Moe* moe = nullptr;
+  };
+  std::vector<MoeLayer> moe_layers();
+  void visit_state(parallel::StateVisitor& visitor);
+
+ private:
+  struct Saved {
+    Embedding::Saved embedding;
+    std::vector<DecoderLayer::Saved> layers;
+    Tensor hidden, final_inv_rms;  // input of the final norm
+    LmHead::Saved head;
+    std::vector<Mtp::Saved> mtp;
+    Tensor d_final_norm;
+  };
+  Context context(int micro_batch);
+  void forward_head(const Tensor& hidden, Saved& saved, const Context& context);
+  Tensor backward_head(Saved& saved, const Context& context, bool with_weights);
+  void head_weights(Saved& saved, const Context& context);
+  Tensor run_backward(int micro_batch, const Tensor& output_grad, bool with_weights);
+
+  ModelOptions options_;
+  StageOptions stage_;
+  const parallel::Mesh* mesh_;
+  Stream* stream_;
+  Tensor cos_sin_;
+  std::optional<Embedding> embedding_;  // first stage, and the last one with MTP
+  std::vector<DecoderLayer> layers_;
+  std::optional<RmsNorm> final_norm_;
+  std::optional<LmHead> head_;
+  std::vector<Mtp> mtp_;
+  StageStep step_;
+  std::map<int, Saved> saved_;  // by micro-batch in flight
+};
+
+}  // namespace fathom::model

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/stream.h"
+#include "core/tensor.h"
+#include "parallel/comm/communicator.h"
+
+namespace fathom::parallel {
+
+// Where the rows of one micro-batch go: which (token, choice) slot goes to which expert rank, and
+// how what arrives is arranged by local expert. Made once from the router's choice, used by the
+// forward and the backward. Dropless: every slot is carried.
+struct ExpertRoute {
+  Tensor slot_of_row, row_of_slot;         // at home, see kernels/permute.h
+  std::vector<std::int64_t> rows_to_each;  // per expert rank
+  std::vector<std::int64_t> rows_from_each;
+  std::int64_t num_home_rows = 0;    // tokens * top_k
+  std::int64_t num_expert_rows = 0;  // rows that this rank's experts work on
+  Tensor offsets;                    // [local experts + 1] int64: rows of each local expert
+  Tensor arrival_of_row;  // [num_expert_rows] int32: expert-ordered row <- arrived row; undefined
+                          // when they agree
+  Tensor row_of_arrival;  // its inverse
+};
+
+struct ExpertRouteOptions {
+  int num_experts = 0;
+  // Meta device only, where no router chose: rows that this rank's experts get, as a multiple of
+  // the mean.
+  double assumed_imbalance = 1.0;
+};
+
+// Collective over `expert`. Experts are spread in order: rank r of E holds experts [r * n / E, (r +
+// 1) * n / E).
+//   expert_ids [num_tokens, top_k] int32, ascending in each row
+// Arrived rows of one local expert keep the order (source rank, token): the order that a single
+// rank would have.
+ExpertRoute plan_expert_route(const Tensor& expert_ids, const ExpertRouteOptions& options,
+                              Communicator& expert, Stream& stream);
+
+// home rows [num_home_rows, hidden], sorted by expert  ->  expert rows [num_expert_rows, hidden],
+// by local expert
+Tensor send_to_experts(const ExpertRoute& route, const Tensor& home_rows, Communicator& expert,
+                       Stream& stream);
+// The way back: the inverse, which is also the backward of the way there.
+Tensor return_from_experts(const ExpertRoute& route, const Tensor& expert_rows,
+                           Communicator& expert, Stream& stream);
+
+}  // namespace fathom::parallel

@@ -1,0 +1,18 @@
+#pragma once
+
+#include "core/stream.h"
+#include "core/tensor.h"
+#include "parallel/comm/communicator.h"
+
+namespace fathom::parallel {
+
+// Sequence parallelism (arXiv:2205.05198): between blocks each tensor rank holds an even,
+// consecutive part of a micro-batch's token rows; inside a block it holds all rows of its part of
+// the features.
+
+// [rows * world_size, columns] from the parts of all ranks; the tensor itself in a group of one.
+Tensor gather_token_rows(Communicator& tensor, const Tensor& part, Stream& stream);
+// This rank's rows of the sum over ranks of [rows, columns]; the tensor itself in a group of one.
+Tensor sum_and_scatter_token_rows(Communicator& tensor, const Tensor& partial_sums, Stream& stream);
+
+}  // namespace fathom::parallel
