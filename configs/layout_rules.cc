@@ -1,0 +1,132 @@
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "configs/resolve.h"
+#include "configs/rules.h"
+
+namespace fathom::config {
+namespace {
+
+constexpr std::int64_t kMaxAxis = 65536;  // so that the product of three axes fits an int64
+
+bool check_axis(std::string_view name, std::int64_t size, Problems& problems) {
+  return problems.require(size >= 1 && size <= kMaxAxis, name, " (", size, ") is not in [1, ",
+                          kMaxAxis, ']');
+}
+
+// False when an axis has no sensible size, so that nothing more can be said.
+bool check_axes(const Mesh& mesh, int world_size, Problems& problems) {
+  bool sensible = check_axis("mesh.pipeline", mesh.pipeline(), problems);
+  sensible = check_axis("mesh.tensor", mesh.tensor(), problems) && sensible;
+  sensible = check_axis("mesh.expert", mesh.expert(), problems) && sensible;
+  sensible = check_axis("mesh.stages_per_rank", mesh.stages_per_rank(), problems) && sensible;
+  if (!sensible) {
+    return false;
+  }
+  const std::int64_t others = std::int64_t{mesh.pipeline()} * mesh.tensor();
+  if (mesh.data() == 0) {
+    problems.add("mesh.pipeline (", mesh.pipeline(), ") x mesh.tensor (", mesh.tensor(),
+                 ") = ", others, " does not divide the number of ranks (", world_size, ')');
+    return false;
+  }
+  if (!check_axis("mesh.data", mesh.data(), problems)) {
+    return false;
+  }
+  problems.require(world_size == 0 || others * mesh.data() == world_size, "mesh.pipeline (",
+                   mesh.pipeline(), ") x mesh.data (", mesh.data(), ") x mesh.tensor (",
+                   mesh.tensor(), ") = ", others * mesh.data(), ", but the number of ranks is ",
+                   world_size);
+  return true;
+}
+
+void check_expert_axis(const RunConfig& config, Problems& problems) {
+  const Mesh& mesh = config.mesh();
+  const std::int64_t plane = std::int64_t{mesh.data()} * mesh.tensor();
+  problems.require(plane % mesh.expert() == 0, "mesh.expert (", mesh.expert(),
+                   ") does not divide mesh.data (", mesh.data(), ") x mesh.tensor (", mesh.tensor(),
+                   ") = ", plane);
+  if (mesh.expert() > 1 && problems.require(config.model().has_moe(), "mesh.expert (",
+                                            mesh.expert(), ") needs model.moe")) {
+    require_divides(problems, "mesh.expert", mesh.expert(), "model.moe.num_experts",
+                    config.model().moe().num_experts());
+  }
+}
+
+void check_tensor_axis(const RunConfig& config, Problems& problems) {
+  const Model& model = config.model();
+  const auto divides = [&](std::string_view field, std::int64_t value) {
+    require_divides(problems, "mesh.tensor", config.mesh().tensor(), field, value);
+  };
+  divides("model.vocab_size", model.vocab_size());
+  divides("model.num_attention_heads", model.num_attention_heads());
+  if (model.num_dense_layers() > 0) {
+    divides("model.intermediate_size", model.intermediate_size());
+  }
+  divides("model.moe.num_shared_experts x model.moe.intermediate_size",
+          model.moe().num_shared_experts() * model.moe().intermediate_size());
+  divides("train.micro_batch_size x train.sequence_length",
+          config.train().micro_batch_size() * config.train().sequence_length());
+}
+
+void check_stages(const RunConfig& config, Problems& problems) {
+  const Mesh& mesh = config.mesh();
+  const std::int64_t num_stages = std::int64_t{mesh.pipeline()} * mesh.stages_per_rank();
+  const std::int64_t num_layers = config.model().num_layers();
+  const std::string product = concat("mesh.pipeline (", mesh.pipeline(),
+                                     ") x mesh.stages_per_rank (", mesh.stages_per_rank(), ")");
+  if (num_layers <= 0) {
+    return;
+  }
+  if (!problems.require(num_stages <= num_layers, product, " = ", num_stages,
+                        " stages, but model.num_layers is ", num_layers)) {
+    return;
+  }
+  const std::vector<std::int64_t> layers = layers_of_stages(config);
+  problems.require(std::ssize(layers) == num_stages, "mesh.layers_per_stage lists ", layers.size(),
+                   " stages, but ", product, " = ", num_stages);
+  const std::int64_t sum = std::accumulate(layers.begin(), layers.end(), std::int64_t{0});
+  problems.require(sum == num_layers, "mesh.layers_per_stage adds up to ", sum,
+                   ", but model.num_layers is ", num_layers);
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    problems.require(layers[i] >= 1, "mesh.layers_per_stage[", i, "] (", layers[i],
+                     ") must be at least 1");
+  }
+}
+
+// The global batch in whole micro-batches on every replica, and for an interleaved schedule in
+// whole rounds.
+void check_batch(const RunConfig& config, std::string_view field, std::int64_t batch,
+                 Problems& problems) {
+  const Mesh& mesh = config.mesh();
+  const std::int64_t micro_batch = config.train().micro_batch_size();
+  if (batch <= 0 || micro_batch <= 0) {
+    return;
+  }
+  const std::int64_t replicas = micro_batch * mesh.data();
+  if (!problems.require(batch % replicas == 0, field, " (", batch,
+                        ") is not a multiple of train.micro_batch_size (", micro_batch,
+                        ") x mesh.data (", mesh.data(), ") = ", replicas)) {
+    return;
+  }
+  problems.require(mesh.stages_per_rank() == 1 || (batch / replicas) % mesh.pipeline() == 0,
+                   "mesh.stages_per_rank (", mesh.stages_per_rank(),
+                   ") needs the micro-batches of a step (", field, ": ", batch / replicas,
+                   ") to be a multiple of mesh.pipeline (", mesh.pipeline(), ')');
+}
+
+}  // namespace
+
+void check_layout(const RunConfig& config, int world_size, Problems& problems) {
+  if (!check_axes(config.mesh(), world_size, problems)) {
+    return;
+  }
+  check_expert_axis(config, problems);
+  check_tensor_axis(config, problems);
+  check_stages(config, problems);
+  check_batch(config, "train.global_batch_size", config.train().global_batch_size(), problems);
+  check_batch(config, "train.batch_ramp.start_global_batch_size",
+              config.train().batch_ramp().start_global_batch_size(), problems);
+}
+
+}  // namespace fathom::config

@@ -1,0 +1,52 @@
+#include "configs/resolve.h"
+
+#include <algorithm>
+#include <filesystem>
+
+namespace fathom::config {
+
+void resolve(RunConfig& config, const Launch& launch) {
+  Mesh& mesh = *config.mutable_mesh();
+  if (mesh.data() == 0) {
+    const std::int64_t others = std::int64_t{mesh.pipeline()} * mesh.tensor();
+    if (launch.world_size == 0) {
+      mesh.set_data(1);
+    } else if (mesh.pipeline() > 0 && mesh.tensor() > 0 && launch.world_size % others == 0) {
+      mesh.set_data(static_cast<std::int32_t>(launch.world_size / others));
+    }
+  }
+  Run& run = *config.mutable_run();
+  if (run.threads() == 0) {
+    run.set_threads(std::max(1, launch.cores_per_node / std::max(1, launch.ranks_per_node)));
+  }
+  if (!config.checkpoint().has_directory() && !run.directory().empty()) {
+    config.mutable_checkpoint()->set_directory(
+        (std::filesystem::path(run.directory()) / "checkpoints").string());
+  }
+  if (!config.data().has_seed()) {
+    config.mutable_data()->set_seed(run.seed());
+  }
+  if (config.model().max_position() == 0) {
+    config.mutable_model()->set_max_position(config.train().sequence_length());
+  }
+}
+
+std::vector<std::int64_t> layers_of_stages(const RunConfig& config) {
+  const Mesh& mesh = config.mesh();
+  if (mesh.layers_per_stage_size() > 0) {
+    return {mesh.layers_per_stage().begin(), mesh.layers_per_stage().end()};
+  }
+  const std::int64_t num_stages = std::int64_t{mesh.pipeline()} * mesh.stages_per_rank();
+  const std::int64_t num_layers = config.model().num_layers();
+  std::vector<std::int64_t> layers(static_cast<std::size_t>(num_stages), num_layers / num_stages);
+  std::for_each_n(layers.begin(), num_layers % num_stages, [](std::int64_t& n) { ++n; });
+  return layers;
+}
+
+std::int64_t batch_granularity(const RunConfig& config) {
+  const Mesh& mesh = config.mesh();
+  const std::int64_t replicas = config.train().micro_batch_size() * mesh.data();
+  return mesh.stages_per_rank() > 1 ? replicas * mesh.pipeline() : replicas;
+}
+
+}  // namespace fathom::config

@@ -1,0 +1,18 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "configs/schema/run.pb.h"
+
+namespace fathom::config {
+
+// Everything in a resolved config that contradicts itself, the model's equations or the number of
+// ranks; one line each, with the fields and the numbers involved. Looks at no file. world_size 0:
+// the program was not started under mpirun, any mesh will do.
+std::vector<std::string> find_problems(const RunConfig& config, int world_size);
+
+// Throws one ConfigError with all of find_problems().
+void validate(const RunConfig& config, int world_size);
+
+}  // namespace fathom::config
