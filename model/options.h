@@ -26,8 +26,7 @@ struct MoeOptions {
   float expert_balance_coefficient = 0.0F;         // V2, arXiv:2405.04434, eq. 23-25
   float device_balance_coefficient = 0.0F;         // V2, eq. 26-28
   float communication_balance_coefficient = 0.0F;  // V2, eq. 29-31
-  int num_device_groups = 1;                       // D of the two above
-  int max_device_groups_per_token = 1;             // M of the communication loss
+  int num_device_groups = 1;                       // D of the two above; M is num_kept_groups
   bool has_selection_bias = true;                  // V3's bias for balancing without a loss
 };
 
@@ -59,6 +58,7 @@ struct ModelOptions {
     return moe.num_experts == 0 || layer < num_dense_layers;
   }
   float softmax_scale() const noexcept;
+  float rotation_scale() const noexcept;  // of cosines and sines
 };
 
 // What the backward computes again instead of keeping it.

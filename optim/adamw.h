@@ -1,0 +1,42 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "optim/optimizer.h"
+#include "parallel/parameter_buffer.h"
+
+namespace fathom::optim {
+
+struct AdamWHyperparameters {
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0.1;  // on parameters whose weight_decay is set: matrices, not norm gains
+  DType moment_dtype = DType::kFloat32;
+};
+
+// AdamW (arXiv:1711.05101, algorithm 2; the update is in kernels/adamw.h), its moments sharded over
+// the replicas of each parameter (ZeRO stage 1).
+class AdamW final : public Optimizer {
+ public:
+  // `buffer` must outlive the optimizer.
+  AdamW(parallel::ParameterBuffer& buffer, const AdamWHyperparameters& hyperparameters,
+        Stream& stream);
+
+  void step(double learning_rate, double grad_scale, Stream& stream) override;
+  void visit_state(parallel::StateVisitor& visitor) override;
+  void weights_loaded(Stream& stream) override;
+
+ private:
+  struct Moments {  // of one group's shard
+    Tensor exp_avg;
+    Tensor exp_avg_sq;
+  };
+  parallel::ParameterBuffer* buffer_;
+  AdamWHyperparameters hyperparameters_;
+  std::vector<Moments> moments_;  // one per group
+  std::int64_t num_updates_ = 0;
+};
+
+}  // namespace fathom::optim
