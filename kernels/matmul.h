@@ -10,20 +10,34 @@ namespace fathom::kernels {
 
 enum class Accumulate { kOverwrite, kAdd };
 
-// The three matrix products of a linear layer y = x W^T, all float32. Definition of every element (docs/numerics.md, rule 1):
-// the inner dimension is cut in slices of 256; each slice is a chain acc = fma(a, b, acc) in ascending order from +0; slices
-// are added in ascending order (with kAdd, onto what the output holds). So an element depends on its row, its column and
-// the inner size alone, never on the other rows, on threads or on how a caller batched.
+// The three matrix products of a linear layer y = x W^T, all float32. Definition of every element
+// (docs/numerics.md, rule 1): the inner dimension is cut in slices of 256; each slice is a chain
+// acc = fma(a, b, acc) in ascending order from +0; slices are added in ascending order (with kAdd,
+// onto what the output holds). So an element depends on its row, its column and the inner size
+// alone, never on the other rows, on threads or on how a caller batched. An inner size of 0 gives
+// zeros.
 //
-// x and dx may have more columns than the product needs: the leading ones are used, the others left alone.
+// x and dx may have more columns than the product needs: the leading ones are used, the others left
+// alone.
 //   x, dx  [num_rows, >= in_size]
 //   w, dw  [out_size, in_size]
 //   y, dy  [num_rows, out_size]
 // Outputs must not alias inputs. Throws InternalError on a shape or dtype mismatch.
-void matmul_forward(const Tensor& x, const Tensor& w, Tensor& y, Stream& stream);        // y = x W^T
+void matmul_forward(const Tensor& x, const Tensor& w, Tensor& y, Stream& stream);  // y = x W^T
 void matmul_backward_input(const Tensor& dy, const Tensor& w, Tensor& dx, Accumulate accumulate,
-                           Stream& stream);                                              // dx (+)= dy W
+                           Stream& stream);  // dx (+)= dy W
 void matmul_backward_weight(const Tensor& dy, const Tensor& x, Tensor& dw, Accumulate accumulate,
-                            Stream& stream);                                             // dW (+)= dy^T x
+                            Stream& stream);  // dW (+)= dy^T x
+
+// The length of a slice.
+inline constexpr std::int64_t kInnerSlice = 256;
+
+// For backends.
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)>
+    matmul_forward_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Accumulate, Stream&)>
+    matmul_backward_input_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Accumulate, Stream&)>
+    matmul_backward_weight_slot;
 
 }  // namespace fathom::kernels

@@ -1,0 +1,134 @@
+#include "kernels/matmul.h"
+
+#include <blis.h>
+
+#include <algorithm>
+
+#include "kernels/cpu/product.h"
+
+namespace fathom::kernels {
+namespace cpu {
+namespace {
+
+// Threads get whole register blocks: a multiple of the 6 and of the 16 of the AVX2 micro-kernel.
+constexpr std::int64_t kBlock = 48;
+
+// One slice of the inner dimension: c = beta * c + a b.
+void multiply_slice(const Product& product, std::int64_t first, std::int64_t size, float beta) {
+  // Its small-matrix path sums in other orders, and differently for different shapes.
+  rntm_t runtime = BLIS_RNTM_INITIALIZER;
+  bli_rntm_set_num_threads(1, &runtime);
+  bli_rntm_disable_l3_sup(&runtime);
+  float one = 1.0F;
+  const ConstMatrix a = product.a.from_column(first);
+  const ConstMatrix b = product.b.from_row(first);
+  bli_sgemm_ex(BLIS_NO_TRANSPOSE, BLIS_NO_TRANSPOSE, product.rows, product.columns, size, &one,
+               const_cast<float*>(a.data), a.row_stride, a.column_stride,
+               const_cast<float*>(b.data), b.row_stride, b.column_stride, &beta, product.c,
+               product.c_row_stride, 1, nullptr, &runtime);
+}
+
+}  // namespace
+
+Product Product::row_range(std::int64_t begin, std::int64_t end) const {
+  Product part = *this;
+  part.rows = end - begin;
+  part.a = a.from_row(begin);
+  part.c = c + begin * c_row_stride;
+  return part;
+}
+
+Product Product::column_range(std::int64_t begin, std::int64_t end) const {
+  Product part = *this;
+  part.columns = end - begin;
+  part.b = b.from_column(begin);
+  part.c = c + begin;
+  return part;
+}
+
+void multiply(const Product& product) {
+  if (product.rows == 0 || product.columns == 0) {
+    return;
+  }
+  bool is_adding = product.accumulate == Accumulate::kAdd;
+  if (product.inner == 0 && !is_adding) {
+    for (std::int64_t row = 0; row < product.rows; ++row) {
+      std::fill_n(product.c + row * product.c_row_stride, product.columns, 0.0F);
+    }
+  }
+  for (std::int64_t first = 0; first < product.inner; first += kInnerSlice) {
+    const std::int64_t size = std::min(kInnerSlice, product.inner - first);
+    multiply_slice(product, first, size, is_adding ? 1.0F : 0.0F);
+    is_adding = true;
+  }
+}
+
+void multiply(const Product& product, Stream& stream) {
+  const bool split_rows = product.rows >= product.columns;
+  const std::int64_t size = split_rows ? product.rows : product.columns;
+  const std::int64_t other = split_rows ? product.columns : product.rows;
+  const std::int64_t num_blocks = (size + kBlock - 1) / kBlock;
+  const std::int64_t block_work = std::max<std::int64_t>(1, kBlock * other * product.inner);
+  stream.parallel_for(
+      num_blocks, 1 + kMinThreadMultiplyAdds / block_work,
+      [&](std::int64_t begin, std::int64_t end) {
+        const std::int64_t first = begin * kBlock;
+        const std::int64_t last = std::min(end * kBlock, size);
+        multiply(split_rows ? product.row_range(first, last) : product.column_range(first, last));
+      });
+}
+
+namespace {
+
+void forward(const Tensor& x, const Tensor& w, Tensor& y, Stream& stream) {
+  const std::int64_t in_size = w.size(1);
+  const std::int64_t out_size = w.size(0);
+  multiply({.rows = x.size(0),
+            .columns = out_size,
+            .inner = in_size,
+            .a = {x.data<float>(), x.size(1), 1},
+            .b = {w.data<float>(), 1, in_size},
+            .c = y.mutable_data<float>(),
+            .c_row_stride = out_size},
+           stream);
+}
+
+void backward_input(const Tensor& dy, const Tensor& w, Tensor& dx, Accumulate accumulate,
+                    Stream& stream) {
+  const std::int64_t in_size = w.size(1);
+  const std::int64_t out_size = w.size(0);
+  multiply({.rows = dy.size(0),
+            .columns = in_size,
+            .inner = out_size,
+            .a = {dy.data<float>(), out_size, 1},
+            .b = {w.data<float>(), in_size, 1},
+            .c = dx.mutable_data<float>(),
+            .c_row_stride = dx.size(1),
+            .accumulate = accumulate},
+           stream);
+}
+
+void backward_weight(const Tensor& dy, const Tensor& x, Tensor& dw, Accumulate accumulate,
+                     Stream& stream) {
+  const std::int64_t in_size = dw.size(1);
+  const std::int64_t out_size = dw.size(0);
+  multiply({.rows = out_size,
+            .columns = in_size,
+            .inner = dy.size(0),
+            .a = {dy.data<float>(), 1, out_size},
+            .b = {x.data<float>(), x.size(1), 1},
+            .c = dw.mutable_data<float>(),
+            .c_row_stride = in_size,
+            .accumulate = accumulate},
+           stream);
+}
+
+const KernelRegistration register_forward(matmul_forward_slot, DeviceType::kCpu, &forward);
+const KernelRegistration register_backward_input(matmul_backward_input_slot, DeviceType::kCpu,
+                                                 &backward_input);
+const KernelRegistration register_backward_weight(matmul_backward_weight_slot, DeviceType::kCpu,
+                                                  &backward_weight);
+
+}  // namespace
+}  // namespace cpu
+}  // namespace fathom::kernels

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/stream.h"
+#include "kernels/matmul.h"
+
+namespace fathom::kernels::cpu {
+
+// A float32 matrix in memory, row-major or transposed.
+struct ConstMatrix {
+  const float* data = nullptr;
+  std::int64_t row_stride = 0;  // elements from one row to the next
+  std::int64_t column_stride = 1;
+
+  ConstMatrix from_row(std::int64_t row) const {
+    return {data + row * row_stride, row_stride, column_stride};
+  }
+  ConstMatrix from_column(std::int64_t column) const {
+    return {data + column * column_stride, row_stride, column_stride};
+  }
+};
+
+// c (+)= a b, every element as kernels/matmul.h defines it.   a [rows, inner], b [inner, columns],
+// c [rows, columns]
+struct Product {
+  std::int64_t rows = 0;
+  std::int64_t columns = 0;
+  std::int64_t inner = 0;
+  ConstMatrix a;
+  ConstMatrix b;
+  float* c = nullptr;
+  std::int64_t c_row_stride = 0;  // elements from one row of c to the next; columns are adjacent
+  Accumulate accumulate = Accumulate::kOverwrite;
+
+  // Only the output rows or columns [begin, end).
+  Product row_range(std::int64_t begin, std::int64_t end) const;
+  Product column_range(std::int64_t begin, std::int64_t end) const;
+};
+
+// On the calling thread.
+void multiply(const Product& product);
+// On the threads of the stream: each computes a range of rows or of columns.
+void multiply(const Product& product, Stream& stream);
+
+// Fewer multiply-adds than this are not worth handing to another thread.
+inline constexpr std::int64_t kMinThreadMultiplyAdds = 1 << 17;
+
+}  // namespace fathom::kernels::cpu
