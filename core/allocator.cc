@@ -224,11 +224,11 @@ class CpuAllocator final : public Allocator {
       link(last_, block, nullptr);
     }
     high_water_.store(offset + bytes, std::memory_order_relaxed);
-    forbid_access(range_.base() + high_water_, guard_bytes());
+    forbid_access(range_.base() + offset, bytes + guard_bytes());
     return block;
   }
 
-  // What lies behind the last block is forbidden so far; forbidding the whole range would touch its
+  // What lies behind the last block is forbidden this far: forbidding the whole range would touch its
   // shadow.
   std::int64_t guard_bytes() const noexcept {
     return std::min(kGuardBytes, range_.bytes() - high_water_);
