@@ -30,7 +30,6 @@ void check_yarn(const Yarn& yarn, Problems& problems) {
                      ')');
   }
   require_not_negative(problems, "model.yarn.mscale", yarn.mscale());
-  require_not_negative(problems, "model.yarn.mscale_all_dim", yarn.mscale_all_dim());
 }
 
 void check_groups(const MixtureOfExperts& moe, Problems& problems) {
@@ -71,6 +70,10 @@ void check_balance(const MixtureOfExperts& moe, Problems& problems) {
   if (require_size(problems, prefix + "num_device_groups", moe.num_device_groups())) {
     require_divides(problems, prefix + "num_device_groups", moe.num_device_groups(),
                     prefix + "num_experts", moe.num_experts());
+    const std::int64_t reach = moe.max_device_groups_per_token();
+    problems.require(reach >= 1 && reach <= moe.num_device_groups(), prefix,
+                     "max_device_groups_per_token (", reach, ") is not in [1, ", prefix,
+                     "num_device_groups (", moe.num_device_groups(), ")]");
   }
 }
 
@@ -96,7 +99,7 @@ void check_model(const Model& model, Problems& problems) {
         "model.num_dense_layers (", model.num_dense_layers(), ") is not in [0, model.num_layers (",
         model.num_layers(), ")]");
   }
-  if (model.num_dense_layers() > 0) {
+  if (model.num_dense_layers() > 0 || !model.has_moe()) {
     require_size(problems, "model.intermediate_size", model.intermediate_size());
   }
   check_attention(model, problems);
@@ -113,8 +116,6 @@ void check_model(const Model& model, Problems& problems) {
                      "model.moe is not set, and only model.num_dense_layers (",
                      model.num_dense_layers(), ") of model.num_layers (", model.num_layers(),
                      ") are dense");
-    problems.require(model.mtp_depth() <= 0, "model.mtp_depth (", model.mtp_depth(),
-                     ") needs model.moe: a prediction module has an expert layer");
   }
 }
 

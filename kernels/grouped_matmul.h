@@ -2,12 +2,13 @@
 
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "kernels/dispatch.h"
 #include "kernels/matmul.h"
 
 namespace fathom::kernels {
 
 // The products of kernels/matmul.h for many experts at once: rows [offsets[e], offsets[e+1]) of the row tensors belong to
-// expert e. An expert without rows is left alone (kAdd) or gets zeros (kOverwrite).
+// expert e. The weight gradient of an expert without rows is left alone (kAdd) or set to zeros (kOverwrite).
 //   offsets    [num_experts + 1] int64, ascending, offsets[0] = 0, last = num_rows
 //   x, dx      [num_rows, in_size]
 //   w, dw      [num_experts, out_size, in_size]
@@ -19,5 +20,14 @@ void grouped_matmul_backward_input(const Tensor& dy, const Tensor& w, const Tens
                                    Tensor& dx, Stream& stream);
 void grouped_matmul_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& offsets,
                                     Tensor& dw, Accumulate accumulate, Stream& stream);
+
+// For backends; arguments as above.
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
+    grouped_matmul_forward_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
+    grouped_matmul_backward_input_slot;
+extern constinit
+    KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Accumulate, Stream&)>
+        grouped_matmul_backward_weight_slot;
 
 }  // namespace fathom::kernels

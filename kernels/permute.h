@@ -2,35 +2,56 @@
 
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "kernels/dispatch.h"
 
 namespace fathom::kernels {
 
-// Moving token rows to their experts and back. A slot is (token, choice), numbered token * top_k + choice.
+// Moving token rows to their experts and back (dropless, as in DeepSeek-V3, arXiv:2412.19437, section 2.1.2). A slot is
+// (token, choice), numbered token * top_k + choice; a row is a slot's place in the order of experts.
+//   slot_of_row, row_of_slot  [num_tokens * top_k] int32, inverse permutations of one another
+//   rows, d_rows              [num_tokens * top_k, hidden_size]
+//   x, dx, y, dy              [num_tokens, hidden_size]
+//   gates, d_gates            [num_tokens, top_k], top_k at most 64
+// float32 where nothing is said. Sums in float32, in slot order (docs/numerics.md, rule 8). Outputs must not alias inputs. Asynchronous
+// on `stream`. All throw InternalError on a mismatch of shapes or dtypes.
 
 // Stable sort of the slots by expert.
-//   expert_ids  [num_tokens, top_k] int32
-//   counts      [num_experts] int64         out: slots of each expert
-//   slot_of_row [num_tokens * top_k] int32  out: the slot that sorted row r holds
-//   row_of_slot [num_tokens * top_k] int32  out: its inverse
+//   expert_ids  [num_tokens, top_k] int32 in [0, num_experts); InternalError otherwise
+//   counts      [num_experts] int64, out: slots of each expert
+//   slot_of_row, row_of_slot  out
 void sort_slots(const Tensor& expert_ids, Tensor& counts, Tensor& slot_of_row, Tensor& row_of_slot,
                 Stream& stream);
 
-// rows[r] = x[slot_of_row[r] / top_k]          x [num_tokens, hidden], rows [num_tokens * top_k, hidden] float32
+// rows[r] = x[slot_of_row[r] / top_k]
 void permute_forward(const Tensor& x, const Tensor& slot_of_row, int top_k, Tensor& rows,
                      Stream& stream);
-// dx[t] (+)= sum over the choices of t, in slot order, of d_rows[row_of_slot[slot]]
+// dx[t] = sum over the choices of t, in slot order, of d_rows[row_of_slot[slot]]; added to dx[t] as one term with `accumulate`.
 void permute_backward(const Tensor& d_rows, const Tensor& row_of_slot, Tensor& dx, bool accumulate,
                       Stream& stream);
 
-// y[t] += sum over choices j, in slot order, of gates[t, j] * rows[row_of_slot[t * top_k + j]]
-//   gates [num_tokens, top_k]; y [num_tokens, hidden] float32, in-out
+// y[t] += sum over choices j, in slot order, of gates[t, j] * rows[row_of_slot[t * top_k + j]]; the sum is added as one term.
 void combine_forward(const Tensor& rows, const Tensor& row_of_slot, const Tensor& gates, Tensor& y,
                      Stream& stream);
-// d_rows[r] = gate * dy[token];  d_gates[t, j] = dy[t] . rows[row]    both overwritten
+// d_rows[r] = gate * dy[token];  d_gates[t, j] = dy[t] . rows[row], over 16 lanes and a halving tree. Both overwritten.
 void combine_backward(const Tensor& dy, const Tensor& rows, const Tensor& row_of_slot,
                       const Tensor& gates, Tensor& d_rows, Tensor& d_gates, Stream& stream);
 
-// destination[i] = source[index[i]] for whole rows.   index [num_rows] int32; source, destination [*, hidden] float32
+// destination[i] = source[index[i]] for whole rows; InternalError for an index outside.
+//   index        [num_rows] int32
+//   source       [*, hidden_size];  destination  [num_rows, hidden_size]
 void gather_rows(const Tensor& source, const Tensor& index, Tensor& destination, Stream& stream);
+
+extern constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Tensor&, Stream&)>
+    sort_slots_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, int, Tensor&, Stream&)>
+    permute_forward_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, bool, Stream&)>
+    permute_backward_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
+    combine_forward_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                 Tensor&, Tensor&, Stream&)>
+    combine_backward_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)> gather_rows_slot;
 
 }  // namespace fathom::kernels
