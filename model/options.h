@@ -46,8 +46,10 @@ struct ModelOptions {
   double rope_theta = 10000.0;
   std::int64_t max_position = 4096;
   kernels::YarnOptions yarn;
-  double yarn_mscale =
-      0.0;  // softmax scale times (0.1 * mscale * ln(factor) + 1)^2 while factor > 1
+  // While yarn.factor > 1, with m(x) = 0.1 x ln(factor) + 1: cosines and sines are multiplied by
+  // m(mscale) / m(mscale_all_dim), the softmax scale by m(mscale_all_dim)^2.
+  double yarn_mscale = 1.0;
+  double yarn_mscale_all_dim = 1.0;
   float rms_norm_epsilon = 1e-6F;
   float initializer_range = 0.006F;
   int mtp_depth = 0;
