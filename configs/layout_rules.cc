@@ -60,7 +60,7 @@ void check_tensor_axis(const RunConfig& config, Problems& problems) {
   };
   divides("model.vocab_size", model.vocab_size());
   divides("model.num_attention_heads", model.num_attention_heads());
-  if (model.num_dense_layers() > 0) {
+  if (model.num_dense_layers() > 0 || !model.has_moe()) {
     divides("model.intermediate_size", model.intermediate_size());
   }
   divides("model.moe.num_shared_experts x model.moe.intermediate_size",

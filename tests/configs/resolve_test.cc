@@ -1,0 +1,84 @@
+#include "configs/resolve.h"
+
+#include "tests/support/catch.h"
+
+namespace fathom::config {
+
+TEST_CASE("mesh.data fills what the other axes leave of the ranks") {
+  RunConfig config;
+  config.mutable_mesh()->set_pipeline(2);
+  config.mutable_mesh()->set_tensor(2);
+  resolve(config, {.world_size = 12});
+  CHECK(config.mesh().data() == 3);
+  resolve(config, {.world_size = 8});
+  CHECK(config.mesh().data() == 3);  // given is given
+
+  RunConfig odd;
+  odd.mutable_mesh()->set_pipeline(3);
+  resolve(odd, {.world_size = 8});
+  CHECK(odd.mesh().data() == 0);
+
+  RunConfig unstarted;
+  unstarted.mutable_mesh()->set_pipeline(3);
+  resolve(unstarted, {.world_size = 0});
+  CHECK(unstarted.mesh().data() == 1);
+}
+
+TEST_CASE("threads share the cores of the node between its ranks") {
+  const auto threads = [](int ranks, int cores) {
+    RunConfig config;
+    resolve(config, {.world_size = ranks, .ranks_per_node = ranks, .cores_per_node = cores});
+    return config.run().threads();
+  };
+  CHECK(threads(1, 2) == 2);
+  CHECK(threads(4, 16) == 4);
+  CHECK(threads(3, 16) == 5);
+  CHECK(threads(4, 2) == 1);
+}
+
+TEST_CASE("the rest of the absent fields follows from the run") {
+  RunConfig config;
+  config.mutable_run()->set_directory("runs/a");
+  config.mutable_run()->set_seed(5);
+  config.mutable_train()->set_sequence_length(64);
+  resolve(config, {});
+  CHECK(config.checkpoint().directory() == "runs/a/checkpoints");
+  CHECK(config.data().seed() == 5);
+  CHECK(config.model().max_position() == 64);
+
+  RunConfig given;
+  given.mutable_run()->set_directory("runs/a");
+  given.mutable_run()->set_seed(5);
+  given.mutable_checkpoint()->set_directory("/scratch");
+  given.mutable_data()->set_seed(0);
+  given.mutable_model()->set_max_position(99);
+  resolve(given, {});
+  CHECK(given.checkpoint().directory() == "/scratch");
+  CHECK(given.data().seed() == 0);
+  CHECK(given.model().max_position() == 99);
+}
+
+TEST_CASE("layers are spread as evenly as possible, or as told") {
+  RunConfig config;
+  config.mutable_model()->set_num_layers(61);
+  config.mutable_mesh()->set_pipeline(4);
+  config.mutable_mesh()->set_stages_per_rank(2);
+  CHECK(layers_of_stages(config) == std::vector<std::int64_t>{8, 8, 8, 8, 8, 7, 7, 7});
+  config.mutable_mesh()->set_stages_per_rank(1);
+  for (const int layers : {10, 20, 20, 11}) {
+    config.mutable_mesh()->add_layers_per_stage(layers);
+  }
+  CHECK(layers_of_stages(config) == std::vector<std::int64_t>{10, 20, 20, 11});
+}
+
+TEST_CASE("the batch grows in whole micro-batches, and in whole rounds when interleaved") {
+  RunConfig config;
+  config.mutable_train()->set_micro_batch_size(2);
+  config.mutable_mesh()->set_data(3);
+  config.mutable_mesh()->set_pipeline(4);
+  CHECK(batch_granularity(config) == 6);
+  config.mutable_mesh()->set_stages_per_rank(2);
+  CHECK(batch_granularity(config) == 24);
+}
+
+}  // namespace fathom::config
