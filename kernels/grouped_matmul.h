@@ -7,8 +7,9 @@
 
 namespace fathom::kernels {
 
-// The products of kernels/matmul.h for many experts at once: rows [offsets[e], offsets[e+1]) of the row tensors belong to
-// expert e. The weight gradient of an expert without rows is left alone (kAdd) or set to zeros (kOverwrite).
+// The products of kernels/matmul.h for many experts at once: rows [offsets[e], offsets[e+1]) of the
+// row tensors belong to expert e. The weight gradient of an expert without rows is left alone
+// (kAdd) or set to zeros (kOverwrite).
 //   offsets    [num_experts + 1] int64, ascending, offsets[0] = 0, last = num_rows
 //   x, dx      [num_rows, in_size]
 //   w, dw      [num_experts, out_size, in_size]
@@ -26,8 +27,8 @@ extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Te
     grouped_matmul_forward_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
     grouped_matmul_backward_input_slot;
-extern constinit
-    KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Accumulate, Stream&)>
-        grouped_matmul_backward_weight_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Accumulate,
+                                 Stream&)>
+    grouped_matmul_backward_weight_slot;
 
 }  // namespace fathom::kernels

@@ -10,9 +10,6 @@ namespace fathom::kernels {
 namespace cpu {
 namespace {
 
-// Threads get whole register blocks: a multiple of the 6 and of the 16 of the AVX2 micro-kernel.
-constexpr std::int64_t kBlock = 48;
-
 // One slice of the inner dimension: c = beta * c + a b.
 void multiply_slice(const Product& product, std::int64_t first, std::int64_t size, float beta) {
   // Its small-matrix path sums in other orders, and differently for different shapes.
@@ -67,13 +64,13 @@ void multiply(const Product& product, Stream& stream) {
   const bool split_rows = product.rows >= product.columns;
   const std::int64_t size = split_rows ? product.rows : product.columns;
   const std::int64_t other = split_rows ? product.columns : product.rows;
-  const std::int64_t num_blocks = (size + kBlock - 1) / kBlock;
-  const std::int64_t block_work = std::max<std::int64_t>(1, kBlock * other * product.inner);
+  const std::int64_t num_blocks = (size + kThreadBlock - 1) / kThreadBlock;
+  const std::int64_t block_work = std::max<std::int64_t>(1, kThreadBlock * other * product.inner);
   stream.parallel_for(
       num_blocks, 1 + kMinThreadMultiplyAdds / block_work,
       [&](std::int64_t begin, std::int64_t end) {
-        const std::int64_t first = begin * kBlock;
-        const std::int64_t last = std::min(end * kBlock, size);
+        const std::int64_t first = begin * kThreadBlock;
+        const std::int64_t last = std::min(end * kThreadBlock, size);
         multiply(split_rows ? product.row_range(first, last) : product.column_range(first, last));
       });
 }

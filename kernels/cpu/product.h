@@ -43,6 +43,8 @@ void multiply(const Product& product);
 // On the threads of the stream: each computes a range of rows or of columns.
 void multiply(const Product& product, Stream& stream);
 
+// Threads get whole register blocks: a multiple of the 6 and of the 16 of the AVX2 micro-kernel.
+inline constexpr std::int64_t kThreadBlock = 48;
 // Fewer multiply-adds than this are not worth handing to another thread.
 inline constexpr std::int64_t kMinThreadMultiplyAdds = 1 << 17;
 

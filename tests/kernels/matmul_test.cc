@@ -1,0 +1,170 @@
+#include "kernels/matmul.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "core/error.h"
+#include "tests/kernels/product_reference.h"
+#include "tests/support/catch.h"
+
+namespace fathom::kernels {
+namespace {
+
+struct LinearSize {
+  std::int64_t num_rows;
+  std::int64_t in_size;
+  std::int64_t out_size;
+};
+
+std::vector<float> reference(const MatrixView& a, const MatrixView& b, std::int64_t rows,
+                             std::int64_t columns, std::int64_t inner, bool is_adding,
+                             const std::vector<float>& start) {
+  std::vector<float> result;
+  for (std::int64_t i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < columns; ++j) {
+      const auto index = static_cast<std::size_t>(i * columns + j);
+      result.push_back(
+          reference_element(a, b, i, j, inner, is_adding, start.empty() ? 0.0F : start[index]));
+    }
+  }
+  return result;
+}
+
+std::vector<float> values_of(const Tensor& x) {
+  const auto values = x.values<float>();
+  return {values.begin(), values.end()};
+}
+
+// All three products of one shape against the scalar definition; counts differing elements.
+std::int64_t count_wrong_elements(const LinearSize& size, Stream& stream) {
+  const auto [num_rows, in_size, out_size] = size;
+  const Tensor x = random_tensor({num_rows, in_size}, "x", stream);
+  const Tensor w = random_tensor({out_size, in_size}, "w", stream);
+  const Tensor dy = random_tensor({num_rows, out_size}, "dy", stream);
+  const MatrixView x_view{x.data<float>(), in_size, 1};
+  const MatrixView w_view{w.data<float>(), in_size, 1};
+  const MatrixView w_transposed{w.data<float>(), 1, in_size};
+  const MatrixView dy_view{dy.data<float>(), out_size, 1};
+  const MatrixView dy_transposed{dy.data<float>(), 1, out_size};
+
+  std::int64_t wrong = 0;
+  Tensor y = random_tensor({num_rows, out_size}, "old y", stream);
+  matmul_forward(x, w, y, stream);
+  wrong += count_differences(
+      y.values<float>(), reference(x_view, w_transposed, num_rows, out_size, in_size, false, {}));
+  for (const Accumulate accumulate : {Accumulate::kOverwrite, Accumulate::kAdd}) {
+    const bool is_adding = accumulate == Accumulate::kAdd;
+    Tensor dx = random_tensor({num_rows, in_size}, "old dx", stream);
+    const auto dx_want =
+        reference(dy_view, w_view, num_rows, in_size, out_size, is_adding, values_of(dx));
+    matmul_backward_input(dy, w, dx, accumulate, stream);
+    wrong += count_differences(dx.values<float>(), dx_want);
+    Tensor dw = random_tensor({out_size, in_size}, "old dw", stream);
+    const auto dw_want =
+        reference(dy_transposed, x_view, out_size, in_size, num_rows, is_adding, values_of(dw));
+    matmul_backward_weight(dy, x, dw, accumulate, stream);
+    wrong += count_differences(dw.values<float>(), dw_want);
+  }
+  return wrong;
+}
+
+TEST_CASE(
+    "Every element of a matrix product is the chain of fused multiply-adds that matmul.h defines") {
+  const auto num_threads = GENERATE(1, 2, 3, 4);
+  Stream stream({}, num_threads);
+  // Sizes around the register blocks, the slices of 256, and the shapes of the small model.
+  const std::vector<LinearSize> sizes = {
+      {1, 1, 1},      {1, 256, 128}, {1, 300, 7},    {2, 3, 5},      {5, 17, 33},
+      {6, 16, 16},    {7, 255, 17},  {8, 256, 16},   {13, 257, 31},  {32, 256, 128},
+      {48, 512, 96},  {49, 513, 95}, {97, 100, 49},  {31, 700, 1},   {200, 64, 256},
+      {255, 96, 192}, {256, 80, 50}, {257, 40, 130}, {512, 128, 64}, {600, 33, 20},
+  };
+  for (const LinearSize& size : sizes) {
+    INFO("rows " << size.num_rows << ", in " << size.in_size << ", out " << size.out_size);
+    CHECK(count_wrong_elements(size, stream) == 0);
+  }
+}
+
+TEST_CASE("A row of a product does not depend on the rows around it") {
+  Stream stream({}, 2);
+  const Tensor x = random_tensor({300, 320}, "x", stream);
+  const Tensor w = random_tensor({150, 320}, "w", stream);
+  Tensor y = Tensor::empty({300, 150}, DType::kFloat32, stream);
+  matmul_forward(x, w, y, stream);
+  for (const std::int64_t num_rows : {1, 2, 9, 31, 64, 299}) {
+    for (const std::int64_t first : {std::int64_t{0}, 300 - num_rows}) {
+      Tensor part = Tensor::empty({num_rows, 150}, DType::kFloat32, stream);
+      matmul_forward(x.narrow(first, first + num_rows), w, part, stream);
+      CHECK(count_differences(part.values<float>(),
+                              y.narrow(first, first + num_rows).values<float>()) == 0);
+    }
+  }
+}
+
+TEST_CASE("Columns of x and dx beyond the inner size are neither used nor touched") {
+  Stream stream({}, 2);
+  const Tensor wide = random_tensor({70, 40}, "x", stream);
+  const Tensor w = random_tensor({20, 32}, "w", stream);
+  const Tensor dy = random_tensor({70, 20}, "dy", stream);
+  Tensor narrow = Tensor::empty({70, 32}, DType::kFloat32, stream);
+  for (std::int64_t i = 0; i < 70; ++i) {
+    std::copy_n(wide.data<float>() + i * 40, 32, narrow.mutable_data<float>() + i * 32);
+  }
+
+  Tensor y_wide = Tensor::empty({70, 20}, DType::kFloat32, stream);
+  Tensor y_narrow = Tensor::empty({70, 20}, DType::kFloat32, stream);
+  matmul_forward(wide, w, y_wide, stream);
+  matmul_forward(narrow, w, y_narrow, stream);
+  CHECK(count_differences(y_wide.values<float>(), y_narrow.values<float>()) == 0);
+
+  Tensor dw_wide = Tensor::empty({20, 32}, DType::kFloat32, stream);
+  Tensor dw_narrow = Tensor::empty({20, 32}, DType::kFloat32, stream);
+  matmul_backward_weight(dy, wide, dw_wide, Accumulate::kOverwrite, stream);
+  matmul_backward_weight(dy, narrow, dw_narrow, Accumulate::kOverwrite, stream);
+  CHECK(count_differences(dw_wide.values<float>(), dw_narrow.values<float>()) == 0);
+
+  Tensor dx_wide = random_tensor({70, 40}, "old dx", stream);
+  const std::vector<float> before = values_of(dx_wide);
+  Tensor dx_narrow = Tensor::empty({70, 32}, DType::kFloat32, stream);
+  matmul_backward_input(dy, w, dx_wide, Accumulate::kOverwrite, stream);
+  matmul_backward_input(dy, w, dx_narrow, Accumulate::kOverwrite, stream);
+  for (std::size_t i = 0; i < 70; ++i) {
+    for (std::size_t j = 0; j < 40; ++j) {
+      const float want = j < 32 ? dx_narrow.values<float>()[i * 32 + j] : before[i * 40 + j];
+      REQUIRE(dx_wide.values<float>()[i * 40 + j] == want);
+    }
+  }
+}
+
+TEST_CASE("A product over nothing is zero, or adds nothing") {
+  Stream stream;
+  const Tensor x = Tensor::empty({0, 8}, DType::kFloat32, stream);
+  const Tensor dy = Tensor::empty({0, 4}, DType::kFloat32, stream);
+  Tensor dw = random_tensor({4, 8}, "old dw", stream);
+  const std::vector<float> before = values_of(dw);
+  matmul_backward_weight(dy, x, dw, Accumulate::kAdd, stream);
+  CHECK(values_of(dw) == before);
+  matmul_backward_weight(dy, x, dw, Accumulate::kOverwrite, stream);
+  CHECK(values_of(dw) == std::vector<float>(32, 0.0F));
+  Tensor y = Tensor::empty({0, 4}, DType::kFloat32, stream);
+  matmul_forward(x, dw, y, stream);  // no rows: nothing to do
+}
+
+TEST_CASE("Matrix products refuse shapes and dtypes that do not fit") {
+  Stream stream;
+  const Tensor x = random_tensor({3, 8}, "x", stream);
+  const Tensor w = random_tensor({4, 8}, "w", stream);
+  Tensor y = Tensor::empty({3, 4}, DType::kFloat32, stream);
+  Tensor y_short = Tensor::empty({2, 4}, DType::kFloat32, stream);
+  Tensor y_wide = Tensor::empty({3, 5}, DType::kFloat32, stream);
+  Tensor y_bfloat16 = Tensor::empty({3, 4}, DType::kBFloat16, stream);
+  const Tensor x_narrow = random_tensor({3, 7}, "x", stream);
+  CHECK_THROWS_AS(matmul_forward(x, w, y_short, stream), InternalError);
+  CHECK_THROWS_AS(matmul_forward(x, w, y_wide, stream), InternalError);
+  CHECK_THROWS_AS(matmul_forward(x, w, y_bfloat16, stream), InternalError);
+  CHECK_THROWS_AS(matmul_forward(x_narrow, w, y, stream), InternalError);
+  CHECK_THROWS_AS(matmul_backward_input(y_wide, w, y, Accumulate::kAdd, stream), InternalError);
+}
+
+}  // namespace
+}  // namespace fathom::kernels
