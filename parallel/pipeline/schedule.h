@@ -41,6 +41,10 @@ Schedule one_forward_one_backward(int num_ranks, int num_micro_batches);
 // a multiple of num_ranks when stages_per_rank > 1. ConfigError otherwise.
 Schedule interleaved_one_forward_one_backward(int num_ranks, int stages_per_rank, int num_micro_batches);
 
+// Forwards alone, for evaluation and sampling: each micro-batch through all stages, ranks as in interleaved 1F1B.
+// Not for validate(), which wants the backwards too.
+Schedule forward_only(int num_ranks, int stages_per_rank, int num_micro_batches);
+
 // Throws ConfigError naming rank, position and action when an action is missing, doubled, on a rank that does not hold its stage, or before what
 // it depends on on its own rank.
 void validate(const Schedule& schedule);

@@ -1,0 +1,67 @@
+#include "model/pipelined_model.h"
+
+#include "core/error.h"
+#include "model/init.h"
+
+namespace fathom::model {
+
+PipelinedModel::PipelinedModel(const ModelOptions& options, const PipelineOptions& pipeline,
+                               const parallel::Mesh& mesh, Stream& stream)
+    : options_(options), mesh_(&mesh), stream_(&stream) {
+  const int num_ranks = mesh.shape().pipeline;
+  if (pipeline.stages_per_rank > 1 && num_ranks == 1) {
+    throw ConfigError(concat("mesh.stages_per_rank (", pipeline.stages_per_rank,
+                             ") above 1 needs mesh.pipeline above 1"));
+  }
+  const std::vector<StageOptions> cut = cut_into_stages(
+      options.num_layers, num_ranks * pipeline.stages_per_rank, pipeline.layers_per_stage);
+  std::vector<parallel::Parameter*> parameters;
+  for (int stage = 0; stage < static_cast<int>(cut.size()); ++stage) {
+    stages_.push_back(nullptr);
+    if (stage % num_ranks == mesh.coordinates().pipeline) {
+      stages_.back() = std::make_unique<TransformerStage>(
+          options, cut[static_cast<std::size_t>(stage)], mesh, stream);
+      stages_.back()->for_each_parameter(
+          [&](parallel::Parameter& parameter) { parameters.push_back(&parameter); });
+    }
+    stage_pointers_.push_back(stages_.back().get());
+  }
+  buffer_ = std::make_unique<parallel::ParameterBuffer>(parameters, stream);
+}
+
+void PipelinedModel::initialize(std::uint64_t seed) {
+  for (const parallel::ParameterGroup& group : buffer_->groups()) {
+    for (parallel::Parameter* parameter : group.parameters) {
+      model::initialize(*parameter, seed, options_.initializer_range, *stream_);
+    }
+  }
+}
+
+void PipelinedModel::begin_step(const StageStep& step) {
+  for (const auto& stage : stages_) {
+    if (stage) {
+      stage->begin_step(step);
+    }
+  }
+}
+
+std::vector<TransformerStage::MoeLayer> PipelinedModel::moe_layers() {
+  std::vector<TransformerStage::MoeLayer> layers;
+  for (const auto& stage : stages_) {
+    if (stage) {
+      const auto of_stage = stage->moe_layers();
+      layers.insert(layers.end(), of_stage.begin(), of_stage.end());
+    }
+  }
+  return layers;
+}
+
+void PipelinedModel::visit_state(parallel::StateVisitor& visitor) {
+  for (const auto& stage : stages_) {
+    if (stage) {
+      stage->visit_state(visitor);
+    }
+  }
+}
+
+}  // namespace fathom::model

@@ -1,0 +1,246 @@
+#include "trainer/train_step.h"
+
+#include <chrono>
+#include <cmath>
+#include <span>
+
+#include "core/error.h"
+#include "kernels/elementwise.h"
+#include "optim/grad_clip.h"
+#include "parallel/pipeline/executor.h"
+
+namespace fathom::trainer {
+namespace {
+
+class PhaseClock {
+ public:
+  PhaseClock(std::map<std::string, double>& milliseconds, const ReportPhase& report)
+      : milliseconds_(&milliseconds), report_(&report) {}
+  // Ends the running phase and begins `name`; null only ends.
+  void begin(const char* name) {
+    const auto now = std::chrono::steady_clock::now();
+    if (name_ != nullptr) {
+      (*milliseconds_)[name_] += std::chrono::duration<double, std::milli>(now - start_).count();
+    }
+    name_ = name;
+    start_ = now;
+    if (name != nullptr && *report_) {
+      (*report_)(name);
+    }
+  }
+
+ private:
+  std::map<std::string, double>* milliseconds_;
+  const ReportPhase* report_;
+  const char* name_ = nullptr;
+  std::chrono::steady_clock::time_point start_;
+};
+
+model::LossSums empty_sums(const model::ModelOptions& options) {
+  model::LossSums sums;
+  sums.token_losses.resize(static_cast<std::size_t>(options.mtp_depth) + 1);
+  return sums;
+}
+
+}  // namespace
+
+// Sums over all ranks.
+struct TrainStep::Totals {
+  std::vector<double> token_losses;
+  double balance_loss = 0.0;
+};
+
+TrainStep::TrainStep(model::PipelinedModel& model, optim::Optimizer& optimizer,
+                     const parallel::Mesh& mesh, Stream& stream)
+    : model_(&model), optimizer_(&optimizer), mesh_(&mesh), stream_(&stream) {}
+
+const parallel::Schedule& TrainStep::schedule(int num_micro_batches, bool forward_only) {
+  const auto key = std::make_pair(num_micro_batches, forward_only);
+  auto found = schedules_.find(key);
+  if (found == schedules_.end()) {
+    const int ranks = mesh_->shape().pipeline;
+    const int stages = model_->stages_per_rank();
+    parallel::Schedule made =
+        forward_only ? parallel::forward_only(ranks, stages, num_micro_batches)
+        : stages > 1 ? parallel::interleaved_one_forward_one_backward(ranks, stages, num_micro_batches)
+                     : parallel::one_forward_one_backward(ranks, num_micro_batches);
+    if (!forward_only) {
+      parallel::validate(made);
+    }
+    made = parallel::add_communication(made);
+    parallel::simulate(made, parallel::Costs{});  // refuses a schedule that cannot end
+    found = schedules_.emplace(key, std::move(made)).first;
+  }
+  return found->second;
+}
+
+TrainStep::Totals TrainStep::gather_totals(const model::LossSums& sums) {
+  std::vector<std::int64_t> mine;
+  const auto append = [&](const ExactSum& sum) {
+    const auto integers = sum.to_integers();
+    mine.insert(mine.end(), integers.begin(), integers.end());
+  };
+  for (const ExactSum& sum : sums.token_losses) {
+    append(sum);
+  }
+  append(sums.balance_loss);
+  const auto ranks = static_cast<std::size_t>(mesh_->world().world_size());
+  std::vector<std::int64_t> all(mine.size() * ranks);
+  mesh_->world().all_gather_integers(mine, all);
+  std::vector<std::int64_t> total(mine.size(), 0);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    total[i % mine.size()] += all[i];
+  }
+  const std::size_t width = mine.size() / (sums.token_losses.size() + 1);
+  const auto value = [&](std::size_t index) {
+    return ExactSum::from_integers(std::span(total).subspan(index * width, width)).value();
+  };
+  Totals totals;
+  for (std::size_t depth = 0; depth < sums.token_losses.size(); ++depth) {
+    totals.token_losses.push_back(value(depth));
+  }
+  totals.balance_loss = value(sums.token_losses.size());
+  return totals;
+}
+
+// Counts over the plane decide the selection biases; the loads of all layers go to every rank.
+std::map<int, double> TrainStep::balance_experts(double rate, bool update) {
+  const model::ModelOptions& options = model_->options();
+  const auto num_layers = static_cast<std::size_t>(options.num_layers + options.mtp_depth);
+  constexpr double kUnit = 1e6;
+  std::vector<std::int64_t> load(num_layers, 0);
+  for (const model::TransformerStage::MoeLayer& layer : model_->moe_layers()) {
+    Tensor& counts = layer.moe->expert_counts();
+    mesh_->plane().all_reduce(counts, parallel::ReduceOp::kSum, *stream_).wait();
+    if (stream_->is_meta()) {
+      continue;
+    }
+    std::int64_t total = 0;
+    std::int64_t largest = 0;
+    for (const std::int64_t count : counts.values<std::int64_t>()) {
+      total += count;
+      largest = std::max(largest, count);
+    }
+    if (total > 0) {
+      load[static_cast<std::size_t>(layer.layer)] = std::llround(
+          kUnit * static_cast<double>(largest) * static_cast<double>(counts.numel()) /
+          static_cast<double>(total));
+    }
+    if (update) {
+      layer.moe->update_selection_bias(counts, static_cast<float>(rate));
+    }
+    kernels::fill(counts, 0.0F, *stream_);
+  }
+  parallel::Communicator& pipeline = mesh_->pipeline();
+  std::vector<std::int64_t> all(num_layers * static_cast<std::size_t>(pipeline.world_size()));
+  pipeline.all_gather_integers(load, all);
+  std::map<int, double> result;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (all[i] > 0) {
+      result[static_cast<int>(i % num_layers)] = static_cast<double>(all[i]) / kUnit;
+    }
+  }
+  return result;
+}
+
+std::map<std::string, std::int64_t> TrainStep::traffic() const {
+  std::map<std::string, std::int64_t> bytes;
+  for (const parallel::Communicator* group :
+       {&mesh_->world(), &mesh_->pipeline(), &mesh_->data(), &mesh_->tensor(), &mesh_->expert(),
+        &mesh_->plane(), &mesh_->expert_data()}) {
+    bytes[group->name()] += group->bytes_sent();
+  }
+  if (mesh_->is_first_stage() || mesh_->is_last_stage()) {
+    bytes[mesh_->shared_embedding().name()] += mesh_->shared_embedding().bytes_sent();
+  }
+  return bytes;
+}
+
+StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
+                          const TokenCounts& counts, const StepOptions& options,
+                          const ReportPhase& report_phase) {
+  StepResult result;
+  PhaseClock clock(result.phase_ms, report_phase);
+  const auto sent_before = traffic();
+  model::LossSums sums = empty_sums(model_->options());
+
+  clock.begin("forward_backward");
+  parallel::ParameterBuffer& parameters = model_->parameters();
+  parameters.zero_gradients(*stream_);
+  model::StageStep step;
+  step.micro_batches = micro_batches;
+  step.recompute = options.recompute;
+  step.assumed_imbalance = options.assumed_imbalance;
+  step.losses = &sums;
+  model_->begin_step(step);
+  parallel::run(schedule(static_cast<int>(micro_batches.size()), false), model_->stages(),
+                mesh_->pipeline(), *stream_);
+
+  clock.begin("reduce_gradients");
+  parameters.reduce_gradients(*stream_);
+  const Totals totals = gather_totals(sums);
+  const optim::GradientNorm norm = optim::gradient_norm(parameters, mesh_->world(), *stream_);
+  result.grad_norm = norm.norm;
+  result.loss = totals.token_losses[0] / static_cast<double>(counts[0]);
+  for (std::size_t depth = 1; depth < totals.token_losses.size(); ++depth) {
+    result.mtp_losses.push_back(totals.token_losses[depth] / static_cast<double>(counts[depth]));
+  }
+  result.balance_loss = totals.balance_loss;
+  result.is_finite = norm.num_non_finite == 0 && std::isfinite(norm.norm) &&
+                     std::isfinite(totals.balance_loss);
+  for (const double total : totals.token_losses) {
+    result.is_finite = result.is_finite && std::isfinite(total);
+  }
+
+  clock.begin("optimizer");
+  if (result.is_finite) {
+    optimizer_->step(options.learning_rate, optim::clip_factor(norm.norm, options.clip_norm),
+                     *stream_);
+  }
+  clock.begin("gather_parameters");
+  parameters.gather_values(*stream_);
+  clock.begin("balance_experts");
+  result.expert_load = balance_experts(options.selection_bias_rate, result.is_finite);
+  clock.begin(nullptr);
+  for (const auto& [axis, bytes] : traffic()) {
+    result.bytes_sent[axis] = bytes - sent_before.at(axis);
+  }
+  return result;
+}
+
+void TrainStep::forward_only(const std::vector<model::MicroBatch>& micro_batches,
+                             model::StageStep step) {
+  step.micro_batches = micro_batches;
+  model_->begin_step(step);
+  parallel::run(schedule(static_cast<int>(micro_batches.size()), true), model_->stages(),
+                mesh_->pipeline(), *stream_);
+}
+
+std::vector<double> TrainStep::evaluate(const std::vector<model::MicroBatch>& micro_batches,
+                                        const TokenCounts& counts) {
+  model::LossSums sums = empty_sums(model_->options());
+  model::StageStep step;
+  step.pass = model::Pass::kEvaluate;
+  step.losses = &sums;
+  forward_only(micro_batches, step);
+  const Totals totals = gather_totals(sums);
+  std::vector<double> means;
+  for (std::size_t depth = 0; depth < totals.token_losses.size(); ++depth) {
+    means.push_back(totals.token_losses[depth] / static_cast<double>(counts[depth]));
+  }
+  return means;
+}
+
+Tensor TrainStep::logits(const model::MicroBatch& micro_batch, const Tensor& rows) {
+  model::LossSums sums = empty_sums(model_->options());
+  Tensor logits;
+  model::StageStep step;
+  step.pass = model::Pass::kLogits;
+  step.losses = &sums;
+  step.logit_rows = rows;
+  step.logits = &logits;
+  forward_only({micro_batch}, step);
+  return logits;
+}
+
+}  // namespace fathom::trainer
