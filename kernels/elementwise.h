@@ -6,8 +6,9 @@
 
 namespace fathom::kernels {
 
-// Element by element over tensors with the same number of elements, float32 unless said otherwise; every result is rounded once.
-// Asynchronous on `stream`. All throw InternalError when sizes, dtypes or devices do not fit.
+// Element by element over tensors with the same number of elements, float32 unless said otherwise;
+// every result is rounded once. Asynchronous on `stream`. All throw InternalError when sizes,
+// dtypes or devices do not fit.
 
 // out = a + b; out may alias an input.
 void add(const Tensor& a, const Tensor& b, Tensor& out, Stream& stream);
@@ -23,7 +24,8 @@ void fill(Tensor& x, float value, Stream& stream);
 void copy(const Tensor& from, Tensor& to, Stream& stream);
 // to = from; float32 -> bfloat16 (to nearest, ties to even), bfloat16 -> float32, or same dtype.
 void convert(const Tensor& from, Tensor& to, Stream& stream);
-// to[i, to_first + c] = from[i, from_first + c] for c in [0, num_columns); other columns of `to` are left alone.
+// to[i, to_first + c] = from[i, from_first + c] for c in [0, num_columns); other columns of `to`
+// are left alone.
 //   from, to  [num_rows, *] float32; may be one tensor when the two ranges of columns are disjoint
 void copy_columns(const Tensor& from, int from_first, Tensor& to, int to_first, int num_columns,
                   Stream& stream);

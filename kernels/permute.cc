@@ -24,7 +24,8 @@ namespace {
 
 constexpr std::int64_t kMaxTopK = 64;
 
-// rows [num_tokens * top_k, hidden_size] and the permutation over them fit per_token [num_tokens, hidden_size].
+// rows [num_tokens * top_k, hidden_size] and the permutation over them fit per_token [num_tokens,
+// hidden_size].
 void check_rows(const TensorCheck& check, const Tensor& rows, const Tensor& permutation,
                 const Tensor& per_token, std::int64_t top_k) {
   FATHOM_CHECK(top_k >= 1 && top_k <= kMaxTopK, "top_k ", top_k);

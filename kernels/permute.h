@@ -6,14 +6,16 @@
 
 namespace fathom::kernels {
 
-// Moving token rows to their experts and back (dropless, as in DeepSeek-V3, arXiv:2412.19437, section 2.1.2). A slot is
-// (token, choice), numbered token * top_k + choice; a row is a slot's place in the order of experts.
+// Moving token rows to their experts and back (dropless, as in DeepSeek-V3, arXiv:2412.19437,
+// section 2.1.2). A slot is (token, choice), numbered token * top_k + choice; a row is a slot's
+// place in the order of experts.
 //   slot_of_row, row_of_slot  [num_tokens * top_k] int32, inverse permutations of one another
 //   rows, d_rows              [num_tokens * top_k, hidden_size]
 //   x, dx, y, dy              [num_tokens, hidden_size]
 //   gates, d_gates            [num_tokens, top_k], top_k at most 64
-// float32 where nothing is said. Sums in float32, in slot order (docs/numerics.md, rule 8). Outputs must not alias inputs. Asynchronous
-// on `stream`. All throw InternalError on a mismatch of shapes or dtypes.
+// float32 where nothing is said. Sums in float32, in slot order (docs/numerics.md, rule 8). Outputs
+// must not alias inputs. Asynchronous on `stream`. All throw InternalError on a mismatch of shapes
+// or dtypes.
 
 // Stable sort of the slots by expert.
 //   expert_ids  [num_tokens, top_k] int32 in [0, num_experts); InternalError otherwise
@@ -25,14 +27,17 @@ void sort_slots(const Tensor& expert_ids, Tensor& counts, Tensor& slot_of_row, T
 // rows[r] = x[slot_of_row[r] / top_k]
 void permute_forward(const Tensor& x, const Tensor& slot_of_row, int top_k, Tensor& rows,
                      Stream& stream);
-// dx[t] = sum over the choices of t, in slot order, of d_rows[row_of_slot[slot]]; added to dx[t] as one term with `accumulate`.
+// dx[t] = sum over the choices of t, in slot order, of d_rows[row_of_slot[slot]]; added to dx[t] as
+// one term with `accumulate`.
 void permute_backward(const Tensor& d_rows, const Tensor& row_of_slot, Tensor& dx, bool accumulate,
                       Stream& stream);
 
-// y[t] += sum over choices j, in slot order, of gates[t, j] * rows[row_of_slot[t * top_k + j]]; the sum is added as one term.
+// y[t] += sum over choices j, in slot order, of gates[t, j] * rows[row_of_slot[t * top_k + j]]; the
+// sum is added as one term.
 void combine_forward(const Tensor& rows, const Tensor& row_of_slot, const Tensor& gates, Tensor& y,
                      Stream& stream);
-// d_rows[r] = gate * dy[token];  d_gates[t, j] = dy[t] . rows[row], over 16 lanes and a halving tree. Both overwritten.
+// d_rows[r] = gate * dy[token];  d_gates[t, j] = dy[t] . rows[row], over 16 lanes and a halving
+// tree. Both overwritten.
 void combine_backward(const Tensor& dy, const Tensor& rows, const Tensor& row_of_slot,
                       const Tensor& gates, Tensor& d_rows, Tensor& d_gates, Stream& stream);
 

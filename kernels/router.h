@@ -4,61 +4,90 @@
 
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "kernels/dispatch.h"
 
 namespace fathom::kernels {
 
-enum class ScoreFunction { kSoftmax, kSigmoid };          // DeepSeek-V2, DeepSeek-V3
-enum class GroupScore { kMax, kSumOfTop2 };               // V2, V3
+enum class ScoreFunction { kSoftmax, kSigmoid };  // DeepSeek-V2, DeepSeek-V3
+enum class GroupScore { kMax, kSumOfTop2 };       // V2, V3
 struct RouterOptions {
   ScoreFunction score = ScoreFunction::kSigmoid;
   GroupScore group_score = GroupScore::kSumOfTop2;
   int num_experts = 0;
   int top_k = 0;
-  int num_groups = 1;        // 1: no group limit
+  int num_groups = 1;  // 1: no group limit
   int num_kept_groups = 1;
   bool normalize_gates = true;
-  float gate_scale = 1.0F;   // routed_scaling_factor
-  bool forced_balance = false;  // benchmarks: token t takes experts (t * top_k + j) mod num_experts, scores untouched
-  std::int64_t first_token = 0; // global index of row 0, for forced_balance
+  float gate_scale = 1.0F;  // routed_scaling_factor
+  bool forced_balance =
+      false;  // benchmarks: token t takes experts (t * top_k + j) mod num_experts, scores untouched
+  std::int64_t first_token = 0;  // global index of row 0, for forced_balance
 };
 
 // The router of DeepSeek-V3 (arXiv:2412.19437, eq. 12-16) and V2 (arXiv:2405.04434, eq. 20-22):
-//   s = score(logits);  c = s + bias;  groups limited by group_score(c), others -inf;  S = top_k of c
-//   g_i = gate_scale * s_i / (sum_S s + 1e-20)   or   gate_scale * s_i without normalize_gates
+//   s = score(logits);  c = s + bias;  groups limited by group_score(c), others -inf;  S = top_k of
+//   c g_i = gate_scale * s_i / (sum_S s + 1e-20)   or   gate_scale * s_i without normalize_gates
 //   logits  [num_tokens, num_experts]
 //   bias    [num_experts]               selection bias; zeros for V2
-//   scores  [num_tokens, num_experts]   out
-//   expert_ids [num_tokens, top_k] int32  out, ascending in each row (the order of slots, docs/numerics.md, rule 8)
-//   gates   [num_tokens, top_k]         out, in the order of expert_ids
-// float32. Ties go to the lowest index. A NaN logit throws ConfigError-free InternalError naming the row.
+//   scores  [num_tokens, num_experts]   out; may alias logits
+//   expert_ids [num_tokens, top_k] int32  out, ascending in each row (the order of slots,
+//   docs/numerics.md, rule 8) gates   [num_tokens, top_k]         out, in the order of expert_ids
+// float32; the sum of gates in slot order, a softmax over 16 lanes and a halving tree. Ties, of
+// experts and of groups, go to the lowest index. Throws InternalError on a mismatch, and for a NaN
+// score, naming its row.
 void router_forward(const RouterOptions& options, const Tensor& logits, const Tensor& bias,
                     Tensor& scores, Tensor& expert_ids, Tensor& gates, Stream& stream);
 
-// d_logits (overwritten) from the gradients of the gates and of all scores:
-//   d_gates   [num_tokens, top_k]
-//   d_scores  [num_tokens, num_experts]  from the balance losses; zeros where there are none
+// d_logits (overwritten) from the gradients of the gates and of all scores. With Z = sum_S s +
+// 1e-20, a = d_gates:
+//   ds_i = d_scores_i + [i in S] (gate_scale / Z) (a_i - sum_S a_j s_j / Z)     or  + gate_scale *
+//   a_i  without normalize_gates d_logits_i = ds_i s_i (1 - s_i)  for kSigmoid,   s_i (ds_i - sum_j
+//   ds_j s_j)  for kSoftmax d_gates   [num_tokens, top_k] d_scores  [num_tokens, num_experts]  from
+//   the balance losses; zeros where there are none; d_logits may alias it
 void router_backward(const RouterOptions& options, const Tensor& scores, const Tensor& expert_ids,
-                     const Tensor& d_gates, const Tensor& d_scores, Tensor& d_logits, Stream& stream);
+                     const Tensor& d_gates, const Tensor& d_scores, Tensor& d_logits,
+                     Stream& stream);
 
-// counts[e] += number of (token, slot) pairs with expert e.   counts [num_experts] int64
+// counts[e] += number of (token, slot) pairs with expert e.
+//   expert_ids [num_tokens, top_k] int32;  counts [num_experts] int64
 void count_experts(const Tensor& expert_ids, Tensor& counts, Stream& stream);
 
-// What the sequence-wise balance losses need of a range of tokens, as integers and float32 sums per sequence:
+// What the sequence-wise balance losses (arXiv:2412.19437, eq. 17-20) need of a range of tokens, as
+// integers and float32 sums per sequence, tokens ascending:
 //   sequence_ids     [num_tokens] int32 in [0, num_sequences)
-//   selected_counts  [num_sequences, num_experts] int64  += 1 for each expert among the top_k of the unbiased, ungrouped scores
-//   score_sums       [num_sequences, num_experts] float32 += s' of the token, s' = s / sum_j s for kSigmoid, s for kSoftmax
+//   selected_counts  [num_sequences, num_experts] int64  += 1 for each expert among the top_k of
+//   the unbiased, ungrouped scores score_sums       [num_sequences, num_experts] float32 += s' of
+//   the token, s' = s / sum_j s for kSigmoid, s for kSoftmax
 void balance_statistics(const RouterOptions& options, const Tensor& scores,
                         const Tensor& sequence_ids, Tensor& selected_counts, Tensor& score_sums,
                         Stream& stream);
 // The same of the real choice, for DeepSeek-V2's losses:
 //   selected_counts     [num_sequences, num_experts] int64  += 1 for each (token, slot)
-//   group_token_counts  [num_sequences, num_groups] int64   += 1 for each token with a slot in the group; experts are spread evenly
+//   group_token_counts  [num_sequences, num_groups] int64   += 1 for each token with a slot in the
+//   group; experts are spread evenly
 //                       and in order over the groups
 void selection_statistics(const Tensor& expert_ids, const Tensor& sequence_ids,
                           Tensor& selected_counts, Tensor& group_token_counts, Stream& stream);
-// d_scores[t, i] += dL/ds_ti given coefficient[sequence, i] = dL/ds'_ti (the same for all tokens of a sequence).
+// d_scores[t, i] += dL/ds_ti given coefficient[sequence, i] = dL/ds'_ti (the same for all tokens of
+// a sequence):
+//   kSigmoid: (coefficient_i - sum_j coefficient_j s'_j) / sum_j s_j       kSoftmax: coefficient_i
 //   coefficient  [num_sequences, num_experts] float32
-void balance_backward(const RouterOptions& options, const Tensor& scores, const Tensor& sequence_ids,
-                      const Tensor& coefficient, Tensor& d_scores, Stream& stream);
+void balance_backward(const RouterOptions& options, const Tensor& scores,
+                      const Tensor& sequence_ids, const Tensor& coefficient, Tensor& d_scores,
+                      Stream& stream);
+
+extern constinit KernelSlot<void(const RouterOptions&, const Tensor&, const Tensor&, Tensor&,
+                                 Tensor&, Tensor&, Stream&)>
+    router_forward_slot;
+extern constinit KernelSlot<void(const RouterOptions&, const Tensor&, const Tensor&, const Tensor&,
+                                 const Tensor&, Tensor&, Stream&)>
+    router_backward_slot;
+extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> count_experts_slot;
+extern constinit KernelSlot<void(const RouterOptions&, const Tensor&, const Tensor&, Tensor&,
+                                 Tensor&, Stream&)>
+    balance_statistics_slot;
+extern constinit KernelSlot<void(const RouterOptions&, const Tensor&, const Tensor&, const Tensor&,
+                                 Tensor&, Stream&)>
+    balance_backward_slot;
 
 }  // namespace fathom::kernels

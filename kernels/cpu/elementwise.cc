@@ -116,14 +116,14 @@ void copy_columns_cpu(const Tensor& from, int from_first, Tensor& to, int to_fir
   }
   const std::int64_t from_stride = from.size(1);
   const std::int64_t to_stride = to.size(1);
-  const float* source = from.data<float>() + from_first;
-  float* destination = to.mutable_data<float>() + to_first;
+  const float* source = from.data<float>();
+  float* destination = to.mutable_data<float>();
   const auto row_bytes = static_cast<std::size_t>(num_columns) * sizeof(float);
   stream.parallel_for(to.size(0), 1 + kGrain / num_columns,
                       [=](std::int64_t begin, std::int64_t end) {
                         for (std::int64_t row = begin; row < end; ++row) {
-                          std::memcpy(destination + row * to_stride, source + row * from_stride,
-                                      row_bytes);
+                          std::memcpy(destination + row * to_stride + to_first,
+                                      source + row * from_stride + from_first, row_bytes);
                         }
                       });
 }

@@ -51,15 +51,15 @@ void copy_rows(const Tensor& source, const Tensor& index, std::int32_t divisor, 
   const auto* which = index.data<std::int32_t>();
   auto* to = destination.mutable_data<float>();
   const auto row_bytes = static_cast<std::size_t>(hidden) * sizeof(float);
-  stream.parallel_for(
-      destination.size(0), row_grain(hidden), [=](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-          const std::int64_t row = which[i] / divisor;
-          FATHOM_CHECK(which[i] >= 0 && row < num_source_rows, "index[", i, "] = ", which[i],
-                       " with ", num_source_rows, " rows");
-          std::memcpy(to + i * hidden, from + row * hidden, row_bytes);
-        }
-      });
+  stream.parallel_for(destination.size(0), row_grain(hidden),
+                      [=](std::int64_t begin, std::int64_t end) {
+                        for (std::int64_t i = begin; i < end; ++i) {
+                          const std::int64_t row = which[i] / divisor;
+                          FATHOM_CHECK(which[i] >= 0 && row < num_source_rows, "index[", i,
+                                       "] = ", which[i], " with ", num_source_rows, " rows");
+                          std::memcpy(to + i * hidden, from + row * hidden, row_bytes);
+                        }
+                      });
 }
 
 void gather_rows_cpu(const Tensor& source, const Tensor& index, Tensor& destination,
