@@ -19,12 +19,14 @@ function(fathom_library name)
   target_link_libraries(${name} PUBLIC fathom_flags ${ARG_LINK})
 endfunction()
 
-# fathom_tests(NAME SOURCES a_test.cc ... LINK fathom_core ...): one program of Catch2 cases, each of them a ctest.
+# fathom_tests(NAME SOURCES a_test.cc ... LINK fathom_core ... [PROPERTIES RUN_SERIAL TRUE ...]): one program of Catch2 cases, each
+# of them a ctest with these properties.
 function(fathom_tests name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PROPERTIES" ${ARGN})
   add_executable(${name} ${ARG_SOURCES} $<TARGET_OBJECTS:fathom_catch_main>)
   target_link_libraries(${name} PRIVATE fathom_flags fathom_test_support ${ARG_LINK})
   target_compile_definitions(${name} PRIVATE
     FATHOM_SOURCE_DIR="${PROJECT_SOURCE_DIR}" FATHOM_BINARY_DIR="${PROJECT_BINARY_DIR}")
-  catch_discover_tests(${name} TEST_PREFIX "${name}: " DISCOVERY_MODE POST_BUILD)
+  catch_discover_tests(${name} TEST_PREFIX "${name}: " DISCOVERY_MODE POST_BUILD
+    PROPERTIES TIMEOUT 300 ${ARG_PROPERTIES})
 endfunction()
