@@ -11,8 +11,9 @@
 
 namespace fathom::parallel {
 
-// What the executor runs: a stage of the model, or a fake in tests. Each returns tensors of boundary_shape(micro_batch); the
-// first stage ignores its input and returns an empty input gradient, the last ignores output_grad and returns an empty output.
+// What the executor runs: a stage of the model, or a fake in tests. Each returns tensors of
+// boundary_shape(micro_batch); the first stage ignores its input and returns an empty input
+// gradient, the last ignores output_grad and returns an empty output.
 class PipelineStage {
  public:
   virtual ~PipelineStage() = default;
@@ -25,8 +26,9 @@ class PipelineStage {
   virtual Shape boundary_shape(int micro_batch) const = 0;
 };
 
-// Carries out actions[rank of `pipeline`] of a schedule with communication. stages[stage] is null for stages of other ranks. The number of
-// micro-batches is the schedule's. Returns when all of this rank's actions are done and all its sends have left.
+// Carries out actions[rank of `pipeline`] of a schedule with communication. stages[stage] is null
+// for stages of other ranks. The number of micro-batches is the schedule's. Returns when all of
+// this rank's actions are done and all its sends have left.
 void run(const Schedule& schedule, std::span<PipelineStage* const> stages, Communicator& pipeline,
          Stream& stream);
 

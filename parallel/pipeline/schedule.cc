@@ -114,6 +114,8 @@ class Validator {
       check_range(action, place);
       action.overlaps_next = false;
       has_communication_ = has_communication_ || !is_compute(action.kind);
+      has_backward_ =
+          has_backward_ || (is_compute(action.kind) && action.kind != ActionKind::kForward);
       const auto [first, is_new] = places_.emplace(action, place);
       if (!is_new) {
         fail(place, action,
@@ -139,6 +141,9 @@ class Validator {
 
   void check_complete(Action action) const {
     require(action);
+    if (!has_backward_) {
+      return;
+    }
     action.kind = ActionKind::kBackwardInput;
     const bool in_two_parts = has(action);
     action.kind = ActionKind::kBackwardWeight;
@@ -275,11 +280,21 @@ class Validator {
   const Schedule& schedule_;
   std::map<Action, Place> places_;
   bool has_communication_ = false;
+  bool has_backward_ = false;
 };
 
 }  // namespace
 
 void validate(const Schedule& schedule) { Validator(schedule).run(); }
+
+Schedule forward_only(const Schedule& schedule) {
+  Schedule result = schedule;
+  for (std::vector<Action>& actions : result.actions) {
+    std::erase_if(actions,
+                  [](const Action& action) { return action.kind != ActionKind::kForward; });
+  }
+  return result;
+}
 
 std::string to_string(const Action& action) {
   return concat(letter_of(action.kind), action.stage, ".", action.micro_batch,

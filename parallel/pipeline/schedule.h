@@ -6,24 +6,25 @@
 
 namespace fathom::parallel {
 
-// A pipeline schedule is plain data: per pipeline rank a list of actions, made by a pure function, validated, printed, simulated
-// for time and peak memory, and carried out by one executor. It knows no tensor, communicator or device.
+// A pipeline schedule is plain data: per pipeline rank a list of actions, made by a pure function,
+// validated, printed, simulated for time and peak memory, and carried out by one executor. It knows
+// no tensor, communicator or device.
 enum class ActionKind {
   kForward,
-  kBackward,        // input part and weight part at once
+  kBackward,  // input part and weight part at once
   kBackwardInput,
   kBackwardWeight,
-  kSendForward,     // output of `stage` to the rank of stage + 1
-  kRecvForward,     // input of `stage` from the rank of stage - 1
-  kSendBackward,    // gradient of the input of `stage` to the rank of stage - 1
-  kRecvBackward     // gradient of the output of `stage` from the rank of stage + 1
+  kSendForward,   // output of `stage` to the rank of stage + 1
+  kRecvForward,   // input of `stage` from the rank of stage - 1
+  kSendBackward,  // gradient of the input of `stage` to the rank of stage - 1
+  kRecvBackward   // gradient of the output of `stage` from the rank of stage + 1
 };
 
 struct Action {
   ActionKind kind = ActionKind::kForward;
-  int stage = 0;         // global index; interleaving gives a rank several
+  int stage = 0;  // global index; interleaving gives a rank several
   int micro_batch = 0;
-  int pipe = 0;          // 1: the reverse direction of a bidirectional schedule
+  int pipe = 0;                // 1: the reverse direction of a bidirectional schedule
   bool overlaps_next = false;  // may run together with the next action
   auto operator<=>(const Action&) const = default;
 };
@@ -31,22 +32,27 @@ struct Action {
 struct Schedule {
   int num_stages = 0;
   int num_micro_batches = 0;
-  std::vector<std::vector<int>> rank_of_stage;   // [pipe][stage]
-  std::vector<std::vector<Action>> actions;      // [rank], in program order
+  std::vector<std::vector<int>> rank_of_stage;  // [pipe][stage]
+  std::vector<std::vector<Action>> actions;     // [rank], in program order
 };
 
 // 1F1B (PipeDream-flush; arXiv:2104.04473, fig. 4 top): rank r holds stage r.
 Schedule one_forward_one_backward(int num_ranks, int num_micro_batches);
-// Interleaved 1F1B (arXiv:2104.04473, fig. 4 bottom): rank r holds stages r, r + num_ranks, ...; needs num_micro_batches to be
-// a multiple of num_ranks when stages_per_rank > 1. ConfigError otherwise.
-Schedule interleaved_one_forward_one_backward(int num_ranks, int stages_per_rank, int num_micro_batches);
+// Interleaved 1F1B (arXiv:2104.04473, fig. 4 bottom): rank r holds stages r, r + num_ranks, ...;
+// needs num_micro_batches to be a multiple of num_ranks when stages_per_rank > 1. ConfigError
+// otherwise.
+Schedule interleaved_one_forward_one_backward(int num_ranks, int stages_per_rank,
+                                              int num_micro_batches);
 
-// Forwards alone, for evaluation and sampling: each micro-batch through all stages, ranks as in interleaved 1F1B.
-// Not for validate(), which wants the backwards too.
+// Forwards alone, for evaluation and sampling: each micro-batch through all stages, ranks as in
+// interleaved 1F1B. Not for validate(), which wants the backwards too.
 Schedule forward_only(int num_ranks, int stages_per_rank, int num_micro_batches);
 
-// Throws ConfigError naming rank, position and action when an action is missing, doubled, on a rank that does not hold its stage, or before what
-// it depends on on its own rank.
+// The forwards alone, in the same order: for evaluation. `schedule` is without communication.
+Schedule forward_only(const Schedule& schedule);
+
+// Throws ConfigError naming rank, position and action when an action is missing, doubled, on a rank
+// that does not hold its stage, or before what it depends on on its own rank.
 void validate(const Schedule& schedule);
 // Inserts sends right after what they send is made and receives right before what needs it.
 Schedule add_communication(const Schedule& compute);
@@ -58,10 +64,11 @@ struct Costs {
 };
 struct Simulation {
   double makespan = 0.0;
-  double bubble = 0.0;                       // largest idle time of a rank
-  std::vector<int> peak_micro_batches;       // per rank: most forwards whose backward is not done yet
+  double bubble = 0.0;                  // largest idle time of a rank
+  std::vector<int> peak_micro_batches;  // per rank: most forwards whose backward is not done yet
 };
-// Plays the schedule (with or without communication actions; sends cost nothing). ConfigError "deadlocks: rank 0 at F0.0 ..." when it cannot end.
+// Plays the schedule (with or without communication actions; sends cost nothing). ConfigError
+// "deadlocks: rank 0 at F0.0 ..." when it cannot end.
 Simulation simulate(const Schedule& schedule, const Costs& costs);
 
 // "F0.1" = forward of stage 0, micro-batch 1; one line a rank.

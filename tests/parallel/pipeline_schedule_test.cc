@@ -207,3 +207,13 @@ TEST_CASE("a backward split in parts hides the weight part in the bubble") {
     CHECK(simulation.bubble == 2.0);
   }
 }
+
+TEST_CASE("the forwards of a schedule are a schedule") {
+  const Schedule whole = interleaved_one_forward_one_backward(3, 2, 6);
+  const Schedule forwards = add_communication(forward_only(whole));
+  validate(forwards);
+  CHECK(simulate(forwards, {}).bubble == 2.0);
+  Schedule incomplete = forward_only(whole);
+  incomplete.actions[1].pop_back();
+  CHECK(contains(config_error_of([&] { validate(incomplete); }), "rank 1 lacks F"));
+}
