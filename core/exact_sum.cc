@@ -41,7 +41,7 @@ double rounded_magnitude(const Limbs& limbs) noexcept {
     return 0.0;
   }
   const auto leading = static_cast<std::uint64_t>(limbs[static_cast<std::size_t>(top)]);
-  const int highest = top * kLimbBits + std::bit_width(leading) - 1;
+  const int highest = top * kLimbBits + static_cast<int>(std::bit_width(leading)) - 1;
   const int lowest = std::max(0, highest - kMantissaBits);
   std::uint64_t mantissa = 0;
   for (int position = highest; position >= lowest; --position) {
