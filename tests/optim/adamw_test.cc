@@ -1,0 +1,136 @@
+#include "optim/adamw.h"
+
+#include <cmath>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/rng.h"
+#include "parallel/comm/thread_communicator.h"
+#include "tests/support/catch.h"
+#include "tests/support/run_ranks.h"
+
+using namespace fathom;
+using namespace fathom::optim;
+
+namespace {
+
+constexpr std::int64_t kRows = 7;
+constexpr std::int64_t kColumns = 13;
+
+float gradient_of(std::int64_t step, std::int64_t parameter, std::int64_t element) {
+  return RandomSource(3, concat("gradient ", parameter))
+      .normal(static_cast<std::uint64_t>(step * 1000 + element));
+}
+
+// One scalar in double, straight from the paper's algorithm 2.
+struct ScalarAdamW {
+  double value = 0.0, m = 0.0, v = 0.0;
+  void step(double gradient, int t, double lr, double weight_decay) {
+    m = 0.9 * m + 0.1 * gradient;
+    v = 0.95 * v + 0.05 * gradient * gradient;
+    const double m_hat = m / (1.0 - std::pow(0.9, t));
+    const double v_hat = v / (1.0 - std::pow(0.95, t));
+    value -= lr * (m_hat / (std::sqrt(v_hat) + 1e-8) + weight_decay * value);
+  }
+};
+
+class Collect final : public parallel::StateVisitor {
+ public:
+  void tensor(const parallel::StateSlice& slice, Tensor& local) override {
+    for (std::int64_t i = 0; i < local.numel(); ++i) {
+      const std::int64_t row = slice.row_begin + i / slice.num_columns;
+      const std::int64_t column = slice.column_begin + i % slice.num_columns;
+      const auto index = static_cast<std::size_t>(row * slice.global_shape[-1] + column);
+      elements[concat(slice.key, " ", index)] = local.values<float>()[static_cast<std::size_t>(i)];
+    }
+  }
+  void integer(const std::string& key, std::int64_t& value) override { integers[key] = value; }
+  std::map<std::string, float> elements;
+  std::map<std::string, std::int64_t> integers;
+};
+
+// Ten steps of a matrix (decayed) and a gain (not decayed) on `replicas`, gradients split unevenly
+// over the replicas.
+std::map<std::string, float> train(parallel::Communicator& replicas, Stream& stream) {
+  std::vector<parallel::Parameter> parameters = {
+      parallel::whole_parameter("matrix", Shape{kRows, kColumns}, replicas),
+      parallel::whole_parameter("gain", Shape{kColumns}, replicas)};
+  parallel::ParameterBuffer buffer({&parameters[0], &parameters[1]}, stream);
+  for (parallel::Parameter& parameter : parameters) {
+    auto values = parameter.value.mutable_values<float>();
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = 1.0F + 0.01F * static_cast<float>(i);
+    }
+  }
+  AdamW optimizer(buffer, {0.9, 0.95, 1e-8, 0.1, DType::kFloat32}, stream);
+  for (int step = 0; step < 10; ++step) {
+    buffer.zero_gradients(stream);
+    for (std::size_t p = 0; p < parameters.size(); ++p) {
+      auto grads = parameters[p].grad.mutable_values<float>();
+      for (std::size_t i = 0; i < grads.size(); ++i) {
+        if (static_cast<int>(i) % replicas.world_size() == replicas.rank()) {
+          grads[i] = gradient_of(step, static_cast<std::int64_t>(p), static_cast<std::int64_t>(i));
+        }
+      }
+    }
+    buffer.reduce_gradients(stream);
+    optimizer.step(1e-2, 0.5, stream);
+    buffer.gather_values(stream);
+  }
+  // Every replica holds every value; only the shards hold moments.
+  Collect collect;
+  optimizer.visit_state(collect);
+  for (const parallel::Parameter& parameter : parameters) {
+    for (std::int64_t i = 0; i < parameter.value.numel(); ++i) {
+      collect.elements[concat("replica ", parameter.name, " ", i)] =
+          parameter.value.values<float>()[static_cast<std::size_t>(i)];
+    }
+  }
+  CHECK(collect.integers.at("optimizer.num_updates") == 10);
+  return collect.elements;
+}
+
+}  // namespace
+
+TEST_CASE("AdamW follows the paper's algorithm in double, with decay on matrices only") {
+  std::map<std::string, float> elements;
+  test::run_ranks(
+      1, [&](parallel::Communicator& world, Stream& stream) { elements = train(world, stream); });
+  for (std::int64_t p = 0; p < 2; ++p) {
+    const std::int64_t numel = p == 0 ? kRows * kColumns : kColumns;
+    for (std::int64_t i = 0; i < numel; ++i) {
+      ScalarAdamW scalar;
+      scalar.value = 1.0F + 0.01F * static_cast<float>(i);
+      for (int step = 0; step < 10; ++step) {
+        scalar.step(0.5 * static_cast<double>(gradient_of(step, p, i)), step + 1, 1e-2,
+                    p == 0 ? 0.1 : 0.0);
+      }
+      const std::string key = p == 0 ? "matrix" : "gain";
+      CHECK(elements.at(concat(key, " ", i)) == Approx(scalar.value).epsilon(1e-5));
+      CHECK(elements.at(concat(key, ".exp_avg ", i)) ==
+            Approx(scalar.m).epsilon(1e-4).margin(1e-6));
+    }
+  }
+}
+
+TEST_CASE("A sharded optimizer computes the same bits as an unsharded one") {
+  std::map<std::string, float> alone;
+  test::run_ranks(
+      1, [&](parallel::Communicator& world, Stream& stream) { alone = train(world, stream); });
+  const int replicas = GENERATE(2, 3, 4);
+  std::vector<std::map<std::string, float>> sharded(static_cast<std::size_t>(replicas));
+  test::run_ranks(replicas, [&](parallel::Communicator& world, Stream& stream) {
+    sharded[static_cast<std::size_t>(world.rank())] = train(world, stream);
+  });
+  std::size_t num_states = 0;
+  for (const auto& elements : sharded) {
+    for (const auto& [key, value] : elements) {
+      INFO(key);
+      CHECK(value == alone.at(key));
+      num_states += key.find("exp_avg ") != std::string::npos ? 1 : 0;
+    }
+  }
+  // Each first moment is kept exactly once.
+  CHECK(num_states == static_cast<std::size_t>(kRows * kColumns + kColumns));
+}
