@@ -287,15 +287,6 @@ class Validator {
 
 void validate(const Schedule& schedule) { Validator(schedule).run(); }
 
-Schedule forward_only(const Schedule& schedule) {
-  Schedule result = schedule;
-  for (std::vector<Action>& actions : result.actions) {
-    std::erase_if(actions,
-                  [](const Action& action) { return action.kind != ActionKind::kForward; });
-  }
-  return result;
-}
-
 std::string to_string(const Action& action) {
   return concat(letter_of(action.kind), action.stage, ".", action.micro_batch,
                 action.pipe == 0 ? "" : "'", action.overlaps_next ? "+" : "");

@@ -44,15 +44,14 @@ Schedule one_forward_one_backward(int num_ranks, int num_micro_batches);
 Schedule interleaved_one_forward_one_backward(int num_ranks, int stages_per_rank,
                                               int num_micro_batches);
 
-// Forwards alone, for evaluation and sampling: each micro-batch through all stages, ranks as in
-// interleaved 1F1B. Not for validate(), which wants the backwards too.
+// Forwards alone, for evaluation and sampling, in the order of interleaved 1F1B; any number of
+// micro-batches.
 Schedule forward_only(int num_ranks, int stages_per_rank, int num_micro_batches);
 
-// The forwards alone, in the same order: for evaluation. `schedule` is without communication.
-Schedule forward_only(const Schedule& schedule);
-
 // Throws ConfigError naming rank, position and action when an action is missing, doubled, on a rank
-// that does not hold its stage, or before what it depends on on its own rank.
+// that does not hold its stage, or before what it depends on on its own rank. A schedule without any
+// backward is complete with its forwards. Communication, when there is any, must be whole: both
+// ends of every message, and in one order for each pair of ranks.
 void validate(const Schedule& schedule);
 // Inserts sends right after what they send is made and receives right before what needs it.
 Schedule add_communication(const Schedule& compute);

@@ -208,12 +208,21 @@ TEST_CASE("a backward split in parts hides the weight part in the bubble") {
   }
 }
 
-TEST_CASE("the forwards of a schedule are a schedule") {
-  const Schedule whole = interleaved_one_forward_one_backward(3, 2, 6);
-  const Schedule forwards = add_communication(forward_only(whole));
-  validate(forwards);
-  CHECK(simulate(forwards, {}).bubble == 2.0);
-  Schedule incomplete = forward_only(whole);
+TEST_CASE("forwards alone are a schedule for any number of micro-batches") {
+  for (const int num_ranks : {1, 2, 3, 4, 8}) {
+    for (const int stages_per_rank : {1, 2, 3}) {
+      for (const int num_micro_batches : {1, 2, 3, 7, 8}) {
+        const Schedule schedule =
+            add_communication(forward_only(num_ranks, stages_per_rank, num_micro_batches));
+        validate(schedule);
+        const double bubble = simulate(schedule, {}).bubble;
+        if (num_micro_batches % num_ranks == 0) {
+          CHECK(bubble == num_ranks - 1.0);
+        }
+      }
+    }
+  }
+  Schedule incomplete = forward_only(3, 2, 6);
   incomplete.actions[1].pop_back();
-  CHECK(contains(config_error_of([&] { validate(incomplete); }), "rank 1 lacks F"));
+  CHECK(contains(config_error_of([&] { validate(incomplete); }), "rank 1 lacks F4.5"));
 }

@@ -1,12 +1,16 @@
+#include <algorithm>
+
 #include "core/error.h"
 #include "parallel/pipeline/schedule.h"
 
 namespace fathom::parallel {
 
 Schedule forward_only(int num_ranks, int stages_per_rank, int num_micro_batches) {
-  FATHOM_CHECK(num_ranks > 0 && stages_per_rank > 0 && num_micro_batches > 0, num_ranks,
-               " ranks, ", stages_per_rank, " stages a rank, ", num_micro_batches,
-               " micro-batches");
+  if (num_ranks < 1 || stages_per_rank < 1 || num_micro_batches < 1) {
+    throw ConfigError(concat("forward schedule: ", num_ranks, " pipeline ranks, ", stages_per_rank,
+                             " stages a rank and ", num_micro_batches,
+                             " micro-batches; each must be at least 1"));
+  }
   Schedule schedule{.num_stages = num_ranks * stages_per_rank,
                     .num_micro_batches = num_micro_batches,
                     .rank_of_stage = {{}},
@@ -16,10 +20,11 @@ Schedule forward_only(int num_ranks, int stages_per_rank, int num_micro_batches)
   }
   for (int rank = 0; rank < num_ranks; ++rank) {
     std::vector<Action> actions;
-    for (int micro_batch = 0; micro_batch < num_micro_batches; ++micro_batch) {
+    for (int group = 0; group < num_micro_batches; group += num_ranks) {
       for (int stage = rank; stage < schedule.num_stages; stage += num_ranks) {
-        actions.push_back(
-            {.kind = ActionKind::kForward, .stage = stage, .micro_batch = micro_batch});
+        for (int i = group; i < std::min(group + num_ranks, num_micro_batches); ++i) {
+          actions.push_back({.kind = ActionKind::kForward, .stage = stage, .micro_batch = i});
+        }
       }
     }
     schedule.actions.push_back(std::move(actions));
