@@ -1,0 +1,46 @@
+#include "kernels/adamw.h"
+
+#include "kernels/check_tensor.h"
+
+namespace fathom::kernels {
+
+constinit KernelSlot<void(const AdamWOptions&, const Tensor&, Tensor&, Tensor&, Tensor&, Tensor&,
+                          Stream&)>
+    adamw_step_slot{"adamw_step"};
+constinit KernelSlot<void(const Tensor&, ExactSum&, std::int64_t&, Stream&)> sum_of_squares_slot{
+    "sum_of_squares"};
+
+namespace {
+
+// [n] elements of float32 or bfloat16.
+void check_floating(const TensorCheck& check, std::string_view name, const Tensor& tensor,
+                    std::int64_t n) {
+  FATHOM_CHECK(tensor.dtype() == DType::kFloat32 || tensor.dtype() == DType::kBFloat16, name,
+               " is ", tensor.dtype());
+  check.numel(name, tensor, n, tensor.dtype());
+}
+
+}  // namespace
+
+void adamw_step(const AdamWOptions& options, const Tensor& grad, Tensor& master, Tensor& value,
+                Tensor& exp_avg, Tensor& exp_avg_sq, Stream& stream) {
+  FATHOM_CHECK(options.step >= 1 && options.beta1 >= 0.0 && options.beta1 < 1.0 &&
+                   options.beta2 >= 0.0 && options.beta2 < 1.0,
+               "AdamW: step ", options.step, ", beta1 ", options.beta1, ", beta2 ", options.beta2);
+  const TensorCheck check("adamw_step", stream);
+  const std::int64_t n = master.numel();
+  check.dtype_and_device("master", master, DType::kFloat32);
+  check_floating(check, "value", value, n);
+  check_floating(check, "grad", grad, n);
+  check_floating(check, "exp_avg", exp_avg, n);
+  check_floating(check, "exp_avg_sq", exp_avg_sq, n);
+  adamw_step_slot(stream, options, grad, master, value, exp_avg, exp_avg_sq);
+}
+
+void sum_of_squares(const Tensor& x, ExactSum& sum, std::int64_t& num_non_finite, Stream& stream) {
+  check_floating(TensorCheck("sum_of_squares", stream), "x", x, x.numel());
+  num_non_finite = 0;
+  sum_of_squares_slot(stream, x, sum, num_non_finite);
+}
+
+}  // namespace fathom::kernels

@@ -5,30 +5,43 @@
 #include "core/exact_sum.h"
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "kernels/dispatch.h"
 
 namespace fathom::kernels {
 
 // AdamW (arXiv:1711.05101, alg. 2) on a range of elements:
 //   g = grad * grad_scale;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
-//   master -= lr * ( m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay * master );  value = master, rounded
+//   master -= lr * ( m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay * master ); value
+//   = master, rounded
+// Constants of a step (1 - b1, 1 - b2^t, lr / (1 - b1^t), ...) are computed in double and rounded
+// once to float32; the rest is float32, each operation rounded.
 struct AdamWOptions {
-  float learning_rate = 0.0F;
-  float beta1 = 0.9F;
-  float beta2 = 0.95F;
-  float epsilon = 1e-8F;
-  float weight_decay = 0.0F;
-  float grad_scale = 1.0F;   // clip factor
-  std::int64_t step = 1;     // t, from 1
+  double learning_rate = 0.0;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double weight_decay = 0.0;
+  double grad_scale = 1.0;  // clip factor
+  std::int64_t step = 1;    // t, from 1
 };
 //   value        [n] float32 or bfloat16, out
 //   master       [n] float32, in-out; may be the same tensor as value when value is float32
 //   grad         [n] float32 or bfloat16
-//   exp_avg, exp_avg_sq  [n] float32 or bfloat16, in-out
+//   exp_avg, exp_avg_sq  [n] float32 or bfloat16, in-out; m and v
+// Asynchronous on `stream`. Throws InternalError on a mismatch.
 void adamw_step(const AdamWOptions& options, const Tensor& grad, Tensor& master, Tensor& value,
                 Tensor& exp_avg, Tensor& exp_avg_sq, Stream& stream);
 
-// Adds sum x^2 exactly (no rounding, order-free) and returns through `num_non_finite` how many elements are NaN or Inf
-// (they are not added). Synchronous.   x [n] float32 or bfloat16
+// sum += sum of x^2, exactly (no rounding, order-free); num_non_finite = how many elements are NaN
+// or Inf (they are not added). An element of 2^64 or more makes the sum NaN (core/exact_sum.h).
+// Synchronous. Throws InternalError on a mismatch.
+//   x  [n] float32 or bfloat16
 void sum_of_squares(const Tensor& x, ExactSum& sum, std::int64_t& num_non_finite, Stream& stream);
+
+extern constinit KernelSlot<void(const AdamWOptions&, const Tensor&, Tensor&, Tensor&, Tensor&,
+                                 Tensor&, Stream&)>
+    adamw_step_slot;
+extern constinit KernelSlot<void(const Tensor&, ExactSum&, std::int64_t&, Stream&)>
+    sum_of_squares_slot;
 
 }  // namespace fathom::kernels

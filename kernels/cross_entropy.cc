@@ -1,0 +1,57 @@
+#include "kernels/cross_entropy.h"
+
+#include "kernels/check_tensor.h"
+
+namespace fathom::kernels {
+
+constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> cross_entropy_row_max_slot{
+    "cross_entropy_row_max"};
+constinit KernelSlot<void(Tensor&, const Tensor&, std::int64_t, const Tensor&, Tensor&, Tensor&,
+                          Stream&)>
+    cross_entropy_exp_sum_slot{"cross_entropy_exp_sum"};
+constinit KernelSlot<void(Tensor&, const CrossEntropyRows&, std::int64_t, Tensor&, Stream&)>
+    cross_entropy_backward_slot{"cross_entropy_backward"};
+
+namespace {
+
+// Checks the logits and returns the shape of everything that has one number a token.
+Shape check_logits(const TensorCheck& check, const Tensor& logits) {
+  check.rank("logits", logits, 2);
+  check.dtype_and_device("logits", logits, DType::kFloat32);
+  return Shape{logits.size(0)};
+}
+
+}  // namespace
+
+void cross_entropy_row_max(const Tensor& logits, Tensor& row_max, Stream& stream) {
+  const TensorCheck check("cross_entropy_row_max", stream);
+  const Shape per_token = check_logits(check, logits);
+  check.shape("row_max", row_max, per_token);
+  cross_entropy_row_max_slot(stream, logits, row_max);
+}
+
+void cross_entropy_exp_sum(Tensor& logits, const Tensor& targets, std::int64_t first_class,
+                           const Tensor& row_max, Tensor& row_sum, Tensor& target_logit,
+                           Stream& stream) {
+  const TensorCheck check("cross_entropy_exp_sum", stream);
+  const Shape per_token = check_logits(check, logits);
+  check.shape("targets", targets, per_token, DType::kInt32);
+  check.shape("row_max", row_max, per_token);
+  check.shape("row_sum", row_sum, per_token);
+  check.shape("target_logit", target_logit, per_token);
+  cross_entropy_exp_sum_slot(stream, logits, targets, first_class, row_max, row_sum, target_logit);
+}
+
+void cross_entropy_backward(Tensor& logits, const CrossEntropyRows& rows, std::int64_t first_class,
+                            Tensor& loss, Stream& stream) {
+  const TensorCheck check("cross_entropy_backward", stream);
+  const Shape per_token = check_logits(check, logits);
+  check.shape("targets", rows.targets, per_token, DType::kInt32);
+  check.shape("weights", rows.weights, per_token);
+  check.shape("row_sum", rows.row_sum, per_token);
+  check.shape("target_logit", rows.target_logit, per_token);
+  check.shape("loss", loss, per_token);
+  cross_entropy_backward_slot(stream, logits, rows, first_class, loss);
+}
+
+}  // namespace fathom::kernels

@@ -4,30 +4,44 @@
 
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "kernels/dispatch.h"
 
 namespace fathom::kernels {
 
-// Cross-entropy whose classes are cut over tensor ranks, in three local steps with two reductions between them:
+// Cross-entropy whose classes are cut over tensor ranks, in three local steps with two reductions
+// between them:
 //   row_max = max_c logits            -> all_reduce(max)
-//   logits <- exp(logits - row_max);  row_sum = sum_c logits;  target_logit = the target's logit - row_max, 0 if not here
+//   logits <- exp(logits - row_max);  row_sum = sum_c logits;  target_logit = the target's logit -
+//   row_max, 0 if not here
 //                                     -> all_reduce(sum) of row_sum and target_logit
 //   loss = log(row_sum) - target_logit;   d_logits = weight * (p - onehot(target))
-//   logits   [num_tokens, num_classes] float32, in-out: this rank's classes, the first of them `first_class`
-//   targets  [num_tokens] int32, any value for a token of weight 0
-//   row_max, row_sum, target_logit, loss, weights  [num_tokens] float32
-// Row sums over 16 lanes and a halving tree. A token of weight 0 has loss 0 and gradient 0.
+//   logits   [num_tokens, num_classes] float32, in-out: this rank's classes, the first of them
+//   `first_class` targets  [num_tokens] int32, any value for a token of weight 0 row_max, row_sum,
+//   target_logit, loss, weights  [num_tokens] float32
+// Row sums over 16 lanes and a halving tree; exp and log within 1 ulp. A class whose logit is -inf
+// (padding) has probability and gradient 0. A token of weight 0 has loss 0 and gradient 0, whatever
+// its logits. A NaN or +inf logit makes the loss and the gradient of its token NaN. Asynchronous on
+// `stream`. Throws InternalError on a shape or dtype mismatch.
 void cross_entropy_row_max(const Tensor& logits, Tensor& row_max, Stream& stream);
 void cross_entropy_exp_sum(Tensor& logits, const Tensor& targets, std::int64_t first_class,
                            const Tensor& row_max, Tensor& row_sum, Tensor& target_logit,
                            Stream& stream);
 struct CrossEntropyRows {
   const Tensor& targets;
-  const Tensor& weights;       // dL/dloss of each token
+  const Tensor& weights;  // dL/dloss of each token
   const Tensor& row_sum;
   const Tensor& target_logit;
 };
-// `logits` holds exp(logits - row_max) on entry and d_logits on return. `loss` is not multiplied by the weight.
+// `logits` holds exp(logits - row_max) on entry and d_logits on return. `loss` is not multiplied by
+// the weight.
 void cross_entropy_backward(Tensor& logits, const CrossEntropyRows& rows, std::int64_t first_class,
                             Tensor& loss, Stream& stream);
+
+extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> cross_entropy_row_max_slot;
+extern constinit KernelSlot<void(Tensor&, const Tensor&, std::int64_t, const Tensor&, Tensor&,
+                                 Tensor&, Stream&)>
+    cross_entropy_exp_sum_slot;
+extern constinit KernelSlot<void(Tensor&, const CrossEntropyRows&, std::int64_t, Tensor&, Stream&)>
+    cross_entropy_backward_slot;
 
 }  // namespace fathom::kernels

@@ -1,0 +1,55 @@
+#include "kernels/rms_norm.h"
+
+#include "kernels/check_tensor.h"
+
+namespace fathom::kernels {
+
+constinit KernelSlot<void(const Tensor&, const Tensor&, float, Tensor&, Tensor&, Stream&)>
+    rms_norm_forward_slot{"rms_norm_forward"};
+constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&, Tensor&,
+                          Stream&)>
+    rms_norm_backward_input_slot{"rms_norm_backward_input"};
+constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
+    rms_norm_backward_gain_slot{"rms_norm_backward_gain"};
+
+namespace {
+
+// gain [hidden_size], x [num_tokens, >= hidden_size], inv_rms [num_tokens].
+void check_norm(const TensorCheck& check, const Tensor& x, const Tensor& gain,
+                const Tensor& inv_rms) {
+  check.rank("gain", gain, 1);
+  check.dtype_and_device("gain", gain, DType::kFloat32);
+  FATHOM_CHECK(gain.size(0) >= 1, "gain ", gain.shape());
+  check.rank("x", x, 2);
+  check.rows("x", x, x.size(0), gain.size(0));
+  check.shape("inv_rms", inv_rms, Shape{x.size(0)});
+}
+
+}  // namespace
+
+void rms_norm_forward(const Tensor& x, const Tensor& gain, float eps, Tensor& y, Tensor& inv_rms,
+                      Stream& stream) {
+  const TensorCheck check("rms_norm_forward", stream);
+  check_norm(check, x, gain, inv_rms);
+  check.rows("y", y, x.size(0), gain.size(0));
+  rms_norm_forward_slot(stream, x, gain, eps, y, inv_rms);
+}
+
+void rms_norm_backward_input(const Tensor& dy, const Tensor& x, const Tensor& gain,
+                             const Tensor& inv_rms, Tensor& dx, Stream& stream) {
+  const TensorCheck check("rms_norm_backward_input", stream);
+  check_norm(check, x, gain, inv_rms);
+  check.rows("dy", dy, x.size(0), gain.size(0));
+  check.rows("dx", dx, x.size(0), gain.size(0));
+  rms_norm_backward_input_slot(stream, dy, x, gain, inv_rms, dx);
+}
+
+void rms_norm_backward_gain(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
+                            Tensor& gain_grad, Stream& stream) {
+  const TensorCheck check("rms_norm_backward_gain", stream);
+  check_norm(check, x, gain_grad, inv_rms);
+  check.rows("dy", dy, x.size(0), gain_grad.size(0));
+  rms_norm_backward_gain_slot(stream, dy, x, inv_rms, gain_grad);
+}
+
+}  // namespace fathom::kernels

@@ -2,24 +2,36 @@
 
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "kernels/dispatch.h"
 
 namespace fathom::kernels {
 
-// y = x * inv_rms * gain,  inv_rms = 1 / sqrt(mean(x^2) + eps)        RMSNorm, arXiv:1910.07467, eq. 4
-//   x, y, dx  [num_tokens, >= hidden_size]  the leading hidden_size columns are used, the others left alone
-//   gain      [hidden_size]
-//   inv_rms   [num_tokens]                  out; kept for the backward
-// All float32. Asynchronous on `stream`. Throws InternalError on a shape or dtype mismatch.
+// y = x * inv_rms * gain,  inv_rms = 1 / sqrt(mean(x^2) + eps)        RMSNorm, arXiv:1910.07467,
+// eq. 4
+//   x, y, dy, dx  [num_tokens, >= hidden_size]  the leading hidden_size columns are used, the
+//   others left alone; y may alias x gain          [hidden_size] inv_rms       [num_tokens] out;
+//   kept for the backward
+// All float32; sums in float32 over 16 lanes and a halving tree. Asynchronous on `stream`. Throws
+// InternalError on a shape or dtype mismatch.
 void rms_norm_forward(const Tensor& x, const Tensor& gain, float eps, Tensor& y, Tensor& inv_rms,
                       Stream& stream);
 
-// dx = inv_rms * (dy * gain - x_hat * mean(dy * gain * x_hat)),  x_hat = x * inv_rms. Overwrites the leading columns of dx;
-// dx may alias dy.
+// dx = inv_rms * (dy * gain - x_hat * mean(dy * gain * x_hat)),  x_hat = x * inv_rms. Overwrites
+// the leading columns of dx; dx may alias dy.
 void rms_norm_backward_input(const Tensor& dy, const Tensor& x, const Tensor& gain,
                              const Tensor& inv_rms, Tensor& dx, Stream& stream);
 
-// gain_grad += sum over tokens of dy * x_hat, tokens ascending.    gain_grad [hidden_size] float32
+// gain_grad += sum over tokens of dy * x_hat, tokens ascending; the sum is added as one term.
+//   gain_grad  [hidden_size] float32
 void rms_norm_backward_gain(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
                             Tensor& gain_grad, Stream& stream);
+
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, float, Tensor&, Tensor&, Stream&)>
+    rms_norm_forward_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                 Tensor&, Stream&)>
+    rms_norm_backward_input_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
+    rms_norm_backward_gain_slot;
 
 }  // namespace fathom::kernels

@@ -14,6 +14,8 @@ constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> count_experts_slot{"
 constinit KernelSlot<void(const RouterOptions&, const Tensor&, const Tensor&, Tensor&, Tensor&,
                           Stream&)>
     balance_statistics_slot{"balance_statistics"};
+constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Tensor&, Stream&)>
+    selection_statistics_slot{"selection_statistics"};
 constinit KernelSlot<void(const RouterOptions&, const Tensor&, const Tensor&, const Tensor&,
                           Tensor&, Stream&)>
     balance_backward_slot{"balance_backward"};
@@ -92,6 +94,23 @@ void balance_statistics(const RouterOptions& options, const Tensor& scores,
   check_balance(check, options, scores, sequence_ids, score_sums);
   check.shape("selected_counts", selected_counts, score_sums.shape(), DType::kInt64);
   balance_statistics_slot(stream, options, scores, sequence_ids, selected_counts, score_sums);
+}
+
+void selection_statistics(const Tensor& expert_ids, const Tensor& sequence_ids,
+                          Tensor& selected_counts, Tensor& group_token_counts, Stream& stream) {
+  const TensorCheck check("selection_statistics", stream);
+  check.rank("expert_ids", expert_ids, 2);
+  check.dtype_and_device("expert_ids", expert_ids, DType::kInt32);
+  check.shape("sequence_ids", sequence_ids, Shape{expert_ids.size(0)}, DType::kInt32);
+  check.rank("selected_counts", selected_counts, 2);
+  check.dtype_and_device("selected_counts", selected_counts, DType::kInt64);
+  check.rank("group_token_counts", group_token_counts, 2);
+  check.shape("group_token_counts", group_token_counts,
+              Shape{selected_counts.size(0), group_token_counts.size(1)}, DType::kInt64);
+  FATHOM_CHECK(
+      group_token_counts.size(1) >= 1 && selected_counts.size(1) % group_token_counts.size(1) == 0,
+      selected_counts.size(1), " experts in ", group_token_counts.size(1), " groups");
+  selection_statistics_slot(stream, expert_ids, sequence_ids, selected_counts, group_token_counts);
 }
 
 void balance_backward(const RouterOptions& options, const Tensor& scores,

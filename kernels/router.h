@@ -86,6 +86,8 @@ extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> count_experts
 extern constinit KernelSlot<void(const RouterOptions&, const Tensor&, const Tensor&, Tensor&,
                                  Tensor&, Stream&)>
     balance_statistics_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Tensor&, Stream&)>
+    selection_statistics_slot;
 extern constinit KernelSlot<void(const RouterOptions&, const Tensor&, const Tensor&, const Tensor&,
                                  Tensor&, Stream&)>
     balance_backward_slot;

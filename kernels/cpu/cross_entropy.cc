@@ -1,0 +1,89 @@
+#include "kernels/cross_entropy.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/rows.h"
+
+namespace fathom::kernels {
+namespace {
+
+using simd::Floats;
+
+constexpr std::int64_t kGrainElements = 16384;
+
+std::int64_t row_grain(std::int64_t num_classes) { return 1 + kGrainElements / (num_classes + 1); }
+
+void row_max_cpu(const Tensor& logits, Tensor& row_max, Stream& stream) {
+  const std::int64_t num_classes = logits.size(1);
+  const float* rows = logits.data<float>();
+  auto* largest = row_max.mutable_data<float>();
+  stream.parallel_for(logits.size(0), row_grain(num_classes),
+                      [=](std::int64_t begin, std::int64_t end) {
+                        for (std::int64_t token = begin; token < end; ++token) {
+                          // A NaN may be overlooked here: it makes the row's sum NaN later.
+                          largest[token] = simd::row_max(rows + token * num_classes, num_classes);
+                        }
+                      });
+}
+
+void exp_sum_cpu(Tensor& logits, const Tensor& targets, std::int64_t first_class,
+                 const Tensor& row_max, Tensor& row_sum, Tensor& target_logit, Stream& stream) {
+  const std::int64_t num_classes = logits.size(1);
+  auto* rows = logits.mutable_data<float>();
+  const auto* target = targets.data<std::int32_t>();
+  const float* largest = row_max.data<float>();
+  auto* sums = row_sum.mutable_data<float>();
+  auto* target_logits = target_logit.mutable_data<float>();
+  stream.parallel_for(logits.size(0), row_grain(num_classes),
+                      [=](std::int64_t begin, std::int64_t end) {
+                        for (std::int64_t token = begin; token < end; ++token) {
+                          float* row = rows + token * num_classes;
+                          const std::int64_t local = target[token] - first_class;
+                          const bool is_here = local >= 0 && local < num_classes;
+                          target_logits[token] = is_here ? row[local] - largest[token] : 0.0F;
+                          sums[token] = simd::row_exp_sum(row, largest[token], row, num_classes);
+                        }
+                      });
+}
+
+void backward_cpu(Tensor& logits, const CrossEntropyRows& tokens, std::int64_t first_class,
+                  Tensor& loss, Stream& stream) {
+  const std::int64_t num_classes = logits.size(1);
+  auto* rows = logits.mutable_data<float>();
+  const auto* target = tokens.targets.data<std::int32_t>();
+  const float* weights = tokens.weights.data<float>();
+  const float* sums = tokens.row_sum.data<float>();
+  const float* target_logits = tokens.target_logit.data<float>();
+  auto* losses = loss.mutable_data<float>();
+  stream.parallel_for(logits.size(0), row_grain(num_classes),
+                      [=](std::int64_t begin, std::int64_t end) {
+                        for (std::int64_t token = begin; token < end; ++token) {
+                          float* row = rows + token * num_classes;
+                          const float weight = weights[token];
+                          if (weight == 0.0F) {
+                            std::fill_n(row, num_classes, 0.0F);
+                            losses[token] = 0.0F;
+                            continue;
+                          }
+                          losses[token] = simd::log_scalar(sums[token]) - target_logits[token];
+                          const Floats factor = simd::broadcast(weight / sums[token]);
+                          simd::for_each_block(num_classes, [=](std::int64_t i, auto extent) {
+                            simd::store(simd::load(row + i, extent) * factor, row + i, extent);
+                          });
+                          const std::int64_t local = target[token] - first_class;
+                          if (local >= 0 && local < num_classes) {
+                            row[local] -= weight;
+                          }
+                        }
+                      });
+}
+
+const KernelRegistration register_row_max(cross_entropy_row_max_slot, DeviceType::kCpu,
+                                          row_max_cpu);
+const KernelRegistration register_exp_sum(cross_entropy_exp_sum_slot, DeviceType::kCpu,
+                                          exp_sum_cpu);
+const KernelRegistration register_backward(cross_entropy_backward_slot, DeviceType::kCpu,
+                                           backward_cpu);
+
+}  // namespace
+}  // namespace fathom::kernels

@@ -282,6 +282,34 @@ void balance_statistics_cpu(const RouterOptions& options, const Tensor& scores,
   });
 }
 
+void selection_statistics_cpu(const Tensor& expert_ids, const Tensor& sequence_ids,
+                              Tensor& selected_counts, Tensor& group_token_counts,
+                              Stream& /*stream*/) {
+  const std::int64_t num_sequences = selected_counts.size(0);
+  const std::int64_t num_experts = selected_counts.size(1);
+  const std::int64_t num_groups = group_token_counts.size(1);
+  const std::int64_t group_size = num_experts / num_groups;
+  const std::int64_t top_k = expert_ids.size(1);
+  const auto* expert = expert_ids.data<std::int32_t>();
+  auto* counts = selected_counts.mutable_data<std::int64_t>();
+  auto* group_counts = group_token_counts.mutable_data<std::int64_t>();
+  const auto sequences = sequence_ids.values<std::int32_t>();
+  for (const std::int32_t sequence : sequences) {
+    FATHOM_CHECK(sequence >= 0 && sequence < num_sequences, "sequence ", sequence, " of ",
+                 num_sequences);
+    std::int64_t last_group = -1;  // experts of a row ascend, so a group's slots are neighbours
+    for (std::int64_t j = 0; j < top_k; ++j, ++expert) {
+      FATHOM_CHECK(*expert >= 0 && *expert < num_experts, "expert ", *expert, " of ", num_experts);
+      ++counts[sequence * num_experts + *expert];
+      const std::int64_t group = *expert / group_size;
+      if (group != last_group) {
+        ++group_counts[sequence * num_groups + group];
+        last_group = group;
+      }
+    }
+  }
+}
+
 void balance_backward_cpu(const RouterOptions& options, const Tensor& scores,
                           const Tensor& sequence_ids, const Tensor& coefficient, Tensor& d_scores,
                           Stream& stream) {
@@ -322,6 +350,8 @@ const KernelRegistration register_backward(router_backward_slot, DeviceType::kCp
 const KernelRegistration register_count(count_experts_slot, DeviceType::kCpu, count_experts_cpu);
 const KernelRegistration register_statistics(balance_statistics_slot, DeviceType::kCpu,
                                              balance_statistics_cpu);
+const KernelRegistration register_selection_statistics(selection_statistics_slot, DeviceType::kCpu,
+                                                       selection_statistics_cpu);
 const KernelRegistration register_balance_backward(balance_backward_slot, DeviceType::kCpu,
                                                    balance_backward_cpu);
 
