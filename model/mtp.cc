@@ -44,23 +44,23 @@ Tensor Mtp::forward(const Tensor& hidden, const Embedding& embedding, const LmHe
   Tensor projected = embedding_projection_.forward(saved.embedded_normed, stream);
   kernels::add_in_place(projected, hidden_projection_.forward(saved.hidden_normed, stream), stream);
   saved.y = layer_.forward(projected, saved.layer, context);
-  head.forward(head_norm_.forward(saved.y, saved.y_inv_rms, stream), context.batch.targets[depth],
-               depth_, saved.head, context);
-  const Tensor y = saved.y;
+  const Tensor normed = head_norm_.forward(saved.y, saved.y_inv_rms, stream);
+  head.forward(normed, context.batch.targets[depth], depth_, saved.head, context);
   if (context.pass != Pass::kTrain) {
     saved = Saved();
   }
-  return y;
+  return normed;
 }
 
 Tensor Mtp::backward_input(const Tensor& dy, const LmHead& head, Saved& saved,
                            const Context& context) const {
   Stream& stream = context.stream;
   saved.d_head_norm = head.backward_input(saved.head, context);
-  Tensor d_layer = head_norm_.backward_input(saved.d_head_norm, saved.y, saved.y_inv_rms, stream);
   if (dy.defined()) {
-    kernels::add_in_place(d_layer, dy, stream);
+    kernels::add_in_place(saved.d_head_norm, dy, stream);
   }
+  const Tensor d_layer =
+      head_norm_.backward_input(saved.d_head_norm, saved.y, saved.y_inv_rms, stream);
   saved.d_projected = layer_.backward_input(d_layer, saved.layer, context);
   saved.d_embedded_norm = embedding_projection_.backward_input(saved.d_projected, stream);
   saved.d_hidden_norm = hidden_projection_.backward_input(saved.d_projected, stream);

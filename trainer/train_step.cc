@@ -62,8 +62,9 @@ const parallel::Schedule& TrainStep::schedule(int num_micro_batches, bool forwar
     const int stages = model_->stages_per_rank();
     parallel::Schedule made =
         forward_only ? parallel::forward_only(ranks, stages, num_micro_batches)
-        : stages > 1 ? parallel::interleaved_one_forward_one_backward(ranks, stages, num_micro_batches)
-                     : parallel::one_forward_one_backward(ranks, num_micro_batches);
+        : stages > 1
+            ? parallel::interleaved_one_forward_one_backward(ranks, stages, num_micro_batches)
+            : parallel::one_forward_one_backward(ranks, num_micro_batches);
     if (!forward_only) {
       parallel::validate(made);
     }
@@ -122,9 +123,9 @@ std::map<int, double> TrainStep::balance_experts(double rate, bool update) {
       largest = std::max(largest, count);
     }
     if (total > 0) {
-      load[static_cast<std::size_t>(layer.layer)] = std::llround(
-          kUnit * static_cast<double>(largest) * static_cast<double>(counts.numel()) /
-          static_cast<double>(total));
+      load[static_cast<std::size_t>(layer.layer)] =
+          std::llround(kUnit * static_cast<double>(largest) * static_cast<double>(counts.numel()) /
+                       static_cast<double>(total));
     }
     if (update) {
       layer.moe->update_selection_bias(counts, static_cast<float>(rate));
@@ -186,8 +187,8 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
     result.mtp_losses.push_back(totals.token_losses[depth] / static_cast<double>(counts[depth]));
   }
   result.balance_loss = totals.balance_loss;
-  result.is_finite = norm.num_non_finite == 0 && std::isfinite(norm.norm) &&
-                     std::isfinite(totals.balance_loss);
+  result.is_finite =
+      norm.num_non_finite == 0 && std::isfinite(norm.norm) && std::isfinite(totals.balance_loss);
   for (const double total : totals.token_losses) {
     result.is_finite = result.is_finite && std::isfinite(total);
   }

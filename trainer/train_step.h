@@ -23,32 +23,35 @@ struct StepOptions {
   double assumed_imbalance = 1.0;  // meta device only
 };
 
-// Valid tokens of the global batch at each prediction depth: the denominators of the reported losses.
+// Valid tokens of the global batch at each prediction depth: the denominators of the reported
+// losses.
 using TokenCounts = std::vector<std::int64_t>;
 
 // The same on every rank.
 struct StepResult {
-  double loss = 0.0;                // main next-token loss, nats a token
-  std::vector<double> mtp_losses;   // per module, nats a token, without its weight
-  double balance_loss = 0.0;        // with its coefficients, summed over layers
-  double grad_norm = 0.0;           // before clipping
-  bool is_finite = true;            // false: nothing was updated
-  std::map<int, double> expert_load;  // by layer: largest load of an expert / mean load
-  std::map<std::string, double> phase_ms;     // this rank's
+  double loss = 0.0;                       // main next-token loss, nats a token
+  std::vector<double> mtp_losses;          // per module, nats a token, without its weight
+  double balance_loss = 0.0;               // with its coefficients, summed over layers
+  double grad_norm = 0.0;                  // before clipping
+  bool is_finite = true;                   // false: nothing was updated
+  std::map<int, double> expert_load;       // by layer: largest load of an expert / mean load
+  std::map<std::string, double> phase_ms;  // this rank's
   std::map<std::string, std::int64_t> bytes_sent;  // this rank's, by axis
 };
 
 // Called with the name of what begins, for the watchdog.
 using ReportPhase = std::function<void(const char*)>;
 
-// One optimizer step over all axes: pipeline schedule, gradient reduction, clipping, update, parameter gathering, balancing.
+// One optimizer step over all axes: pipeline schedule, gradient reduction, clipping, update,
+// parameter gathering, balancing.
 class TrainStep {
  public:
   TrainStep(model::PipelinedModel& model, optim::Optimizer& optimizer, const parallel::Mesh& mesh,
             Stream& stream);
 
-  // micro_batches: this data rank's part of the global batch, the same on all its pipeline and tensor ranks, with loss weights that
-  // are divided by the global counts already. Collective over the mesh.
+  // micro_batches: this data rank's part of the global batch, the same on all its pipeline and
+  // tensor ranks, with loss weights that are divided by the global counts already. Collective over
+  // the mesh.
   StepResult run(const std::vector<model::MicroBatch>& micro_batches, const TokenCounts& counts,
                  const StepOptions& options, const ReportPhase& report_phase);
 
@@ -71,7 +74,8 @@ class TrainStep {
   optim::Optimizer* optimizer_;
   const parallel::Mesh* mesh_;
   Stream* stream_;
-  std::map<std::pair<int, bool>, parallel::Schedule> schedules_;  // with communication, by size and kind
+  std::map<std::pair<int, bool>, parallel::Schedule>
+      schedules_;  // with communication, by size and kind
 };
 
 }  // namespace fathom::trainer

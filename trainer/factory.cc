@@ -1,0 +1,25 @@
+#include "trainer/factory.h"
+
+#include "configs/resolve.h"
+
+namespace fathom::trainer {
+
+parallel::MeshShape make_mesh_shape(const config::Mesh& mesh) {
+  return {mesh.pipeline(), mesh.data(), mesh.tensor(), mesh.expert()};
+}
+
+model::PipelineOptions make_pipeline_options(const config::RunConfig& config) {
+  model::PipelineOptions options;
+  options.stages_per_rank = config.mesh().stages_per_rank();
+  for (const std::int64_t layers : config::layers_of_stages(config)) {
+    options.layers_per_stage.push_back(static_cast<int>(layers));
+  }
+  return options;
+}
+
+model::RecomputeOptions make_recompute_options(const config::Recompute& recompute) {
+  return {recompute.norms(), recompute.swiglu(), recompute.mla_up_projections(),
+          recompute.layers()};
+}
+
+}  // namespace fathom::trainer
