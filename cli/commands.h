@@ -1,0 +1,28 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "cli/command_line.h"
+
+namespace fathom::cli {
+
+// One command of the program, in a file of its own.
+struct Command {
+  std::string_view name;
+  std::string_view summary;  // one line
+  std::string_view help;     // usage, options and examples
+  bool uses_ranks;           // false: rank 0 works alone, whatever it was started with
+  int (*run)(std::span<const std::string> arguments, Session& session);  // -> exit code
+};
+
+Command pretrain_command();
+Command train_tokenizer_command();
+Command tokenize_command();
+Command inspect_command();
+
+// Trains the run that `invocation` describes, to its end or until it is asked to stop. -> exit code
+int pretrain(const Invocation& invocation);
+
+}  // namespace fathom::cli

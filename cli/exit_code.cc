@@ -1,0 +1,23 @@
+#include "cli/exit_code.h"
+
+#include "core/error.h"
+
+namespace fathom::cli {
+
+Ending ending_of(const std::exception& error, Phase phase) {
+  if (const auto* shared = dynamic_cast<const SharedFailure*>(&error)) {
+    return {shared->exit_code(), shared->what()};
+  }
+  if (const auto* config = dynamic_cast<const ConfigError*>(&error)) {
+    return {kExitUnusable, config->message()};
+  }
+  if (const auto* io = dynamic_cast<const IoError*>(&error)) {
+    return {phase == Phase::kPreparing ? kExitUnusable : kExitFailed, io->message()};
+  }
+  if (const auto* comm = dynamic_cast<const CommError*>(&error)) {
+    return {kExitFailed, comm->message()};
+  }
+  return {kExitFailed, error.what()};  // ours to mend: with its place in the source
+}
+
+}  // namespace fathom::cli

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace fathom::cli {
+
+// How the program ends; scripts and supervisors rely on these numbers.
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailed = 1;
+inline constexpr int kExitStopped = 75;   // on request, after a checkpoint: resume continues
+inline constexpr int kExitUnusable = 93;  // config or data: starting again will not help
+inline constexpr int kExitHung = 124;
+
+// The exit code and the text for the user of an error that ends the program.
+struct Ending {
+  int exit_code = kExitDone;
+  std::string message;
+};
+// While a run is prepared, a file that cannot be read is for the user to mend, like the config:
+// kExitUnusable. Later it is kExitFailed.
+enum class Phase { kPreparing, kRunning };
+Ending ending_of(const std::exception& error, Phase phase);
+
+// The same error on every rank, as thrown by prepare_together(): rank 0 alone reports it, and all
+// ranks end in good order.
+class SharedFailure : public std::runtime_error {
+ public:
+  explicit SharedFailure(const Ending& ending)
+      : std::runtime_error(ending.message), exit_code_(ending.exit_code) {}
+  int exit_code() const noexcept { return exit_code_; }
+
+ private:
+  int exit_code_;
+};
+
+}  // namespace fathom::cli

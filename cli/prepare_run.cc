@@ -1,0 +1,37 @@
+#include "cli/prepare_run.h"
+
+#include "cli/session.h"
+#include "cli/together.h"
+#include "configs/load.h"
+#include "configs/resolve.h"
+#include "configs/validate.h"
+
+namespace fathom::cli {
+
+config::RunConfig load_config(const Invocation& invocation) {
+  config::Launch launch = invocation.session.launch();
+  if (invocation.dry_run && launch.world_size == 1) {
+    launch.world_size = 0;
+  }
+  config::RunConfig config;
+  prepare_together(invocation.session.world(), [&] {
+    config = config::load(invocation.config, invocation.overrides);
+    config::resolve(config, launch);
+    config::validate(config, launch.world_size);
+  });
+  return config;
+}
+
+std::unique_ptr<RunFolder> open_run_folder(const Session& session,
+                                           const config::RunConfig& config) {
+  std::unique_ptr<RunFolder> folder;
+  prepare_together(session.world(), [&] {
+    if (session.rank() == 0) {
+      folder = std::make_unique<RunFolder>(config.run().directory());
+      folder->write_config(config);
+    }
+  });
+  return folder;
+}
+
+}  // namespace fathom::cli

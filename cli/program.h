@@ -1,0 +1,13 @@
+#pragma once
+
+#include <span>
+#include <string>
+
+namespace fathom::cli {
+
+class Session;
+
+// fathom ARGUMENTS: finds the command, answers --help, runs it. -> exit code; errors are thrown.
+int run_program(std::span<const std::string> arguments, Session& session);
+
+}  // namespace fathom::cli

@@ -1,0 +1,61 @@
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "cli/exit_code.h"
+#include "configs/resolve.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/comm/heartbeat.h"
+
+namespace fathom::cli {
+
+class MpiRuntime;
+
+// What the launcher (mpirun, srun) says about this process in its environment, before any MPI call.
+struct LaunchEnvironment {
+  bool is_parallel = false;  // one of several ranks
+  int rank = 0;
+};
+LaunchEnvironment read_launch_environment();
+
+// The ranks that were started together. A process on its own, and a command that needs no other
+// rank, never touches MPI.
+class Session {
+ public:
+  Session();
+  ~Session();
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  // As the launcher says, until start(); then as the world says.
+  int rank() const noexcept;
+  bool is_parallel() const noexcept { return environment_.is_parallel; }
+
+  // Joins the other ranks; collective. Throws CommError.
+  void start();
+  bool is_started() const noexcept { return world_ != nullptr; }
+  // These need start().
+  parallel::Communicator& world() const;
+  config::Launch launch() const;
+  // What this rank is doing, for a watchdog; the communicators write it too.
+  parallel::Heartbeat& heartbeat() noexcept { return heartbeat_; }
+
+  // Leaves the other ranks in good order; collective. Nothing to do when not started.
+  void finish();
+  // Ends all ranks at once, without their consent.
+  [[noreturn]] void abort(int exit_code) const;
+
+  // What an unreadable file means depends on it: see ending_of().
+  Phase phase() const noexcept { return phase_; }
+  void begin_running() noexcept { phase_ = Phase::kRunning; }
+
+ private:
+  LaunchEnvironment environment_;
+  Phase phase_ = Phase::kPreparing;
+  parallel::Heartbeat heartbeat_;
+  std::unique_ptr<MpiRuntime> mpi_;  // null for a process on its own
+  std::unique_ptr<parallel::Communicator> world_;
+};
+
+}  // namespace fathom::cli
