@@ -1,0 +1,23 @@
+#pragma once
+
+#include <cstddef>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
+
+namespace fathom::data {
+
+// What a JSON text from outside may hold at most.
+struct JsonLimits {
+  std::size_t bytes = std::size_t{64} << 20;
+  std::size_t string_bytes = std::size_t{1} << 20;
+  int depth = 64;
+};
+
+// The whole of `text` as one JSON value. Throws ConfigError naming `origin` for malformed text,
+// invalid UTF-8, duplicate keys (which the library would drop in silence), and whatever goes beyond
+// `limits`.
+nlohmann::json parse_json(std::string_view text, const std::string& origin,
+                          const JsonLimits& limits = {});
+
+}  // namespace fathom::data

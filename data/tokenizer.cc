@@ -1,0 +1,166 @@
+#include "data/tokenizer.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "data/checksum.h"
+
+namespace fathom::data {
+namespace {
+
+std::array<std::int32_t, 256> byte_tokens_of(const TokenizerDefinition& definition) {
+  std::vector<bool> is_added(definition.tokens.size(), false);
+  for (const AddedToken& added : definition.added_tokens) {
+    is_added[static_cast<std::size_t>(added.id)] = true;
+  }
+  std::array<std::int32_t, 256> byte_tokens{};
+  for (std::size_t id = 0; id < definition.tokens.size(); ++id) {
+    const std::string& token = definition.tokens[id];
+    if (token.size() == 1 && !is_added[id]) {
+      byte_tokens[static_cast<std::uint8_t>(token[0])] = static_cast<std::int32_t>(id);
+    }
+  }
+  return byte_tokens;
+}
+
+TokenTrie trie_of(const std::vector<AddedToken>& added_tokens) {
+  TokenTrie trie;
+  for (const AddedToken& added : added_tokens) {
+    trie.add(added.text, added.id);
+  }
+  return trie;
+}
+
+}  // namespace
+
+Tokenizer::Tokenizer(std::string content, const std::string& origin, const SpecialTokenNames& names)
+    : json_(std::move(content)),
+      hash_(to_hex(checksum(json_))),
+      definition_(parse_tokenizer_json(json_, origin)),
+      pretokenizer_(definition_.split),
+      model_(definition_.merges, byte_tokens_of(definition_)),
+      added_tokens_(trie_of(definition_.added_tokens)),
+      is_special_(definition_.tokens.size(), false) {
+  for (const AddedToken& added : definition_.added_tokens) {
+    is_special_[static_cast<std::size_t>(added.id)] = added.is_special;
+  }
+  const auto id_of = [this](const std::string& name, std::string_view published_name) {
+    return token_id(name).value_or(token_id(published_name).value_or(-1));
+  };
+  special_tokens_ = {.bos = id_of(names.bos, "<｜begin▁of▁sentence｜>"),
+                     .eos = id_of(names.eos, "<｜end▁of▁sentence｜>"),
+                     .pad = id_of(names.pad, "<｜▁pad▁｜>"),
+                     .fim_begin = id_of(names.fim_begin, "<｜fim▁begin｜>"),
+                     .fim_hole = id_of(names.fim_hole, "<｜fim▁hole｜>"),
+                     .fim_end = id_of(names.fim_end, "<｜fim▁end｜>")};
+}
+
+Tokenizer Tokenizer::load(const std::filesystem::path& path, const SpecialTokenNames& names) {
+  return Tokenizer(read_file(path), path.string(), names);
+}
+
+void Tokenizer::save(const std::filesystem::path& path) const {
+  write_file_atomically(path, json_);
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text, AddedTokens added_tokens) const {
+  std::vector<std::int32_t> tokens;
+  Encoder(*this, text.size()).encode(text, added_tokens, tokens);
+  return tokens;
+}
+
+std::string Tokenizer::decode(std::span<const std::int32_t> tokens) const {
+  std::string text;
+  for (const std::int32_t token : tokens) {
+    if (token < 0 || token >= vocab_size()) {
+      throw ConfigError(concat("cannot decode token id ", token,
+                               ": the tokenizer has ids from 0 to ", vocab_size() - 1));
+    }
+    text += definition_.tokens[static_cast<std::size_t>(token)];
+  }
+  return text;
+}
+
+std::optional<std::int32_t> Tokenizer::token_id(std::string_view added_token) const {
+  const TokenTrie::Match match = added_tokens_.longest_match(added_token, 0);
+  if (match.size == 0 || match.size != added_token.size()) {
+    return std::nullopt;
+  }
+  return match.token;
+}
+
+std::vector<std::int32_t> Tokenizer::text_bytes_per_token() const {
+  std::vector<std::int32_t> bytes;
+  for (std::size_t id = 0; id < definition_.tokens.size(); ++id) {
+    bytes.push_back(is_special_[id] ? 0 : static_cast<std::int32_t>(definition_.tokens[id].size()));
+  }
+  return bytes;
+}
+
+Encoder::Encoder(const Tokenizer& tokenizer, std::size_t expected_bytes) : tokenizer_(&tokenizer) {
+  // 3 MiB of slots at most: what the second-level cache of a core holds or nearly so.
+  constexpr std::size_t kMaxSlots = std::size_t{1} << 16;
+  cache_.resize(std::bit_ceil(std::clamp<std::size_t>(expected_bytes / 8, 16, kMaxSlots)));
+}
+
+void Encoder::encode(std::string_view text, AddedTokens added_tokens,
+                     std::vector<std::int32_t>& out) {
+  const TokenTrie& trie = tokenizer_->added_tokens_;
+  if (added_tokens == AddedTokens::kAsText || trie.empty()) {
+    encode_text(text, out);
+    return;
+  }
+  std::size_t begin = 0;
+  for (std::size_t position = 0; position < text.size();) {
+    const TokenTrie::Match match = trie.longest_match(text, position);
+    if (match.size == 0) {
+      ++position;
+      continue;
+    }
+    encode_text(text.substr(begin, position - begin), out);
+    out.push_back(match.token);
+    position += match.size;
+    begin = position;
+  }
+  encode_text(text.substr(begin), out);
+}
+
+void Encoder::encode_text(std::string_view text, std::vector<std::int32_t>& out) {
+  tokenizer_->pretokenizer_.for_each_piece(text,
+                                           [&](std::string_view word) { encode_word(word, out); });
+}
+
+void Encoder::encode_word(std::string_view word, std::vector<std::int32_t>& out) {
+  const BpeModel& model = tokenizer_->model_;
+  if (word.size() == 1 || word.size() > kMaxCachedBytes) {
+    model.encode_piece(word, scratch_, out);
+    return;
+  }
+  std::array<char, 16> padded{};
+  std::memcpy(padded.data(), word.data(), word.size());
+  padded[15] = static_cast<char>(word.size());
+  const auto key = std::bit_cast<std::array<std::uint64_t, 2>>(padded);
+  std::uint64_t mixed = (key[0] ^ std::rotl(key[1], 29)) * 0x9e3779b97f4a7c15ULL;
+  mixed ^= mixed >> 32;
+  CachedWord& cached = cache_[mixed & (cache_.size() - 1)];
+  if (cached.word == key && cached.num_tokens > 0) {
+    out.insert(out.end(), cached.tokens.begin(), cached.tokens.begin() + cached.num_tokens);
+    return;
+  }
+  const std::size_t old_size = out.size();
+  model.encode_piece(word, scratch_, out);
+  const std::size_t num_tokens = out.size() - old_size;
+  if (num_tokens <= kMaxCachedTokens) {
+    cached.word = key;
+    cached.num_tokens = static_cast<std::int32_t>(num_tokens);
+    std::copy(out.begin() + static_cast<std::ptrdiff_t>(old_size), out.end(),
+              cached.tokens.begin());
+  }
+}
+
+}  // namespace fathom::data

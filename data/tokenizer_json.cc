@@ -1,0 +1,308 @@
+#include "data/tokenizer_json.h"
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+#include <utility>
+
+#include "core/error.h"
+#include "data/byte_characters.h"
+#include "data/json.h"
+
+namespace fathom::data {
+namespace {
+
+using nlohmann::json;
+using nlohmann::ordered_json;
+
+constexpr std::int64_t kMaxVocabSize = std::int64_t{4} << 20;
+
+// Reads one file into a definition; each step leaves what the next one needs.
+class TokenizerJsonReader {
+ public:
+  TokenizerJsonReader(std::string_view content, const std::string& origin)
+      : origin_(origin), root_(parse_json(content, origin)) {}
+
+  TokenizerDefinition read() {
+    want(root_.is_object(), "want a JSON object");
+    read_normalizer();
+    read_pre_tokenizer();
+    want(type_of(member(root_, "decoder")) == "ByteLevel", "decoder must be ByteLevel");
+    check_model_options();
+    read_ids();
+    read_merges();
+    return std::move(definition_);
+  }
+
+ private:
+  template <class... Parts>
+  void want(bool condition, const Parts&... parts) const {
+    if (!condition) {
+      throw ConfigError(concat(origin_, ": ", parts...));
+    }
+  }
+
+  const json& member(const json& object, const char* name) const {
+    const auto found = object.find(name);
+    return found == object.end() ? null_ : *found;
+  }
+
+  static std::string type_of(const json& component) {
+    if (!component.is_object()) {
+      return "";
+    }
+    const auto type = component.find("type");
+    return type != component.end() && type->is_string() ? type->get<std::string>() : "";
+  }
+
+  static bool is_flag_set(const json& object, const char* name, bool otherwise) {
+    const auto found = object.find(name);
+    return found != object.end() && found->is_boolean() ? found->get<bool>() : otherwise;
+  }
+
+  void read_normalizer() const {
+    const json& normalizer = member(root_, "normalizer");
+    const bool is_empty = normalizer.is_null() || (type_of(normalizer) == "Sequence" &&
+                                                   member(normalizer, "normalizers").empty());
+    want(is_empty, "normalizer ", type_of(normalizer), " is not supported");
+  }
+
+  void read_pre_tokenizer() {
+    const json& pre_tokenizer = member(root_, "pre_tokenizer");
+    std::vector<json> steps;
+    if (type_of(pre_tokenizer) == "Sequence") {
+      const json& list = member(pre_tokenizer, "pretokenizers");
+      want(list.is_array(), "pre_tokenizer.pretokenizers must be a list");
+      steps.assign(list.begin(), list.end());
+    } else {
+      steps.push_back(pre_tokenizer);
+    }
+    want(!steps.empty() && type_of(steps.back()) == "ByteLevel",
+         "the last pre_tokenizer must be ByteLevel");
+    want(!is_flag_set(steps.back(), "add_prefix_space", true),
+         "pre_tokenizer ByteLevel with add_prefix_space is not supported");
+    const bool use_regex = is_flag_set(steps.back(), "use_regex", true);
+    if (steps.size() == 1 && use_regex) {
+      definition_.split = SplitPattern::kGpt2;
+      return;
+    }
+    want(steps.size() == 2 && !use_regex && type_of(steps[0]) == "Split",
+         "pre_tokenizer must be ByteLevel, or one Split and ByteLevel without use_regex");
+    const json& split = steps[0];
+    want(member(split, "behavior") == "Isolated" && !is_flag_set(split, "invert", false),
+         "pre_tokenizer Split must have behavior Isolated and invert false");
+    const json& pattern = member(split, "pattern");
+    const json& regex = pattern.is_object() ? member(pattern, "Regex") : pattern;
+    want(regex.is_string(), "pre_tokenizer Split must have a Regex pattern");
+    const std::optional<SplitPattern> known = pattern_of(regex.get_ref<const std::string&>());
+    want(known.has_value(), "pre_tokenizer Split by an unknown pattern: ", regex.dump());
+    definition_.split = *known;
+  }
+
+  void check_model_options() const {
+    const json& model = member(root_, "model");
+    want(model.is_object(), "model must be an object");
+    // Before `type` was written, a model with merges was BPE.
+    want(!model.contains("type") || type_of(model) == "BPE", "model.type must be BPE");
+    for (const char* flag : {"byte_fallback", "ignore_merges"}) {
+      want(!is_flag_set(model, flag, false), "model.", flag, " is not supported");
+    }
+    for (const char* name : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
+      const json& value = member(model, name);
+      want(value.is_null() || value == "" || value == 0.0, "model.", name, " is not supported");
+    }
+  }
+
+  std::int32_t checked_id(const json& value, std::string_view token) const {
+    want(value.is_number_integer() && value.get<std::int64_t>() >= 0 &&
+             value.get<std::int64_t>() < kMaxVocabSize,
+         "id of token \"", token, "\" must be an integer from 0 to ", kMaxVocabSize - 1, ", not ",
+         value.dump());
+    return value.get<std::int32_t>();
+  }
+
+  void read_ids() {
+    read_added_tokens();
+    const json& vocab = member(member(root_, "model"), "vocab");
+    want(vocab.is_object() && !vocab.empty(), "model.vocab must be an object that is not empty");
+    std::unordered_map<std::int32_t, std::string> token_of_id;
+    for (const AddedToken& added : definition_.added_tokens) {
+      token_of_id.emplace(added.id, added.text);
+    }
+    for (const auto& [characters, value] : vocab.items()) {
+      const std::int32_t id = checked_id(value, characters);
+      id_of_characters_.emplace(characters, id);
+      const auto added = token_of_id.find(id);
+      if (added != token_of_id.end() && added->second == characters) {
+        continue;  // an added token that is also listed here
+      }
+      const std::optional<std::string> bytes = byte_characters_.bytes_of(characters);
+      want(bytes.has_value() && !bytes->empty(), "token \"", characters, "\" (id ", id,
+           ") is not written in byte-level characters");
+      want(token_of_id.emplace(id, *bytes).second, "two tokens have the id ", id);
+    }
+    definition_.tokens.resize(token_of_id.size());
+    for (auto& [id, token] : token_of_id) {
+      want(static_cast<std::size_t>(id) < token_of_id.size(),
+           "ids have holes: ", token_of_id.size(), " tokens, but \"", token, "\" has the id ", id);
+      definition_.tokens[static_cast<std::size_t>(id)] = std::move(token);
+    }
+  }
+
+  void read_added_tokens() {
+    const json& list = member(root_, "added_tokens");
+    want(list.is_null() || list.is_array(), "added_tokens must be a list");
+    std::unordered_map<std::string, std::int32_t> seen;
+    std::unordered_map<std::int32_t, std::string> seen_ids;
+    for (const json& entry : list) {
+      const json& content = entry.is_object() ? member(entry, "content") : entry;
+      want(entry.is_object() && content.is_string() && content != "",
+           "an entry of added_tokens has no content");
+      const auto& text = content.get_ref<const std::string&>();
+      for (const char* flag : {"single_word", "lstrip", "rstrip"}) {
+        want(!is_flag_set(entry, flag, false), "added token \"", text, "\": ", flag,
+             " is not supported");
+      }
+      const std::int32_t id = checked_id(member(entry, "id"), text);
+      want(seen.emplace(text, id).second, "added token \"", text, "\" twice");
+      want(seen_ids.emplace(id, text).second, "two added tokens have the id ", id);
+      definition_.added_tokens.push_back({text, id, is_flag_set(entry, "special", false)});
+    }
+    std::sort(definition_.added_tokens.begin(), definition_.added_tokens.end(),
+              [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
+  }
+
+  std::int32_t id_of(const std::string& characters, std::size_t rank) const {
+    const auto found = id_of_characters_.find(characters);
+    want(found != id_of_characters_.end(), "merge ", rank, " uses \"", characters,
+         "\", which is not in the vocabulary");
+    return found->second;
+  }
+
+  void read_merges() {
+    for (int byte = 0; byte < 256; ++byte) {
+      const std::string characters =
+          byte_characters_.text_of(std::string(1, static_cast<char>(byte)));
+      want(id_of_characters_.contains(characters), "model.vocab has no token for byte ", byte);
+    }
+    const json& merges = member(member(root_, "model"), "merges");
+    want(merges.is_array(), "model.merges must be a list");
+    PairTable<char> seen(merges.size());
+    for (std::size_t rank = 0; rank < merges.size(); ++rank) {
+      const auto [left_text, right_text] = parts_of(merges[rank], rank);
+      const std::int32_t left = id_of(left_text, rank);
+      const std::int32_t right = id_of(right_text, rank);
+      want(std::exchange(seen[pair_key(left, right)], 1) == 0, "merge ", rank, " (\"", left_text,
+           "\", \"", right_text, "\") is listed twice");
+      definition_.merges.push_back({left, right, id_of(left_text + right_text, rank)});
+    }
+  }
+
+  // "left right", or ["left", "right"] as newer files have it.
+  std::pair<std::string, std::string> parts_of(const json& merge, std::size_t rank) const {
+    if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+      return {merge[0].get<std::string>(), merge[1].get<std::string>()};
+    }
+    want(merge.is_string(), "merge ", rank, " must be two tokens");
+    const auto& text = merge.get_ref<const std::string&>();
+    const std::size_t space = text.find(' ');
+    want(space != std::string::npos && space == text.rfind(' '), "merge ", rank, " (\"", text,
+         "\") must be two tokens with one space between");
+    return {text.substr(0, space), text.substr(space + 1)};
+  }
+
+  const std::string& origin_;
+  const json root_;
+  const json null_;
+  ByteCharacters byte_characters_;
+  TokenizerDefinition definition_;
+  std::unordered_map<std::string, std::int32_t> id_of_characters_;  // of model.vocab
+};
+
+ordered_json pre_tokenizer_json(SplitPattern split) {
+  ordered_json byte_level = {{"type", "ByteLevel"},
+                             {"add_prefix_space", false},
+                             {"trim_offsets", true},
+                             {"use_regex", split == SplitPattern::kGpt2}};
+  if (split == SplitPattern::kGpt2) {
+    return byte_level;
+  }
+  const ordered_json pieces = {{"type", "Split"},
+                               {"pattern", {{"Regex", regex_of(split)}}},
+                               {"behavior", "Isolated"},
+                               {"invert", false}};
+  return {{"type", "Sequence"}, {"pretokenizers", ordered_json::array({pieces, byte_level})}};
+}
+
+ordered_json added_tokens_json(const std::vector<AddedToken>& added_tokens) {
+  ordered_json list = ordered_json::array();
+  for (const AddedToken& added : added_tokens) {
+    list.push_back({{"id", added.id},
+                    {"content", added.text},
+                    {"single_word", false},
+                    {"lstrip", false},
+                    {"rstrip", false},
+                    {"normalized", false},
+                    {"special", added.is_special}});
+  }
+  return list;
+}
+
+ordered_json model_json(const TokenizerDefinition& definition) {
+  const ByteCharacters byte_characters;
+  std::vector<bool> is_added(definition.tokens.size(), false);
+  for (const AddedToken& added : definition.added_tokens) {
+    is_added[static_cast<std::size_t>(added.id)] = true;
+  }
+  std::vector<std::string> characters;
+  ordered_json vocab = ordered_json::object();
+  // The object is a list of pairs; its own operator[] would search the whole list for each key.
+  auto& entries = vocab.get_ref<ordered_json::object_t&>();
+  for (std::size_t id = 0; id < definition.tokens.size(); ++id) {
+    characters.push_back(byte_characters.text_of(definition.tokens[id]));
+    if (!is_added[id]) {
+      entries.emplace_back(characters[id], id);
+    }
+  }
+  ordered_json merges = ordered_json::array();
+  for (const BpeMerge& merge : definition.merges) {
+    merges.push_back(characters[static_cast<std::size_t>(merge.left)] + " " +
+                     characters[static_cast<std::size_t>(merge.right)]);
+  }
+  return {{"type", "BPE"},
+          {"dropout", nullptr},
+          {"unk_token", nullptr},
+          {"continuing_subword_prefix", nullptr},
+          {"end_of_word_suffix", nullptr},
+          {"fuse_unk", false},
+          {"byte_fallback", false},
+          {"ignore_merges", false},
+          {"vocab", std::move(vocab)},
+          {"merges", std::move(merges)}};
+}
+
+}  // namespace
+
+TokenizerDefinition parse_tokenizer_json(std::string_view content, const std::string& origin) {
+  return TokenizerJsonReader(content, origin).read();
+}
+
+std::string write_tokenizer_json(const TokenizerDefinition& definition) {
+  const ordered_json root = {{"version", "1.0"},
+                             {"truncation", nullptr},
+                             {"padding", nullptr},
+                             {"added_tokens", added_tokens_json(definition.added_tokens)},
+                             {"normalizer", nullptr},
+                             {"pre_tokenizer", pre_tokenizer_json(definition.split)},
+                             {"post_processor", nullptr},
+                             {"decoder",
+                              {{"type", "ByteLevel"},
+                               {"add_prefix_space", true},
+                               {"trim_offsets", true},
+                               {"use_regex", true}}},
+                             {"model", model_json(definition)}};
+  return root.dump(2) + "\n";
+}
+
+}  // namespace fathom::data
