@@ -1,0 +1,32 @@
+#include "parallel/comm/communicator.h"
+
+#include <exception>
+#include <iostream>
+
+namespace fathom::parallel {
+
+Work& Work::operator=(Work&& other) {
+  if (this != &other) {
+    wait();
+    finish_ = std::exchange(other.finish_, nullptr);
+  }
+  return *this;
+}
+
+Work::~Work() {
+  try {
+    wait();
+  } catch (const std::exception& error) {
+    std::cerr << concat("warning: a communication that nobody waited for failed: ", error.what(),
+                        '\n')
+              << std::flush;
+  }
+}
+
+void Work::wait() {
+  if (const auto finish = std::exchange(finish_, nullptr)) {
+    finish();
+  }
+}
+
+}  // namespace fathom::parallel
