@@ -1,0 +1,57 @@
+#include "kernels/attention.h"
+
+#include "core/error.h"
+#include "kernels/check_tensor.h"
+
+namespace fathom::kernels {
+
+constinit KernelSlot<void(const AttentionShape&, const Tensor&, const Tensor&, const Tensor&,
+                          const Tensor&, Tensor&, Tensor&, Stream&)>
+    attention_forward_slot("attention_forward");
+constinit KernelSlot<void(const AttentionShape&, const AttentionSaved&, const Tensor&, Tensor&,
+                          Tensor&, Tensor&, Stream&)>
+    attention_backward_slot("attention_backward");
+
+namespace {
+
+void check_attention(const TensorCheck& check, const AttentionShape& shape,
+                     const AttentionSaved& tensors) {
+  FATHOM_CHECK(shape.num_heads > 0 && shape.nope_size >= 0 && shape.rope_size >= 0 &&
+                   shape.nope_size + shape.rope_size > 0 && shape.value_size > 0 &&
+                   shape.rope_column >= 0,
+               "attention of ", shape.num_heads, " heads, sizes ", shape.nope_size, " + ",
+               shape.rope_size, " and ", shape.value_size, ", rope column ", shape.rope_column);
+  check.rank("q or dq", tensors.q, 2);
+  const std::int64_t num_tokens = tensors.q.size(0);
+  const std::int64_t num_heads = shape.num_heads;
+  check.shape("q or dq", tensors.q, {num_tokens, num_heads * (shape.nope_size + shape.rope_size)});
+  check.shape("kv or dkv", tensors.kv,
+              {num_tokens, num_heads * (shape.nope_size + shape.value_size)});
+  check.rows("latent or dlatent", tensors.latent, num_tokens, shape.rope_column + shape.rope_size);
+  check.rank("segments", tensors.segments, 1);
+  check.dtype_and_device("segments", tensors.segments, DType::kInt32);
+  FATHOM_CHECK(tensors.segments.size(0) >= 1, "attention: segments of size ",
+               tensors.segments.shape());
+  check.shape("out or dout", tensors.out, {num_tokens, num_heads * shape.value_size});
+  check.shape("lse", tensors.lse, {num_tokens, num_heads});
+}
+
+}  // namespace
+
+void attention_forward(const AttentionShape& shape, const Tensor& q, const Tensor& kv,
+                       const Tensor& latent, const Tensor& segments, Tensor& out, Tensor& lse,
+                       Stream& stream) {
+  check_attention({"attention_forward", stream}, shape, {q, kv, latent, segments, out, lse});
+  attention_forward_slot(stream, shape, q, kv, latent, segments, out, lse);
+}
+
+void attention_backward(const AttentionShape& shape, const AttentionSaved& saved,
+                        const Tensor& dout, Tensor& dq, Tensor& dkv, Tensor& dlatent,
+                        Stream& stream) {
+  check_attention({"attention_backward", stream}, shape, saved);
+  check_attention({"attention_backward", stream}, shape,
+                  {dq, dkv, dlatent, saved.segments, dout, saved.lse});
+  attention_backward_slot(stream, shape, saved, dout, dq, dkv, dlatent);
+}
+
+}  // namespace fathom::kernels

@@ -2,29 +2,32 @@
 
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "kernels/dispatch.h"
 
 namespace fathom::kernels {
 
-// Causal multi-head latent attention over expanded keys (DeepSeek-V2, arXiv:2405.04434, eq. 9-19), after rotation:
+// Causal multi-head latent attention over expanded keys (DeepSeek-V2, arXiv:2405.04434, eq. 9-19),
+// after rotation:
 //   s_ij = scale * ([q_nope|q_rope]_i . [k_nope|k_rope]_j),  j <= i and in the same segment
 //   o_i  = sum_j softmax(s_i)_j v_j,   lse_i = log sum_j exp(s_ij)
 struct AttentionShape {
   int num_heads = 0;
-  int nope_size = 0;      // per head; query and key part without position
-  int rope_size = 0;      // per head in q; one vector shared by all heads in k
-  int value_size = 0;     // per head
-  int rope_column = 0;    // first column of k_rope in a row of `latent`
+  int nope_size = 0;    // per head; query and key part without position
+  int rope_size = 0;    // per head in q; one vector shared by all heads in k
+  int value_size = 0;   // per head
+  int rope_column = 0;  // first column of k_rope in a row of `latent`
   float scale = 1.0F;
 };
 
 //   q         [num_tokens, num_heads * (nope + rope)]          per head [nope | rope]
 //   kv        [num_tokens, num_heads * (nope + value)]         per head [k_nope | v]
-//   latent    [num_tokens, >= rope_column + rope]              columns from rope_column hold the rotated k_rope
-//   segments  [num_segments + 1] int32: first token of each isolated segment, ascending, last = num_tokens
-//   out       [num_tokens, num_heads * value]
-//   lse       [num_tokens, num_heads]
-// All float32 but segments. Keys are walked in blocks of 64 from the start of the segment (docs/numerics.md, rule 7), so a row
-// depends only on its own segment. Throws InternalError on a mismatch.
+//   latent    [num_tokens, >= rope_column + rope]              columns from rope_column hold the
+//   rotated k_rope segments  [num_segments + 1] int32: first token of each isolated segment,
+//   ascending, last = num_tokens out       [num_tokens, num_heads * value] lse       [num_tokens,
+//   num_heads]
+// All float32 but segments. Keys are walked in blocks of 64 from the start of the segment
+// (docs/numerics.md, rule 7), so a row depends only on its own segment. Scratch for the keys and
+// values of one head and segment a thread. Throws InternalError on a mismatch.
 void attention_forward(const AttentionShape& shape, const Tensor& q, const Tensor& kv,
                        const Tensor& latent, const Tensor& segments, Tensor& out, Tensor& lse,
                        Stream& stream);
@@ -39,10 +42,20 @@ struct AttentionSaved {
   const Tensor& lse;
 };
 
-// Gradients with respect to the rotated q, to kv, and (summed over heads, ascending) to k_rope, which is written into the
-// columns from rope_column of dlatent; its other columns are left alone. All are overwritten.
-// dq like q, dkv like kv, dlatent like latent. dQ is summed over key blocks ascending, dK and dV over query blocks ascending.
-void attention_backward(const AttentionShape& shape, const AttentionSaved& saved, const Tensor& dout,
-                        Tensor& dq, Tensor& dkv, Tensor& dlatent, Stream& stream);
+// Gradients with respect to the rotated q, to kv, and (summed over heads, ascending) to k_rope,
+// which is written into the columns from rope_column of dlatent; its other columns are left alone.
+// All are overwritten. dq like q, dkv like kv, dlatent like latent. dQ is summed over key blocks
+// ascending, dK and dV over query blocks ascending.
+void attention_backward(const AttentionShape& shape, const AttentionSaved& saved,
+                        const Tensor& dout, Tensor& dq, Tensor& dkv, Tensor& dlatent,
+                        Stream& stream);
+
+// For backends; arguments as above.
+extern constinit KernelSlot<void(const AttentionShape&, const Tensor&, const Tensor&, const Tensor&,
+                                 const Tensor&, Tensor&, Tensor&, Stream&)>
+    attention_forward_slot;
+extern constinit KernelSlot<void(const AttentionShape&, const AttentionSaved&, const Tensor&,
+                                 Tensor&, Tensor&, Tensor&, Stream&)>
+    attention_backward_slot;
 
 }  // namespace fathom::kernels

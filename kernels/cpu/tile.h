@@ -1,0 +1,138 @@
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kernels/cpu/simd.h"
+
+// Products of blocks that fit the first caches, where a call of a library costs more than it
+// computes.
+namespace fathom::kernels::cpu {
+
+// Rows of a register block: 6 x 16 sums, 2 loaded and 1 broadcast fill the 16 registers of AVX2.
+inline constexpr int kTileRows = 6;
+
+constexpr std::int64_t round_up_to_lanes(std::int64_t size) {
+  return (size + simd::kLanes - 1) / simd::kLanes * simd::kLanes;
+}
+
+// Calls tile(std::integral_constant<int, n>, first) for the rows [first, first + n) of [begin,
+// end): six at a time.
+template <class Tile>
+HWY_INLINE void for_each_row_tile(int begin, int end, Tile&& tile) {
+  for (; begin + kTileRows <= end; begin += kTileRows) {
+    tile(std::integral_constant<int, kTileRows>(), begin);
+  }
+  switch (end - begin) {
+    case 5:
+      tile(std::integral_constant<int, 5>(), begin);
+      break;
+    case 4:
+      tile(std::integral_constant<int, 4>(), begin);
+      break;
+    case 3:
+      tile(std::integral_constant<int, 3>(), begin);
+      break;
+    case 2:
+      tile(std::integral_constant<int, 2>(), begin);
+      break;
+    case 1:
+      tile(std::integral_constant<int, 1>(), begin);
+      break;
+    default:
+      break;
+  }
+}
+
+// How the left factor lies in memory: a(row, k) = data[row * stride + k], or data[k * stride +
+// row].
+enum class Layout { kRowMajor, kTransposed };
+
+template <Layout kLayout>
+struct Left {
+  const float* data = nullptr;
+  std::int64_t stride = 0;
+  const float* at(std::int64_t row, std::int64_t k) const {
+    return kLayout == Layout::kRowMajor ? data + row * stride + k : data + k * stride + row;
+  }
+};
+// The right factor: rows of sixteen columns.
+struct Right {
+  const float* data = nullptr;
+  std::int64_t stride = 0;
+};
+
+template <int kRows>
+struct TileSums {
+  simd::Floats row[kRows];
+};
+
+// sum(r, c) = sum over k in [begin, end), ascending, of a(r, k) * b(k, c): a chain of fused
+// multiply-adds from +0.
+template <int kRows, Layout kLayout>
+HWY_INLINE TileSums<kRows> multiply_tile(const Left<kLayout>& a, const Right& b, std::int64_t begin,
+                                         std::int64_t end) {
+  TileSums<kRows> sums;
+  for (int r = 0; r < kRows; ++r) {
+    sums.row[r] = simd::zero();
+  }
+  for (std::int64_t k = begin; k < end; ++k) {
+    const simd::Floats right = simd::load(b.data + k * b.stride);
+    for (int r = 0; r < kRows; ++r) {
+      sums.row[r] = simd::fma(simd::broadcast(*a.at(r, k)), right, sums.row[r]);
+    }
+  }
+  return sums;
+}
+
+// Rows in memory.
+struct Rows {
+  const float* data = nullptr;
+  std::int64_t stride = 0;
+};
+
+// to(c, r) = from(r, c), for rows x columns of `from`.
+HWY_INLINE void transpose_4x4(const Rows& from, float* to, std::int64_t to_stride) {
+  namespace hn = simd::hn;
+  const hn::CappedTag<float, 4> d;
+  const auto a = hn::LoadU(d, from.data);
+  const auto b = hn::LoadU(d, from.data + from.stride);
+  const auto c = hn::LoadU(d, from.data + 2 * from.stride);
+  const auto e = hn::LoadU(d, from.data + 3 * from.stride);
+  const auto ac_low = hn::InterleaveLower(d, a, c);
+  const auto ac_high = hn::InterleaveUpper(d, a, c);
+  const auto be_low = hn::InterleaveLower(d, b, e);
+  const auto be_high = hn::InterleaveUpper(d, b, e);
+  hn::StoreU(hn::InterleaveLower(d, ac_low, be_low), d, to);
+  hn::StoreU(hn::InterleaveUpper(d, ac_low, be_low), d, to + to_stride);
+  hn::StoreU(hn::InterleaveLower(d, ac_high, be_high), d, to + 2 * to_stride);
+  hn::StoreU(hn::InterleaveUpper(d, ac_high, be_high), d, to + 3 * to_stride);
+}
+inline void transpose(const Rows& from, std::int64_t rows, std::int64_t columns, float* to,
+                      std::int64_t to_stride) {
+  const std::int64_t whole_rows = rows / 4 * 4;
+  const std::int64_t whole_columns = columns / 4 * 4;
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const bool is_first_of_four = r % 4 == 0 && r < whole_rows;
+    for (std::int64_t c = 0; is_first_of_four && c < whole_columns; c += 4) {
+      transpose_4x4({from.data + r * from.stride + c, from.stride}, to + c * to_stride + r,
+                    to_stride);
+    }
+    for (std::int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c) {
+      to[c * to_stride + r] = from.data[r * from.stride + c];
+    }
+  }
+}
+
+// to(r, c) = from(r, c), for rows x columns.
+inline void copy_rows(const Rows& from, std::int64_t rows, std::int64_t columns, float* to,
+                      std::int64_t to_stride) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    simd::for_each_block(columns, [&](std::int64_t c, auto extent) {
+      simd::store(simd::load(from.data + r * from.stride + c, extent), to + r * to_stride + c,
+                  extent);
+    });
+  }
+}
+
+}  // namespace fathom::kernels::cpu
