@@ -94,7 +94,7 @@ void keep_lines_until(const std::filesystem::path& path, std::int64_t last_step)
   }
 }
 
-std::string padded(std::string text, std::size_t width) {
+std::string padded(const std::string& text, std::size_t width) {
   return std::string(width > text.size() ? width - text.size() : 0, ' ') + text;
 }
 
