@@ -53,7 +53,6 @@ ModelOptions make_model_options(const config::Model& config) {
   options.yarn.beta_slow = config.yarn().beta_slow();
   options.yarn.original_max_position = static_cast<double>(config.yarn().original_max_position());
   options.yarn_mscale = config.yarn().mscale();
-  options.yarn_mscale_all_dim = config.yarn().mscale_all_dim();
   options.rms_norm_epsilon = static_cast<float>(config.rms_norm_epsilon());
   options.initializer_range = static_cast<float>(config.initializer_range());
   options.mtp_depth = static_cast<int>(config.mtp_depth());

@@ -46,10 +46,8 @@ struct ModelOptions {
   double rope_theta = 10000.0;
   std::int64_t max_position = 4096;
   kernels::YarnOptions yarn;
-  // While yarn.factor > 1, with m(x) = 0.1 x ln(factor) + 1: cosines and sines are multiplied by
-  // m(mscale) / m(mscale_all_dim), the softmax scale by m(mscale_all_dim)^2.
+  // Multiplies the softmax scale by (0.1 yarn_mscale ln(factor) + 1)^2 while yarn.factor > 1.
   double yarn_mscale = 1.0;
-  double yarn_mscale_all_dim = 1.0;
   float rms_norm_epsilon = 1e-6F;
   float initializer_range = 0.006F;
   int mtp_depth = 0;
@@ -60,7 +58,6 @@ struct ModelOptions {
     return moe.num_experts == 0 || layer < num_dense_layers;
   }
   float softmax_scale() const noexcept;
-  float rotation_scale() const noexcept;  // of cosines and sines
 };
 
 // What the backward computes again instead of keeping it.

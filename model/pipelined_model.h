@@ -20,7 +20,8 @@ struct PipelineOptions {
 // The stages of one model that a rank holds, and all their parameters.
 class PipelinedModel {
  public:
-  // Values are uninitialized zeros: initialize() or a checkpoint fills them. `mesh` and `stream` must outlive the model.
+  // Values are uninitialized zeros: initialize() or a checkpoint fills them. `mesh` and `stream`
+  // must outlive the model.
   PipelinedModel(const ModelOptions& options, const PipelineOptions& pipeline,
                  const parallel::Mesh& mesh, Stream& stream);
 

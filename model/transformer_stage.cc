@@ -37,9 +37,6 @@ TransformerStage::TransformerStage(const ModelOptions& options, const StageOptio
   cos_sin_ = kernels::rope_table(
       kernels::rope_frequencies(options.qk_rope_head_dim, options.rope_theta, options.yarn),
       options.max_position, stream);
-  if (options.rotation_scale() != 1.0F) {
-    kernels::scale(cos_sin_, options.rotation_scale(), stream);
-  }
   const bool has_mtp = stage.is_last && options.mtp_depth > 0;
   if (stage.is_first || has_mtp) {
     embedding_.emplace(options, mesh,

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/error.h"
 #include "core/rng.h"
 #include "parallel/comm/thread_communicator.h"
 #include "tests/support/catch.h"
@@ -87,7 +88,7 @@ std::map<std::string, float> train(parallel::Communicator& replicas, Stream& str
           parameter.value.values<float>()[static_cast<std::size_t>(i)];
     }
   }
-  CHECK(collect.integers.at("optimizer.num_updates") == 10);
+  FATHOM_CHECK(collect.integers.at("optimizer.num_updates") == 10);
   return collect.elements;
 }
 
