@@ -40,13 +40,14 @@ HWY_INLINE float row_dot(const float* a, const float* b, std::int64_t size) {
   return sum(total);
 }
 
-// to = exp(from - offset), returned summed. `to` may be `from`.
+// to = exp(from - offset), returned summed; 0 for powers below about 2^-126. offset >= all of
+// `from`; `to` may be `from`.
 HWY_INLINE float row_exp_sum(const float* from, float offset, float* to, std::int64_t size) {
   constexpr float kNone = -std::numeric_limits<float>::infinity();  // exp(kNone) = 0
   const Floats shift = broadcast(offset);
   Floats total = zero();
   for_each_block(size, [&](std::int64_t i, auto extent) {
-    const Floats power = exp(load_or(from + i, extent, kNone) - shift);
+    const Floats power = exp_or_zero(load_or(from + i, extent, kNone) - shift);
     store(power, to + i, extent);
     total = total + power;
   });

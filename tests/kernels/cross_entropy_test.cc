@@ -1,0 +1,174 @@
+#include "kernels/cross_entropy.h"
+
+#include <cmath>
+
+#include "kernels/elementwise.h"
+#include "tests/kernels/op_reference.h"
+
+namespace fathom::kernels {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+struct Loss {
+  Tensor loss;
+  std::vector<Tensor> parts;  // d_logits of each part
+};
+
+// The three steps over classes cut into parts, as tensor ranks would do them.
+Loss cross_entropy(std::vector<Tensor> parts, const Tensor& targets, const Tensor& weights,
+                   Stream& stream) {
+  const Shape per_token{targets.size(0)};
+  Tensor row_max = filled(per_token, -kInfinity, stream);
+  Tensor row_sum = filled(per_token, 0.0F, stream);
+  Tensor target_logit = filled(per_token, 0.0F, stream);
+  Tensor part_result = filled(per_token, 0.0F, stream);
+  Tensor part_target = filled(per_token, 0.0F, stream);
+  for (const Tensor& part : parts) {
+    cross_entropy_row_max(part, part_result, stream);
+    maximum_in_place(row_max, part_result, stream);
+  }
+  std::int64_t first_class = 0;
+  for (Tensor& part : parts) {
+    cross_entropy_exp_sum(part, targets, first_class, row_max, part_result, part_target, stream);
+    add_in_place(row_sum, part_result, stream);
+    add_in_place(target_logit, part_target, stream);
+    first_class += part.size(1);
+  }
+  Tensor loss = filled(per_token, -1.0F, stream);
+  first_class = 0;
+  for (Tensor& part : parts) {
+    cross_entropy_backward(part, {targets, weights, row_sum, target_logit}, first_class, loss,
+                           stream);
+    first_class += part.size(1);
+  }
+  return {loss, parts};
+}
+
+double reference_loss(const std::vector<double>& logits, std::int64_t target) {
+  double sum = 0.0;
+  for (const double logit : logits) {
+    sum += std::exp(logit);
+  }
+  return std::log(sum) - logits[static_cast<std::size_t>(target)];
+}
+
+Tensor scaled(Tensor x, float factor, Stream& stream) {
+  scale(x, factor, stream);
+  return x;
+}
+
+}  // namespace
+
+TEST_CASE("Cross-entropy and its gradient match float64 and finite differences, cut or whole") {
+  Stream stream;
+  const std::int64_t num_tokens = GENERATE(0, 1, 6);
+  const std::vector<std::int64_t> sizes =
+      GENERATE(std::vector<std::int64_t>{1}, std::vector<std::int64_t>{43},
+               std::vector<std::int64_t>{16, 20, 7});
+  std::vector<Tensor> parts;
+  std::int64_t num_classes = 0;
+  for (const std::int64_t size : sizes) {
+    parts.push_back(scaled(
+        random_tensor(Shape{num_tokens, size}, concat("part ", num_classes), stream), 4, stream));
+    num_classes += size;
+  }
+  std::vector<std::vector<double>> rows(static_cast<std::size_t>(num_tokens));
+  std::vector<std::int32_t> target_ids;
+  std::vector<float> weight_values;
+  for (std::int64_t token = 0; token < num_tokens; ++token) {
+    for (const Tensor& part : parts) {
+      const float* first = part.data<float>() + token * part.size(1);
+      auto& row = rows[static_cast<std::size_t>(token)];
+      row.insert(row.end(), first, first + part.size(1));
+    }
+    target_ids.push_back(static_cast<std::int32_t>(token * 17 % num_classes));
+    weight_values.push_back(0.25F * static_cast<float>(token + 1));
+  }
+  const Tensor targets = tensor_of(target_ids, Shape{num_tokens}, stream);
+  const Tensor weights = tensor_of(weight_values, Shape{num_tokens}, stream);
+  const Loss result = cross_entropy(parts, targets, weights, stream);
+  for (std::int64_t token = 0; token < num_tokens; ++token) {
+    const auto& row = rows[static_cast<std::size_t>(token)];
+    const std::int64_t target = target_ids[static_cast<std::size_t>(token)];
+    const double want = reference_loss(row, target);
+    CHECK(result.loss.data<float>()[token] == Approx(want).epsilon(1e-6).margin(1e-6));
+    const auto gradient = finite_differences(
+        [&](const std::vector<double>& x) {
+          return weight_values[static_cast<std::size_t>(token)] * reference_loss(x, target);
+        },
+        row);
+    std::size_t at = 0;
+    for (const Tensor& part : result.parts) {
+      for (std::int64_t c = 0; c < part.size(1); ++c, ++at) {
+        REQUIRE(std::abs(part.data<float>()[token * part.size(1) + c] - gradient[at]) < 1e-6);
+      }
+    }
+  }
+}
+
+TEST_CASE("Logits of any size neither overflow nor vanish") {
+  Stream stream;
+  const Tensor logits = tensor_of<float>({1000, 1000, -1000, 1001, -3000, -3001, -2999, -kInfinity},
+                                         Shape{2, 4}, stream);
+  const Tensor targets = tensor_of<std::int32_t>({0, 1}, Shape{2}, stream);
+  const Loss result = cross_entropy({logits}, targets, filled(Shape{2}, 1.0F, stream), stream);
+  CHECK(result.loss.data<float>()[0] == Approx(std::log(2.0 + std::exp(1.0))).epsilon(1e-6));
+  CHECK(result.loss.data<float>()[1] ==
+        Approx(2.0 + std::log(1.0 + std::exp(-1.0) + std::exp(-2.0))).epsilon(1e-6));
+  CHECK(result.parts[0].data<float>()[7] == 0.0F);  // a padding class
+}
+
+TEST_CASE("A token of weight 0 has neither loss nor gradient, whatever its target and logits") {
+  Stream stream;
+  Tensor logits = random_tensor(Shape{2, 19}, "logits", stream);
+  logits.mutable_data<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+  const Tensor targets = tensor_of<std::int32_t>({-100, 4}, Shape{2}, stream);
+  const Tensor weights = tensor_of<float>({0.0F, 1.0F}, Shape{2}, stream);
+  const Loss result = cross_entropy({logits}, targets, weights, stream);
+  CHECK(result.loss.data<float>()[0] == 0.0F);
+  CHECK(result.loss.data<float>()[1] > 0.0F);
+  for (int c = 0; c < 19; ++c) {
+    CHECK(result.parts[0].data<float>()[c] == 0.0F);
+  }
+}
+
+TEST_CASE("A NaN logit makes the loss of its token NaN, wherever it stands") {
+  Stream stream;
+  const std::int64_t column = GENERATE(0, 5, 17, 32, 40);
+  Tensor logits = random_tensor(Shape{2, 41}, "logits", stream);
+  logits.mutable_data<float>()[column] = std::numeric_limits<float>::quiet_NaN();
+  const Tensor targets = tensor_of<std::int32_t>({2, 4}, Shape{2}, stream);
+  const Loss result = cross_entropy({logits}, targets, filled(Shape{2}, 1.0F, stream), stream);
+  CHECK(std::isnan(result.loss.data<float>()[0]));
+  CHECK(!std::isnan(result.loss.data<float>()[1]));
+}
+
+TEST_CASE("Cross-entropy gives the same bits on any number of threads") {
+  check_same_bits_on_any_threads([](Stream& stream) {
+    const Tensor logits = random_tensor(Shape{131, 777}, "logits", stream);
+    std::vector<std::int32_t> ids;
+    for (std::int32_t token = 0; token < 131; ++token) {
+      ids.push_back(token * 5);
+    }
+    const Loss result = cross_entropy({logits}, tensor_of(ids, Shape{131}, stream),
+                                      filled(Shape{131}, 0.1F, stream), stream);
+    return std::vector<Tensor>{result.loss, result.parts[0]};
+  });
+}
+
+TEST_CASE("Cross-entropy refuses shapes that do not fit") {
+  Stream stream;
+  Tensor logits = filled(Shape{2, 5}, 1.0F, stream);
+  Tensor two = filled(Shape{2}, 1.0F, stream);
+  Tensor three = filled(Shape{3}, 1.0F, stream);
+  const Tensor targets = tensor_of<std::int32_t>({0, 1}, Shape{2}, stream);
+  CHECK_THROWS_AS(cross_entropy_row_max(logits, three, stream), InternalError);
+  CHECK_THROWS_AS(cross_entropy_exp_sum(logits, two, 0, two, two, two, stream), InternalError);
+  CHECK_THROWS_AS(cross_entropy_exp_sum(logits, targets, 0, two, three, two, stream),
+                  InternalError);
+  CHECK_THROWS_AS(cross_entropy_backward(logits, {targets, three, two, two}, 0, two, stream),
+                  InternalError);
+}
+
+}  // namespace fathom::kernels

@@ -1,0 +1,169 @@
+#include "kernels/rms_norm.h"
+
+#include <cmath>
+
+#include "tests/kernels/op_reference.h"
+
+namespace fathom::kernels {
+namespace {
+
+constexpr float kEpsilon = 1e-3F;  // large, so that forgetting it shows
+
+std::vector<double> normalized(const std::vector<double>& x, double epsilon) {
+  double squares = 0.0;
+  for (const double value : x) {
+    squares += value * value;
+  }
+  std::vector<double> result = x;
+  for (double& value : result) {
+    value /= std::sqrt(squares / static_cast<double>(x.size()) + epsilon);
+  }
+  return result;
+}
+
+// Leading columns of a row of a wider tensor.
+std::vector<double> row_of(const Tensor& tensor, std::int64_t row, std::int64_t size) {
+  const float* first = tensor.data<float>() + row * tensor.size(1);
+  return {first, first + size};
+}
+
+struct Case {
+  std::int64_t num_tokens;
+  std::int64_t hidden;
+  std::int64_t extra;  // further columns of x, y, dy and dx
+};
+
+const std::vector<Case> kCases{{0, 16, 0}, {1, 1, 0},  {1, 16, 3}, {3, 15, 0},
+                               {5, 37, 2}, {4, 64, 5}, {2, 147, 0}};
+
+}  // namespace
+
+TEST_CASE("RMSNorm forward is x / rms * gain in the leading columns") {
+  Stream stream;
+  for (const Case& shape : kCases) {
+    INFO(shape.num_tokens << " x " << shape.hidden);
+    const Shape wide{shape.num_tokens, shape.hidden + shape.extra};
+    const Tensor x = random_tensor(wide, "x", stream);
+    const Tensor gain = random_tensor(Shape{shape.hidden}, "gain", stream);
+    Tensor y = filled(wide, 9.0F, stream);
+    Tensor inv_rms = Tensor::empty(Shape{shape.num_tokens}, DType::kFloat32, stream);
+    rms_norm_forward(x, gain, kEpsilon, y, inv_rms, stream);
+    std::vector<double> want(static_cast<std::size_t>(y.numel()), 9.0);
+    for (std::int64_t token = 0; token < shape.num_tokens; ++token) {
+      const std::vector<double> x_hat = normalized(row_of(x, token, shape.hidden), kEpsilon);
+      for (std::int64_t c = 0; c < shape.hidden; ++c) {
+        want[static_cast<std::size_t>(token * wide[1] + c)] =
+            x_hat[static_cast<std::size_t>(c)] * gain.data<float>()[c];
+      }
+    }
+    CHECK(largest_error(y, want) < 1e-6);
+    Tensor in_place = tensor_of(vector_of(x), wide, stream);
+    rms_norm_forward(in_place, gain, kEpsilon, in_place, inv_rms, stream);
+    for (std::int64_t token = 0; token < shape.num_tokens; ++token) {
+      CHECK(row_of(in_place, token, shape.hidden) == row_of(y, token, shape.hidden));
+    }
+  }
+}
+
+TEST_CASE("RMSNorm backward matches finite differences") {
+  Stream stream;
+  for (const Case& shape : kCases) {
+    INFO(shape.num_tokens << " x " << shape.hidden);
+    const std::int64_t hidden = shape.hidden;
+    const Shape wide{shape.num_tokens, hidden + shape.extra};
+    const Tensor x = random_tensor(wide, "x", stream);
+    const Tensor dy = random_tensor(wide, "dy", stream);
+    const Tensor gain = random_tensor(Shape{hidden}, "gain", stream);
+    Tensor y = filled(wide, 0.0F, stream);
+    Tensor inv_rms = Tensor::empty(Shape{shape.num_tokens}, DType::kFloat32, stream);
+    rms_norm_forward(x, gain, kEpsilon, y, inv_rms, stream);
+    Tensor dx = filled(wide, 9.0F, stream);
+    rms_norm_backward_input(dy, x, gain, inv_rms, dx, stream);
+    Tensor gain_grad = random_tensor(Shape{hidden}, "before", stream);
+    std::vector<double> want_gain = doubles(gain_grad);
+    rms_norm_backward_gain(dy, x, inv_rms, gain_grad, stream);
+
+    std::vector<double> want(static_cast<std::size_t>(dx.numel()), 9.0);
+    for (std::int64_t token = 0; token < shape.num_tokens; ++token) {
+      const std::vector<double> gradient = row_of(dy, token, hidden);
+      const std::vector<double> row = row_of(x, token, hidden);
+      const auto loss = [&](const std::vector<double>& input, const std::vector<double>& gains) {
+        const std::vector<double> x_hat = normalized(input, kEpsilon);
+        double sum = 0.0;
+        for (std::size_t c = 0; c < x_hat.size(); ++c) {
+          sum += gradient[c] * x_hat[c] * gains[c];
+        }
+        return sum;
+      };
+      const auto by_input = finite_differences(
+          [&](const std::vector<double>& input) { return loss(input, doubles(gain)); }, row);
+      const auto by_gain = finite_differences(
+          [&](const std::vector<double>& gains) { return loss(row, gains); }, doubles(gain));
+      for (std::int64_t c = 0; c < hidden; ++c) {
+        const auto column = static_cast<std::size_t>(c);
+        want[static_cast<std::size_t>(token * wide[1] + c)] = by_input[column];
+        want_gain[column] += by_gain[column];
+      }
+    }
+    CHECK(largest_error(dx, want) < 2e-6);
+    CHECK(largest_error(gain_grad, want_gain) < 2e-6);
+    Tensor in_place = tensor_of(vector_of(dy), wide, stream);
+    rms_norm_backward_input(in_place, x, gain, inv_rms, in_place, stream);
+    for (std::int64_t token = 0; token < shape.num_tokens; ++token) {
+      CHECK(row_of(in_place, token, hidden) == row_of(dx, token, hidden));
+    }
+  }
+}
+
+TEST_CASE("The sum of squares of RMSNorm goes over 16 lanes and a halving tree") {
+  Stream stream;
+  const std::int64_t hidden = 53;
+  const Tensor x = random_tensor(Shape{1, hidden}, "x", stream);
+  std::vector<float> lanes(16, 0.0F);
+  for (std::int64_t i = 0; i < hidden; ++i) {
+    float& lane = lanes[static_cast<std::size_t>(i % 16)];
+    lane = std::fma(x.data<float>()[i], x.data<float>()[i], lane);
+  }
+  for (std::size_t width = 8; width > 0; width /= 2) {
+    for (std::size_t i = 0; i < width; ++i) {
+      lanes[i] += lanes[i + width];
+    }
+  }
+  Tensor y = Tensor::empty(x.shape(), DType::kFloat32, stream);
+  Tensor inv_rms = Tensor::empty(Shape{1}, DType::kFloat32, stream);
+  rms_norm_forward(x, filled(Shape{hidden}, 1.0F, stream), kEpsilon, y, inv_rms, stream);
+  CHECK(inv_rms.data<float>()[0] ==
+        1.0F / std::sqrt(lanes[0] / static_cast<float>(hidden) + kEpsilon));
+}
+
+TEST_CASE("RMSNorm gives the same bits on any number of threads") {
+  check_same_bits_on_any_threads([](Stream& stream) {
+    const Shape shape{431, 301};
+    const Tensor x = random_tensor(shape, "x", stream);
+    const Tensor dy = random_tensor(shape, "dy", stream);
+    const Tensor gain = random_tensor(Shape{301}, "gain", stream);
+    Tensor y = Tensor::empty(shape, DType::kFloat32, stream);
+    Tensor inv_rms = Tensor::empty(Shape{431}, DType::kFloat32, stream);
+    rms_norm_forward(x, gain, kEpsilon, y, inv_rms, stream);
+    Tensor dx = Tensor::empty(shape, DType::kFloat32, stream);
+    rms_norm_backward_input(dy, x, gain, inv_rms, dx, stream);
+    Tensor gain_grad = filled(Shape{301}, 0.0F, stream);
+    rms_norm_backward_gain(dy, x, inv_rms, gain_grad, stream);
+    return std::vector<Tensor>{y, inv_rms, dx, gain_grad};
+  });
+}
+
+TEST_CASE("RMSNorm refuses shapes that do not fit") {
+  Stream stream;
+  Tensor x = filled(Shape{2, 8}, 1.0F, stream);
+  Tensor narrow = filled(Shape{2, 7}, 1.0F, stream);
+  const Tensor gain = filled(Shape{8}, 1.0F, stream);
+  Tensor inv_rms = filled(Shape{2}, 1.0F, stream);
+  Tensor short_inv = filled(Shape{1}, 1.0F, stream);
+  CHECK_THROWS_AS(rms_norm_forward(narrow, gain, 1e-6F, x, inv_rms, stream), InternalError);
+  CHECK_THROWS_AS(rms_norm_forward(x, gain, 1e-6F, narrow, inv_rms, stream), InternalError);
+  CHECK_THROWS_AS(rms_norm_forward(x, gain, 1e-6F, x, short_inv, stream), InternalError);
+  CHECK_THROWS_AS(rms_norm_backward_input(narrow, x, gain, inv_rms, x, stream), InternalError);
+}
+
+}  // namespace fathom::kernels
