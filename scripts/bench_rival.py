@@ -121,6 +121,12 @@ def torch_variants(arguments):
     return variants
 
 
+def last_words(text):
+    """The last line that says something: mpirun ends with rules."""
+    said = [line for line in text.splitlines() if any(c.isalpha() for c in line)]
+    return said[-1][:160] if said else "no message"
+
+
 def run_torch(command, threads):
     """tokens/s, or None with the reason printed when the combination does not run."""
     environment = os.environ | {
@@ -129,7 +135,7 @@ def run_torch(command, threads):
     }
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode != 0:
-        print("   failed:", (done.stderr.strip().splitlines() or ["?"])[-1][:160])
+        print("   failed:", last_words(done.stderr))
         return None
     return json.loads(done.stdout.strip().splitlines()[-1])["tokens_per_s"]
 
@@ -157,7 +163,7 @@ def run_fathom(program, layout, config, warmup):
             command += ["--set", setting]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         if done.returncode != 0:
-            print("   failed:", (done.stderr.strip().splitlines() or ["?"])[-1][:160])
+            print("   failed:", last_words(done.stderr))
             return None
         return median_of_metrics(run / "metrics.jsonl", warmup)
 
