@@ -228,8 +228,8 @@ class CpuAllocator final : public Allocator {
     return block;
   }
 
-  // What lies behind the last block is forbidden this far: forbidding the whole range would touch its
-  // shadow.
+  // What lies behind the last block is forbidden this far: forbidding the whole range would touch
+  // its shadow.
   std::int64_t guard_bytes() const noexcept {
     return std::min(kGuardBytes, range_.bytes() - high_water_);
   }

@@ -33,8 +33,9 @@ find "${folders[@]}" \( -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.
     fence("^(H5|hdf5)", "^(data/|trainer/checkpoint/)", "data/ and trainer/checkpoint/")
     fence("^boost/", "^(cli|configs)/", "cli/ and configs/")
     fence("^(blis|hwy/)", "^kernels/cpu/", "kernels/cpu/")
-    protobuf_files = "^(configs|cli)/|(^|/)(factory[.](h|cc)|[^/]*(manifest|tensorboard)[^/]*[.]cc)$"
-    protobuf_words = "configs/, cli/, factory.{h,cc} and what writes protobuf (*manifest*.cc, tensorboard.cc)"
+    # trainer/ and rl/ put a run together from its config, as cli/ does; below them only factories see messages.
+    protobuf_files = "^(configs|cli|rl)/|^trainer/[^/]*$|(^|/)(factory[.](h|cc)|[^/]*manifest[^/]*[.]cc)$"
+    protobuf_words = "configs/, cli/, rl/, trainer/*, factory.{h,cc} and what writes protobuf (*manifest*.cc)"
     fence("[.]pb[.]h$|^google/protobuf/", protobuf_files, protobuf_words)
     fence("^nlohmann/", "^(data|trainer|rl|cli)/.*[.]cc$", "the .cc files of data/, trainer/, rl/ and cli/")
     fence("^pcre2", "^data/", "data/")
