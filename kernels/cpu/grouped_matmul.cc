@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <span>
+#include <vector>
 
 #include "core/error.h"
 #include "kernels/cpu/product.h"
+#include "kernels/cpu/weighted_for.h"
 
 namespace fathom::kernels {
 namespace cpu {
@@ -40,7 +42,7 @@ void multiply_rows(const RowProducts& all, std::span<const std::int64_t> offsets
                           if (first < last) {
                             Product part = product.row_range(first, last);
                             part.b.data += static_cast<std::int64_t>(e) * all.expert_stride;
-                            multiply(part);
+                            multiply(part, stream);
                           }
                         }
                       });
@@ -79,44 +81,41 @@ void backward_input(const Tensor& dy, const Tensor& w, const Tensor& offsets, Te
 // of tokens.
 void backward_weight(const Tensor& dy, const Tensor& x, const Tensor& offsets, Tensor& dw,
                      Accumulate accumulate, Stream& stream) {
-  constexpr std::int64_t kExpertOverhead =
-      8;  // of a block, in tokens; also makes empty experts count
+  constexpr std::int64_t kBlockOverhead = 8;  // in tokens; also what an expert without any costs
   const std::int64_t out_size = dw.size(1);
   const std::int64_t in_size = dw.size(2);
   const auto first_tokens = checked_offsets(offsets, x.size(0));
-  const std::int64_t num_blocks = (out_size + kThreadBlock - 1) / kThreadBlock;
-  const std::int64_t total_weight = num_blocks * (x.size(0) + kExpertOverhead * dw.size(0));
-  const std::int64_t unit_work = std::max<std::int64_t>(1, kThreadBlock * in_size);
-  float* const dw_data = dw.mutable_data<float>();
-  stream.parallel_for(
-      total_weight, 1 + kMinThreadMultiplyAdds / unit_work,
-      [&](std::int64_t begin, std::int64_t end) {
-        std::int64_t position = 0;  // of the expert's first block among all weights
-        for (std::int64_t e = 0; e < dw.size(0); ++e) {
-          const std::int64_t token = first_tokens[static_cast<std::size_t>(e)];
-          const std::int64_t num_tokens = first_tokens[static_cast<std::size_t>(e) + 1] - token;
-          const std::int64_t weight = num_tokens + kExpertOverhead;
-          // A block belongs to the range in which its position lies.
-          const auto first_block_from = [&](std::int64_t bound) {
-            return std::clamp<std::int64_t>((bound - position + weight - 1) / weight, 0,
-                                            num_blocks);
-          };
-          const std::int64_t first = first_block_from(begin) * kThreadBlock;
-          const std::int64_t last = std::min(first_block_from(end) * kThreadBlock, out_size);
-          if (first < last) {
-            multiply(Product{.rows = out_size,
-                             .columns = in_size,
-                             .inner = num_tokens,
-                             .a = {dy.data<float>() + token * out_size, 1, out_size},
-                             .b = {x.data<float>() + token * in_size, in_size, 1},
-                             .c = dw_data + e * out_size * in_size,
-                             .c_row_stride = in_size,
-                             .accumulate = accumulate}
-                         .row_range(first, last));
-          }
-          position += weight * num_blocks;
-        }
-      });
+  const auto num_blocks = static_cast<std::size_t>((out_size + kThreadBlock - 1) / kThreadBlock);
+  std::vector<std::int64_t> weights;
+  for (std::size_t e = 0; e + 1 < first_tokens.size(); ++e) {
+    weights.insert(weights.end(), num_blocks,
+                   first_tokens[e + 1] - first_tokens[e] + kBlockOverhead);
+  }
+  const auto work = [&](std::size_t e, std::size_t first_block, std::size_t last_block) {
+    const std::int64_t token = first_tokens[e];
+    const Product product{
+        .rows = out_size,
+        .columns = in_size,
+        .inner = first_tokens[e + 1] - token,
+        .a = {dy.data<float>() + token * out_size, 1, out_size},
+        .b = {x.data<float>() + token * in_size, in_size, 1},
+        .c = dw.mutable_data<float>() + static_cast<std::int64_t>(e) * out_size * in_size,
+        .c_row_stride = in_size,
+        .accumulate = accumulate};
+    multiply(
+        product.row_range(static_cast<std::int64_t>(first_block) * kThreadBlock,
+                          std::min(static_cast<std::int64_t>(last_block) * kThreadBlock, out_size)),
+        stream);
+  };
+  parallel_for_weighted(weights, 1 + kMinThreadMultiplyAdds / (kThreadBlock * in_size), stream,
+                        [&](std::size_t begin, std::size_t end) {
+                          while (begin < end) {
+                            const std::size_t e = begin / num_blocks;
+                            const std::size_t last = std::min(end, (e + 1) * num_blocks);
+                            work(e, begin - e * num_blocks, last - e * num_blocks);
+                            begin = last;
+                          }
+                        });
 }
 
 const KernelRegistration register_forward(grouped_matmul_forward_slot, DeviceType::kCpu, &forward);

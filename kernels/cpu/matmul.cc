@@ -43,16 +43,8 @@ Product Product::column_range(std::int64_t begin, std::int64_t end) const {
   return part;
 }
 
-void multiply(const Product& product) {
-  if (product.rows == 0 || product.columns == 0) {
-    return;
-  }
+void multiply_by_blis(const Product& product) {
   bool is_adding = product.accumulate == Accumulate::kAdd;
-  if (product.inner == 0 && !is_adding) {
-    for (std::int64_t row = 0; row < product.rows; ++row) {
-      std::fill_n(product.c + row * product.c_row_stride, product.columns, 0.0F);
-    }
-  }
   for (std::int64_t first = 0; first < product.inner; first += kInnerSlice) {
     const std::int64_t size = std::min(kInnerSlice, product.inner - first);
     multiply_slice(product, first, size, is_adding ? 1.0F : 0.0F);
@@ -61,6 +53,22 @@ void multiply(const Product& product) {
 }
 
 void multiply(const Product& product, Stream& stream) {
+  if (product.rows == 0 || product.columns == 0) {
+    return;
+  }
+  if (product.inner == 0) {
+    for (std::int64_t row = 0; row < product.rows && product.accumulate == Accumulate::kOverwrite;
+         ++row) {
+      std::fill_n(product.c + row * product.c_row_stride, product.columns, 0.0F);
+    }
+  } else if (is_for_tiles(product)) {
+    multiply_by_tiles(product, stream);
+  } else {
+    multiply_by_blis(product);
+  }
+}
+
+void multiply_on_threads(const Product& product, Stream& stream) {
   const bool split_rows = product.rows >= product.columns;
   const std::int64_t size = split_rows ? product.rows : product.columns;
   const std::int64_t other = split_rows ? product.columns : product.rows;
@@ -71,7 +79,8 @@ void multiply(const Product& product, Stream& stream) {
       [&](std::int64_t begin, std::int64_t end) {
         const std::int64_t first = begin * kThreadBlock;
         const std::int64_t last = std::min(end * kThreadBlock, size);
-        multiply(split_rows ? product.row_range(first, last) : product.column_range(first, last));
+        multiply(split_rows ? product.row_range(first, last) : product.column_range(first, last),
+                 stream);
       });
 }
 
@@ -80,44 +89,44 @@ namespace {
 void forward(const Tensor& x, const Tensor& w, Tensor& y, Stream& stream) {
   const std::int64_t in_size = w.size(1);
   const std::int64_t out_size = w.size(0);
-  multiply({.rows = x.size(0),
-            .columns = out_size,
-            .inner = in_size,
-            .a = {x.data<float>(), x.size(1), 1},
-            .b = {w.data<float>(), 1, in_size},
-            .c = y.mutable_data<float>(),
-            .c_row_stride = out_size},
-           stream);
+  multiply_on_threads({.rows = x.size(0),
+                       .columns = out_size,
+                       .inner = in_size,
+                       .a = {x.data<float>(), x.size(1), 1},
+                       .b = {w.data<float>(), 1, in_size},
+                       .c = y.mutable_data<float>(),
+                       .c_row_stride = out_size},
+                      stream);
 }
 
 void backward_input(const Tensor& dy, const Tensor& w, Tensor& dx, Accumulate accumulate,
                     Stream& stream) {
   const std::int64_t in_size = w.size(1);
   const std::int64_t out_size = w.size(0);
-  multiply({.rows = dy.size(0),
-            .columns = in_size,
-            .inner = out_size,
-            .a = {dy.data<float>(), out_size, 1},
-            .b = {w.data<float>(), in_size, 1},
-            .c = dx.mutable_data<float>(),
-            .c_row_stride = dx.size(1),
-            .accumulate = accumulate},
-           stream);
+  multiply_on_threads({.rows = dy.size(0),
+                       .columns = in_size,
+                       .inner = out_size,
+                       .a = {dy.data<float>(), out_size, 1},
+                       .b = {w.data<float>(), in_size, 1},
+                       .c = dx.mutable_data<float>(),
+                       .c_row_stride = dx.size(1),
+                       .accumulate = accumulate},
+                      stream);
 }
 
 void backward_weight(const Tensor& dy, const Tensor& x, Tensor& dw, Accumulate accumulate,
                      Stream& stream) {
   const std::int64_t in_size = dw.size(1);
   const std::int64_t out_size = dw.size(0);
-  multiply({.rows = out_size,
-            .columns = in_size,
-            .inner = dy.size(0),
-            .a = {dy.data<float>(), 1, out_size},
-            .b = {x.data<float>(), x.size(1), 1},
-            .c = dw.mutable_data<float>(),
-            .c_row_stride = in_size,
-            .accumulate = accumulate},
-           stream);
+  multiply_on_threads({.rows = out_size,
+                       .columns = in_size,
+                       .inner = dy.size(0),
+                       .a = {dy.data<float>(), 1, out_size},
+                       .b = {x.data<float>(), x.size(1), 1},
+                       .c = dw.mutable_data<float>(),
+                       .c_row_stride = in_size,
+                       .accumulate = accumulate},
+                      stream);
 }
 
 const KernelRegistration register_forward(matmul_forward_slot, DeviceType::kCpu, &forward);

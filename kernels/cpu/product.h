@@ -7,7 +7,7 @@
 
 namespace fathom::kernels::cpu {
 
-// A float32 matrix in memory, row-major or transposed.
+// A float32 matrix in memory, row-major or transposed: one of the strides is 1.
 struct ConstMatrix {
   const float* data = nullptr;
   std::int64_t row_stride = 0;  // elements from one row to the next
@@ -38,12 +38,20 @@ struct Product {
   Product column_range(std::int64_t begin, std::int64_t end) const;
 };
 
-// On the calling thread.
-void multiply(const Product& product);
-// On the threads of the stream: each computes a range of rows or of columns.
+// On the calling thread, by one of the two implementations below. Scratch from the stream's
+// allocator.
 void multiply(const Product& product, Stream& stream);
+// On the threads of the stream: each computes a range of rows or of columns.
+void multiply_on_threads(const Product& product, Stream& stream);
 
-// Threads get whole register blocks: a multiple of the 6 and of the 16 of the AVX2 micro-kernel.
+// BLIS, one call a slice.
+void multiply_by_blis(const Product& product);
+// Our register tiles on a packed b; no fixed cost and no packing of a: faster where is_for_tiles()
+// says so.
+void multiply_by_tiles(const Product& product, Stream& stream);
+bool is_for_tiles(const Product& product);
+
+// Threads get whole register blocks: a multiple of the 6 and of the 16 of the AVX2 micro-kernels.
 inline constexpr std::int64_t kThreadBlock = 48;
 // Fewer multiply-adds than this are not worth handing to another thread.
 inline constexpr std::int64_t kMinThreadMultiplyAdds = 1 << 17;
