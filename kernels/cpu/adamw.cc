@@ -81,7 +81,7 @@ struct Block {
 };
 
 void update(const StepConstants& constants, const Block& block) {
-  simd::for_each_block(block.count, [&](std::int64_t i, auto extent) {
+  simd::for_each_block(block.count, [&](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
     const Floats gradient =
         simd::load(block.grad + i, extent) * simd::broadcast(constants.grad_scale);
     const Floats m = simd::broadcast(constants.beta1) * simd::load(block.exp_avg + i, extent) +

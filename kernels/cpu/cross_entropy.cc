@@ -55,27 +55,27 @@ void backward_cpu(Tensor& logits, const CrossEntropyRows& tokens, std::int64_t f
   const float* sums = tokens.row_sum.data<float>();
   const float* target_logits = tokens.target_logit.data<float>();
   auto* losses = loss.mutable_data<float>();
-  stream.parallel_for(logits.size(0), row_grain(num_classes),
-                      [=](std::int64_t begin, std::int64_t end) {
-                        for (std::int64_t token = begin; token < end; ++token) {
-                          float* row = rows + token * num_classes;
-                          const float weight = weights[token];
-                          if (weight == 0.0F) {
-                            std::fill_n(row, num_classes, 0.0F);
-                            losses[token] = 0.0F;
-                            continue;
-                          }
-                          losses[token] = simd::log_scalar(sums[token]) - target_logits[token];
-                          const Floats factor = simd::broadcast(weight / sums[token]);
-                          simd::for_each_block(num_classes, [=](std::int64_t i, auto extent) {
-                            simd::store(simd::load(row + i, extent) * factor, row + i, extent);
-                          });
-                          const std::int64_t local = target[token] - first_class;
-                          if (local >= 0 && local < num_classes) {
-                            row[local] -= weight;
-                          }
-                        }
-                      });
+  stream.parallel_for(
+      logits.size(0), row_grain(num_classes), [=](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t token = begin; token < end; ++token) {
+          float* row = rows + token * num_classes;
+          const float weight = weights[token];
+          if (weight == 0.0F) {
+            std::fill_n(row, num_classes, 0.0F);
+            losses[token] = 0.0F;
+            continue;
+          }
+          losses[token] = simd::log_scalar(sums[token]) - target_logits[token];
+          const Floats factor = simd::broadcast(weight / sums[token]);
+          simd::for_each_block(num_classes, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
+            simd::store(simd::load(row + i, extent) * factor, row + i, extent);
+          });
+          const std::int64_t local = target[token] - first_class;
+          if (local >= 0 && local < num_classes) {
+            row[local] -= weight;
+          }
+        }
+      });
 }
 
 const KernelRegistration register_row_max(cross_entropy_row_max_slot, DeviceType::kCpu,

@@ -18,7 +18,7 @@ void add_cpu(const Tensor& a, const Tensor& b, Tensor& out, Stream& stream) {
   auto* sum = out.mutable_data<float>();
   stream.parallel_for(out.numel(), kGrain, [=](std::int64_t begin, std::int64_t end) {
     // Vectors written out: a compiler would take the scalar loop when `out` is one of the inputs.
-    simd::for_each_block(end - begin, [=](std::int64_t first, auto extent) {
+    simd::for_each_block(end - begin, [=](std::int64_t first, auto extent) FATHOM_INLINE_LAMBDA {
       const std::int64_t i = begin + first;
       simd::store(simd::load(x + i, extent) + simd::load(y + i, extent), sum + i, extent);
     });

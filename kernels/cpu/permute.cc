@@ -85,7 +85,7 @@ void permute_backward_cpu(const Tensor& d_rows, const Tensor& row_of_slot, Tenso
   stream.parallel_for(dx.size(0), row_grain(hidden), [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t token = begin; token < end; ++token) {
       const std::int32_t* row = row_of + token * top_k;
-      simd::for_each_block(hidden, [=](std::int64_t column, auto extent) {
+      simd::for_each_block(hidden, [=](std::int64_t column, auto extent) FATHOM_INLINE_LAMBDA {
         Floats sum = simd::load(rows + row[0] * hidden + column, extent);
         for (std::int64_t j = 1; j < top_k; ++j) {
           sum = sum + simd::load(rows + row[j] * hidden + column, extent);
@@ -109,7 +109,7 @@ void combine_forward_cpu(const Tensor& rows, const Tensor& row_of_slot, const Te
     for (std::int64_t token = begin; token < end; ++token) {
       const std::int32_t* row = row_of + token * top_k;
       const float* gate = gate_values + token * top_k;
-      simd::for_each_block(hidden, [=](std::int64_t column, auto extent) {
+      simd::for_each_block(hidden, [=](std::int64_t column, auto extent) FATHOM_INLINE_LAMBDA {
         Floats sum = simd::zero();
         for (std::int64_t j = 0; j < top_k; ++j) {
           sum = simd::fma(simd::broadcast(gate[j]),
@@ -139,7 +139,7 @@ void combine_backward_cpu(const Tensor& dy, const Tensor& rows, const Tensor& ro
       float* to = row_gradients + row_of[slot] * hidden;
       const Floats gate = simd::broadcast(gate_values[slot]);
       Floats dot = simd::zero();
-      simd::for_each_block(hidden, [&](std::int64_t column, auto extent) {
+      simd::for_each_block(hidden, [&](std::int64_t column, auto extent) FATHOM_INLINE_LAMBDA {
         const Floats here = simd::load(from + column, extent);
         dot = simd::fma(here, simd::load(expert_row + column, extent), dot);
         simd::store(gate * here, to + column, extent);

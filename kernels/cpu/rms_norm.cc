@@ -31,7 +31,7 @@ void rms_norm_forward_cpu(const Tensor& x, const Tensor& gain, float eps, Tensor
       const float inverse = 1.0F / std::sqrt(simd::row_dot(in, in, hidden) / size + eps);
       inverses[token] = inverse;
       const Floats factor = simd::broadcast(inverse);
-      simd::for_each_block(hidden, [=](std::int64_t i, auto extent) {
+      simd::for_each_block(hidden, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
         simd::store(simd::load(in + i, extent) * factor * simd::load(gains + i, extent), out + i,
                     extent);
       });
@@ -58,12 +58,12 @@ void rms_norm_backward_input_cpu(const Tensor& dy, const Tensor& x, const Tensor
       float* out = outputs + token * dx_stride;
       const Floats inverse = simd::broadcast(inverses[token]);
       Floats total = simd::zero();
-      simd::for_each_block(hidden, [&](std::int64_t i, auto extent) {
+      simd::for_each_block(hidden, [&](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
         const Floats scaled = simd::load(gradient + i, extent) * simd::load(gains + i, extent);
         total = simd::fma(scaled, simd::load(in + i, extent) * inverse, total);
       });
       const Floats mean = simd::broadcast(simd::sum(total) / size);
-      simd::for_each_block(hidden, [=](std::int64_t i, auto extent) {
+      simd::for_each_block(hidden, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
         const Floats scaled = simd::load(gradient + i, extent) * simd::load(gains + i, extent);
         const Floats normalized = simd::load(in + i, extent) * inverse;
         simd::store(inverse * simd::fnma(normalized, mean, scaled), out + i, extent);
@@ -122,17 +122,17 @@ void rms_norm_backward_gain_cpu(const Tensor& dy, const Tensor& x, const Tensor&
                       dy.size(1),       x.size(1),       x.size(0)};
   auto* gradients = gain_grad.mutable_data<float>();
   const std::int64_t grain = 1 + kGrainElements / ((rows.num_tokens + 1) * kTile);
-  stream.parallel_for((hidden + kTile - 1) / kTile, grain,
-                      [=](std::int64_t begin, std::int64_t end) {
-                        std::int64_t first = begin * kTile;
-                        const std::int64_t last = std::min(end * kTile, hidden);
-                        for (; first + kTile <= last; first += kTile) {
-                          add_gain_tile(rows, first, gradients);
-                        }
-                        simd::for_each_block(last - first, [=](std::int64_t i, auto extent) {
-                          add_gain_block(rows, first + i, extent, gradients);
-                        });
-                      });
+  stream.parallel_for(
+      (hidden + kTile - 1) / kTile, grain, [=](std::int64_t begin, std::int64_t end) {
+        std::int64_t first = begin * kTile;
+        const std::int64_t last = std::min(end * kTile, hidden);
+        for (; first + kTile <= last; first += kTile) {
+          add_gain_tile(rows, first, gradients);
+        }
+        simd::for_each_block(last - first, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
+          add_gain_block(rows, first + i, extent, gradients);
+        });
+      });
 }
 
 const KernelRegistration register_forward(rms_norm_forward_slot, DeviceType::kCpu,

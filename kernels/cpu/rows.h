@@ -19,7 +19,7 @@ HWY_INLINE Floats load_or(const float* from, PartBlock block, float beyond) {
 HWY_INLINE float row_max(const float* row, std::int64_t size) {
   constexpr float kNone = -std::numeric_limits<float>::infinity();
   Floats largest = broadcast(kNone);
-  for_each_block(size, [&](std::int64_t i, auto extent) {
+  for_each_block(size, [&](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
     largest = max(largest, load_or(row + i, extent, kNone));
   });
   return max(largest);
@@ -27,14 +27,15 @@ HWY_INLINE float row_max(const float* row, std::int64_t size) {
 
 HWY_INLINE float row_sum(const float* row, std::int64_t size) {
   Floats total = zero();
-  for_each_block(size, [&](std::int64_t i, auto extent) { total = total + load(row + i, extent); });
+  for_each_block(size, [&](std::int64_t i, auto extent)
+                           FATHOM_INLINE_LAMBDA { total = total + load(row + i, extent); });
   return sum(total);
 }
 
 // sum of a * b, each term fused into its lane.
 HWY_INLINE float row_dot(const float* a, const float* b, std::int64_t size) {
   Floats total = zero();
-  for_each_block(size, [&](std::int64_t i, auto extent) {
+  for_each_block(size, [&](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
     total = fma(load(a + i, extent), load(b + i, extent), total);
   });
   return sum(total);
@@ -46,7 +47,7 @@ HWY_INLINE float row_exp_sum(const float* from, float offset, float* to, std::in
   constexpr float kNone = -std::numeric_limits<float>::infinity();  // exp(kNone) = 0
   const Floats shift = broadcast(offset);
   Floats total = zero();
-  for_each_block(size, [&](std::int64_t i, auto extent) {
+  for_each_block(size, [&](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
     const Floats power = exp_or_zero(load_or(from + i, extent, kNone) - shift);
     store(power, to + i, extent);
     total = total + power;

@@ -20,7 +20,7 @@ void swiglu_forward_cpu(const Tensor& gate_up, Tensor& y, Stream& stream) {
       const float* gates = inputs + row * 2 * size;
       const float* ups = gates + size;
       float* out = outputs + row * size;
-      simd::for_each_block(size, [=](std::int64_t i, auto extent) {
+      simd::for_each_block(size, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
         const Floats gate = simd::load(gates + i, extent);
         simd::store(gate * simd::sigmoid(gate) * simd::load(ups + i, extent), out + i, extent);
       });
@@ -42,7 +42,7 @@ void swiglu_backward_cpu(const Tensor& dy, const Tensor& gate_up, Tensor& d_gate
       const float* ups = gates + size;
       float* d_gates = outputs + row * 2 * size;
       float* d_ups = d_gates + size;
-      simd::for_each_block(size, [=](std::int64_t i, auto extent) {
+      simd::for_each_block(size, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
         const Floats gate = simd::load(gates + i, extent);
         const Floats up = simd::load(ups + i, extent);
         const Floats here = simd::load(gradient + i, extent);
