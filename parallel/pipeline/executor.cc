@@ -74,9 +74,9 @@ class Executor {
       try {
         carry_out(i);
       } catch (Error& error) {
-        throw error.add_context(
-            concat(describe_place(pipeline_.rank(), static_cast<int>(i), actions_[i]),
-                   " of the pipeline"));
+        error.add_context(concat(describe_place(pipeline_.rank(), static_cast<int>(i), actions_[i]),
+                                 " of the pipeline"));
+        throw;
       }
     }
     for (PendingSend& send : sends_) {
