@@ -1,0 +1,100 @@
+#include "data/loader.h"
+
+#include <utility>
+
+#include "core/error.h"
+
+namespace fathom::data {
+
+BatchLoader::BatchLoader(const TrainingData& data, const BatchLoaderOptions& options)
+    : data_(&data), options_(options) {
+  FATHOM_CHECK(options.data_rank >= 0 && options.data_rank < options.num_data_ranks &&
+                   options.micro_batch_size > 0,
+               "data rank ", options.data_rank, " of ", options.num_data_ranks,
+               ", micro-batch size ", options.micro_batch_size);
+}
+
+std::int64_t BatchLoader::num_micro_batches(std::int64_t global_batch_size) const {
+  const std::int64_t at_once = options_.num_data_ranks * options_.micro_batch_size;
+  if (global_batch_size < 1 || global_batch_size % at_once != 0) {
+    throw ConfigError(concat("a global batch of ", global_batch_size,
+                             " sequences is no multiple of ", options_.num_data_ranks,
+                             " data ranks x micro-batches of ", options_.micro_batch_size));
+  }
+  return global_batch_size / at_once;
+}
+
+void BatchLoader::read(const StepSamples& step, std::vector<MicroBatch>& batches) const {
+  const std::int64_t num_batches = num_micro_batches(step.count);
+  batches.resize(static_cast<std::size_t>(num_batches));
+  for (std::int64_t m = 0; m < num_batches; ++m) {
+    const std::int64_t first =
+        step.first_sample +
+        (m * options_.num_data_ranks + options_.data_rank) * options_.micro_batch_size;
+    data_->read(first, options_.micro_batch_size, batches[static_cast<std::size_t>(m)]);
+  }
+}
+
+Prefetcher::Prefetcher(const BatchLoader& loader) : loader_(&loader), thread_([this] { run(); }) {}
+
+Prefetcher::~Prefetcher() {
+  {
+    const std::lock_guard lock(mutex_);
+    is_stopping_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Prefetcher::run() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return is_stopping_ || (requested_ && !is_begun_); });
+    if (is_stopping_) {
+      return;
+    }
+    is_begun_ = true;
+    const StepSamples step = *requested_;
+    lock.unlock();
+    std::exception_ptr error;
+    try {
+      loader_->read(step, next_);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    lock.lock();
+    error_ = error;
+    is_ready_ = true;
+    changed_.notify_all();
+  }
+}
+
+void Prefetcher::request(const StepSamples& step) {
+  std::unique_lock lock(mutex_);
+  // The thread may still be at work on an older request, which nobody wants any more.
+  changed_.wait(lock, [this] { return !is_begun_ || is_ready_; });
+  requested_ = step;
+  is_begun_ = false;
+  is_ready_ = false;
+  changed_.notify_all();
+}
+
+const std::vector<MicroBatch>& Prefetcher::take(const StepSamples& step) {
+  std::unique_lock lock(mutex_);
+  if (requested_ != step) {
+    lock.unlock();
+    loader_->read(step, taken_);
+    return taken_;
+  }
+  changed_.wait(lock, [this] { return is_ready_; });
+  requested_.reset();
+  is_begun_ = false;
+  is_ready_ = false;
+  if (error_) {
+    std::rethrow_exception(std::exchange(error_, nullptr));
+  }
+  std::swap(next_, taken_);
+  return taken_;
+}
+
+}  // namespace fathom::data

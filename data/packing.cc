@@ -1,0 +1,136 @@
+#include "data/packing.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/error.h"
+
+namespace fathom::data {
+namespace {
+
+std::int64_t num_fim_documents(const DocumentSet& documents, const PackingOptions& options) {
+  return std::llround(options.fim_rate * static_cast<double>(documents.num_documents()));
+}
+
+std::int64_t added_tokens(const PackingOptions& options) {
+  return options.start == DocumentStart::kBos ? 2 : 1;
+}
+
+void check_options(const DocumentSet& documents, const PackingOptions& options) {
+  const SpecialTokenIds& tokens = documents.vocabulary().special_tokens;
+  const std::string shard = documents.shards().front().path().string();
+  if (tokens.eos < 0) {
+    throw ConfigError(concat("the tokenizer of ", shard, " has no end-of-sentence token"));
+  }
+  if (options.start == DocumentStart::kBos && tokens.bos < 0) {
+    throw ConfigError(concat("the tokenizer of ", shard, " has no begin-of-sentence token"));
+  }
+  if (!(options.fim_rate >= 0.0 && options.fim_rate <= 1.0)) {
+    throw ConfigError(concat("fim_rate is ", options.fim_rate, ", want 0 to 1"));
+  }
+  if (options.fim_rate > 0.0 && !tokens.has_fim()) {
+    throw ConfigError(concat("fim_rate is ", options.fim_rate, ", but the tokenizer of ", shard,
+                             " has no fill-in-the-middle tokens"));
+  }
+}
+
+RandomSource random_of(const PackingKey& key, std::string_view what) {
+  return RandomSource(key.seed, concat("data/", what, "/", key.source, "/epoch/", key.epoch));
+}
+
+}  // namespace
+
+PackedEpoch::PackedEpoch(const DocumentSet& documents, const PackingOptions& options,
+                         const PackingKey& key)
+    : documents_(&documents),
+      options_(options),
+      num_fim_(num_fim_documents(documents, options)),
+      order_(documents.num_documents(), random_of(key, "document_order")),
+      fim_order_(documents.num_documents(), random_of(key, "fim_documents")),
+      fim_cuts_(random_of(key, "fim_cuts")) {
+  check_options(documents, options);
+  std::int64_t start = 0;
+  for (std::int64_t position = 0; position < documents.num_documents(); ++position) {
+    if (position % kStride == 0) {
+      starts_.push_back(start);
+    }
+    start += tokens_at(position);
+  }
+  starts_.push_back(start);
+}
+
+std::int64_t PackedEpoch::num_tokens(const DocumentSet& documents, const PackingOptions& options) {
+  return documents.num_tokens() + documents.num_documents() * added_tokens(options) +
+         num_fim_documents(documents, options) * kFimTokens;
+}
+
+std::int64_t PackedEpoch::document_at(std::int64_t position) const noexcept {
+  return options_.order == DocumentOrder::kShuffled ? order_(position) : position;
+}
+
+bool PackedEpoch::is_fim_at(std::int64_t position) const noexcept {
+  return num_fim_ > 0 && fim_order_(position) < num_fim_;
+}
+
+std::int64_t PackedEpoch::tokens_at(std::int64_t position) const {
+  return documents_->document_tokens(document_at(position)) + added_tokens(options_) +
+         (is_fim_at(position) ? kFimTokens : 0);
+}
+
+void PackedEpoch::read_document(std::int64_t position, std::int64_t begin,
+                                std::span<std::int32_t> out) const {
+  const std::int64_t document = document_at(position);
+  const std::int64_t num_tokens = documents_->document_tokens(document);
+  const SpecialTokenIds& special = documents_->vocabulary().special_tokens;
+  std::vector<TokenPiece> pieces;
+  if (options_.start == DocumentStart::kBos) {
+    pieces.push_back({.added_token = special.bos});
+  }
+  if (is_fim_at(position)) {
+    append_fim_pieces(num_tokens, fim_cuts_, static_cast<std::uint64_t>(document), special, pieces);
+  } else {
+    pieces.push_back({.begin = 0, .size = num_tokens});
+  }
+  pieces.push_back({.added_token = special.eos});
+  const std::int64_t end = begin + static_cast<std::int64_t>(out.size());
+  std::int64_t piece_begin = 0;
+  for (const TokenPiece& piece : pieces) {
+    const std::int64_t from = std::max(begin, piece_begin);
+    const std::int64_t size = std::min(end, piece_begin + piece.size) - from;
+    if (size > 0) {
+      const std::span<std::int32_t> place =
+          out.subspan(static_cast<std::size_t>(from - begin), static_cast<std::size_t>(size));
+      if (piece.added_token >= 0) {
+        place[0] = piece.added_token;
+      } else {
+        documents_->read(document, piece.begin + from - piece_begin, place);
+      }
+    }
+    piece_begin += piece.size;
+  }
+}
+
+void PackedEpoch::read(std::int64_t begin, std::span<std::int32_t> out,
+                       std::vector<Part>& parts) const {
+  const auto size = static_cast<std::int64_t>(out.size());
+  FATHOM_CHECK(begin >= 0 && begin + size <= num_tokens(), begin, " + ", size, " of ",
+               num_tokens());
+  parts.clear();
+  const auto known = std::upper_bound(starts_.begin(), starts_.end() - 1, begin) - 1;
+  std::int64_t position = (known - starts_.begin()) * kStride;
+  std::int64_t start = *known;
+  for (std::int64_t done = 0; done < size; ++position) {
+    const std::int64_t num_tokens_here = tokens_at(position);
+    const std::int64_t from = begin + done - start;
+    const std::int64_t count = std::min(num_tokens_here - from, size - done);
+    if (count > 0) {
+      read_document(position, from,
+                    out.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(count)));
+      parts.push_back({document_at(position), from, count, is_fim_at(position)});
+      done += count;
+    }
+    start += num_tokens_here;
+  }
+}
+
+}  // namespace fathom::data

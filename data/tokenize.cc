@@ -1,0 +1,79 @@
+#include "data/tokenize.h"
+
+#include "core/error.h"
+#include "data/token_shard.h"
+
+namespace fathom::data {
+namespace {
+
+void check_output(const std::filesystem::path& prefix, std::int64_t num_shards) {
+  if (!prefix.has_filename()) {
+    throw ConfigError(
+        concat("the output \"", prefix.string(),
+               "\" is a folder: give the beginning of the names of the shards in it"));
+  }
+  if (prefix.has_parent_path()) {
+    std::error_code error;
+    std::filesystem::create_directories(prefix.parent_path(), error);
+    if (error) {
+      throw IoError(
+          concat("cannot make the folder ", prefix.parent_path().string(), ": ", error.message()));
+    }
+  }
+  for (const std::filesystem::path& shard : shards_of_prefix(prefix)) {
+    const std::string ours = shard_path(prefix, 0, num_shards).filename().string();
+    const std::string suffix = ours.substr(ours.rfind("-of-"));
+    if (!shard.filename().string().ends_with(suffix)) {
+      throw ConfigError(concat(shard.string(), " is there already, of another set than the ",
+                               num_shards,
+                               " shards to be written: remove it or choose another output"));
+    }
+  }
+}
+
+TokenShardContent tokenize_chunk(const TextChunk& chunk, const TextOptions& text,
+                                 const Vocabulary& vocabulary, Encoder& encoder) {
+  TokenShardContent content;
+  content.vocabulary = vocabulary;
+  DocumentReader reader(chunk, text);
+  std::string document;
+  while (reader.next(document)) {
+    encoder.encode(document, AddedTokens::kAsText, content.tokens);
+    content.document_offsets.push_back(static_cast<std::int64_t>(content.tokens.size()));
+    content.document_bytes.push_back(static_cast<std::int64_t>(document.size()));
+  }
+  return content;
+}
+
+}  // namespace
+
+TokenizeProgress write_token_shards(const Tokenizer& tokenizer, const TokenizeOptions& options,
+                                    const std::function<void(const TokenizeProgress&)>& report) {
+  FATHOM_CHECK(options.rank >= 0 && options.rank < options.world_size, options.rank, " of ",
+               options.world_size);
+  const std::vector<TextChunk> chunks =
+      cut_into_chunks(options.files, options.chunk_bytes, options.text);
+  const auto num_chunks = static_cast<std::int64_t>(chunks.size());
+  check_output(options.output_prefix, num_chunks);
+  const Vocabulary vocabulary = Vocabulary::of(tokenizer);
+  Encoder encoder(tokenizer);
+  TokenizeProgress progress;
+  progress.num_shards = (num_chunks + options.world_size - 1 - options.rank) / options.world_size;
+  for (std::int64_t index = options.rank; index < num_chunks; index += options.world_size) {
+    const TokenShardContent content =
+        tokenize_chunk(chunks[static_cast<std::size_t>(index)], options.text, vocabulary, encoder);
+    write_token_shard(shard_path(options.output_prefix, index, num_chunks), content);
+    ++progress.finished_shards;
+    progress.num_documents += static_cast<std::int64_t>(content.document_bytes.size());
+    progress.num_tokens += static_cast<std::int64_t>(content.tokens.size());
+    for (const std::int64_t bytes : content.document_bytes) {
+      progress.num_bytes += bytes;
+    }
+    if (report) {
+      report(progress);
+    }
+  }
+  return progress;
+}
+
+}  // namespace fathom::data
