@@ -91,33 +91,42 @@ struct Rows {
   std::int64_t stride = 0;
 };
 
-// to(c, r) = from(r, c), for rows x columns of `from`.
-HWY_INLINE void transpose_4x4(const Rows& from, float* to, std::int64_t to_stride) {
-  namespace hn = simd::hn;
-  const hn::CappedTag<float, 4> d;
-  const auto a = hn::LoadU(d, from.data);
-  const auto b = hn::LoadU(d, from.data + from.stride);
-  const auto c = hn::LoadU(d, from.data + 2 * from.stride);
-  const auto e = hn::LoadU(d, from.data + 3 * from.stride);
-  const auto ac_low = hn::InterleaveLower(d, a, c);
-  const auto ac_high = hn::InterleaveUpper(d, a, c);
-  const auto be_low = hn::InterleaveLower(d, b, e);
-  const auto be_high = hn::InterleaveUpper(d, b, e);
-  hn::StoreU(hn::InterleaveLower(d, ac_low, be_low), d, to);
-  hn::StoreU(hn::InterleaveUpper(d, ac_low, be_low), d, to + to_stride);
-  hn::StoreU(hn::InterleaveLower(d, ac_high, be_high), d, to + 2 * to_stride);
-  hn::StoreU(hn::InterleaveUpper(d, ac_high, be_high), d, to + 3 * to_stride);
+// Rows r and r + 4, four columns of each.
+HWY_INLINE auto load_row_pair(const Rows& from, int row) {
+  const simd::hn::CappedTag<float, 4> half;
+  const simd::hn::CappedTag<float, 8> whole;
+  return simd::hn::Combine(whole, simd::hn::LoadU(half, from.data + (row + 4) * from.stride),
+                           simd::hn::LoadU(half, from.data + row * from.stride));
 }
+// to(c, r) = from(r, c), for 8 rows and 4 columns of `from`.
+HWY_INLINE void transpose_8x4(const Rows& from, float* to, std::int64_t to_stride) {
+  namespace hn = simd::hn;
+  const hn::CappedTag<float, 8> d;
+  const auto row0 = load_row_pair(from, 0);
+  const auto row1 = load_row_pair(from, 1);
+  const auto row2 = load_row_pair(from, 2);
+  const auto row3 = load_row_pair(from, 3);
+  const auto even_low = hn::InterleaveLower(d, row0, row2);
+  const auto even_high = hn::InterleaveUpper(d, row0, row2);
+  const auto odd_low = hn::InterleaveLower(d, row1, row3);
+  const auto odd_high = hn::InterleaveUpper(d, row1, row3);
+  hn::StoreU(hn::InterleaveLower(d, even_low, odd_low), d, to);
+  hn::StoreU(hn::InterleaveUpper(d, even_low, odd_low), d, to + to_stride);
+  hn::StoreU(hn::InterleaveLower(d, even_high, odd_high), d, to + 2 * to_stride);
+  hn::StoreU(hn::InterleaveUpper(d, even_high, odd_high), d, to + 3 * to_stride);
+}
+// to(c, r) = from(r, c), for rows x columns of `from`.
 inline void transpose(const Rows& from, std::int64_t rows, std::int64_t columns, float* to,
                       std::int64_t to_stride) {
-  const std::int64_t whole_rows = rows / 4 * 4;
+  const std::int64_t whole_rows = rows / 8 * 8;
   const std::int64_t whole_columns = columns / 4 * 4;
-  for (std::int64_t r = 0; r < rows; ++r) {
-    const bool is_first_of_four = r % 4 == 0 && r < whole_rows;
-    for (std::int64_t c = 0; is_first_of_four && c < whole_columns; c += 4) {
-      transpose_4x4({from.data + r * from.stride + c, from.stride}, to + c * to_stride + r,
+  for (std::int64_t r = 0; r < whole_rows; r += 8) {
+    for (std::int64_t c = 0; c < whole_columns; c += 4) {
+      transpose_8x4({from.data + r * from.stride + c, from.stride}, to + c * to_stride + r,
                     to_stride);
     }
+  }
+  for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = r < whole_rows ? whole_columns : 0; c < columns; ++c) {
       to[c * to_stride + r] = from.data[r * from.stride + c];
     }

@@ -2,46 +2,20 @@
 // segment] [heads] [nope] [rope] [value]. Without arguments: configs/models/small.textproto, 8
 // sequences of 256 tokens. Counted are the products on and below the diagonal: forward q k, p v;
 // backward q k, dout v, and those of dq, dk, dv.
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <ctime>
-#include <functional>
 
 #include "core/stream.h"
 #include "core/tensor.h"
 #include "kernels/attention.h"
+#include "tests/bench/timing.h"
 
 namespace {
 
 using fathom::DType;
 using fathom::Stream;
 using fathom::Tensor;
-
-// With one thread its processor time, which other programs do not disturb as much.
-double now_seconds(bool one_thread) {
-  if (one_thread) {
-    timespec time{};
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
-    return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
-  }
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-double best_seconds(bool one_thread, const std::function<void()>& work) {
-  double best = 1e9;
-  double total = 0;
-  for (int i = 0; i < 5 || total < 1.0; ++i) {
-    const double start = now_seconds(one_thread);
-    work();
-    const double seconds = now_seconds(one_thread) - start;
-    best = std::min(best, seconds);
-    total += seconds;
-  }
-  return best;
-}
 
 Tensor filled(fathom::Shape shape, Stream& stream) {
   Tensor t = Tensor::empty(shape, DType::kFloat32, stream);
@@ -85,10 +59,10 @@ int main(int argc, char** argv) {
   Tensor dkv = filled(kv.shape(), stream);
   Tensor dlatent = filled(latent.shape(), stream);
 
-  const double forward = best_seconds(num_threads == 1, [&] {
+  const double forward = fathom::bench::best_seconds(num_threads == 1, 1.0, [&] {
     fathom::kernels::attention_forward(shape, q, kv, latent, segments, out, lse, stream);
   });
-  const double backward = best_seconds(num_threads == 1, [&] {
+  const double backward = fathom::bench::best_seconds(num_threads == 1, 1.0, [&] {
     fathom::kernels::attention_backward(shape, {q, kv, latent, segments, out, lse}, dout, dq, dkv,
                                         dlatent, stream);
   });

@@ -5,16 +5,15 @@
 #include <blis.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <functional>
 #include <vector>
 
 #include "core/stream.h"
 #include "core/tensor.h"
 #include "kernels/grouped_matmul.h"
 #include "kernels/matmul.h"
+#include "tests/bench/timing.h"
 
 namespace {
 
@@ -49,20 +48,6 @@ const std::vector<Linear> kLinears = {
     {"decode 32 rows", 0, 32, 256, 128, 0},
 };
 
-double best_seconds(const std::function<void()>& work, double best) {
-  using Clock = std::chrono::steady_clock;
-  int repeats = 0;
-  const auto start = Clock::now();
-  double seconds = 0;
-  do {
-    const auto turn = Clock::now();
-    work();
-    best = std::min(best, std::chrono::duration<double>(Clock::now() - turn).count());
-    seconds = std::chrono::duration<double>(Clock::now() - start).count();
-  } while (++repeats < 2 || seconds < 0.02);
-  return best;
-}
-
 // All three products of the layer's rows, one call for every expert.
 enum Kind { kForward, kBackwardInput, kBackwardWeight };
 
@@ -71,12 +56,11 @@ struct Problem {
   Tensor x, w, y, offsets;
 };
 
-void run_blis(const Problem& p, Kind kind, std::int64_t first, std::int64_t last) {
-  const std::int64_t num_experts = std::max<std::int64_t>(1, p.linear.num_experts);
-  const std::int64_t rows = p.linear.rows / num_experts;
+void run_blis(const Problem& p, Kind kind, std::int64_t num_matrices) {
+  const std::int64_t rows = p.linear.rows / num_matrices;
   const std::int64_t in = p.linear.in;
   const std::int64_t out = p.linear.out;
-  for (std::int64_t e = first; e < last; ++e) {
+  for (std::int64_t e = 0; e < num_matrices; ++e) {
     float* x = const_cast<float*>(p.x.data<float>()) + e * rows * in;
     float* w = const_cast<float*>(p.w.data<float>()) + e * in * out;
     float* y = const_cast<float*>(p.y.data<float>()) + e * rows * out;
@@ -140,8 +124,12 @@ int main(int argc, char** argv) {
     double blis[3] = {1e9, 1e9, 1e9};
     for (int turn = 0; turn < 5; ++turn) {
       for (const Kind kind : {kForward, kBackwardInput, kBackwardWeight}) {
-        ours[kind] = best_seconds([&] { run_ours(problem, kind, stream); }, ours[kind]);
-        blis[kind] = best_seconds([&] { run_blis(problem, kind, 0, num_experts); }, blis[kind]);
+        ours[kind] = std::min(ours[kind], fathom::bench::best_seconds(num_threads == 1, 0.02, [&] {
+                                run_ours(problem, kind, stream);
+                              }));
+        blis[kind] = std::min(blis[kind], fathom::bench::best_seconds(true, 0.02, [&] {
+                                run_blis(problem, kind, num_experts);
+                              }));
       }
     }
     const double flops = 2e-9 * static_cast<double>(linear.rows * linear.in * linear.out);
