@@ -237,6 +237,27 @@ TEST_CASE("neighbouring stages of one rank hand over without messages") {
   CHECK(run_on_ranks(with_messages) == run_serially(4, 3));
 }
 
+TEST_CASE("a rank may use messages in another order than they are sent in") {
+  Schedule schedule = one_forward_one_backward(2, 3);
+  schedule.actions[0] = {};
+  schedule.actions[1] = {};
+  for (const int micro_batch : {0, 1, 2}) {
+    schedule.actions[0].push_back(
+        {.kind = ActionKind::kForward, .stage = 0, .micro_batch = micro_batch});
+    schedule.actions[1].push_back(
+        {.kind = ActionKind::kForward, .stage = 1, .micro_batch = (micro_batch + 2) % 3});
+  }
+  for (const int micro_batch : {0, 1, 2}) {
+    schedule.actions[0].push_back(
+        {.kind = ActionKind::kBackward, .stage = 0, .micro_batch = micro_batch});
+    schedule.actions[1].push_back(
+        {.kind = ActionKind::kBackward, .stage = 1, .micro_batch = micro_batch});
+  }
+  const Schedule with_messages = add_communication(schedule);
+  validate(with_messages);
+  CHECK(run_on_ranks(with_messages) == run_serially(2, 3));
+}
+
 TEST_CASE("forwards alone give the losses of the whole schedule") {
   for (const int num_micro_batches : {1, 3, 4}) {
     const Schedule schedule = add_communication(forward_only(2, 2, num_micro_batches));
