@@ -17,24 +17,26 @@ constexpr std::int64_t kGrainTokens = 64;
 constexpr float kExcluded = -std::numeric_limits<float>::infinity();
 constexpr float kGateSumFloor = 1e-20F;
 
-// The indices of the largest candidates, in the order of size, the lower index first among equals.
-// Takes them out of `candidates`, -inf being no candidate. False when there are too few.
-bool take_largest(std::span<float> candidates, std::span<std::int32_t> chosen) {
-  for (std::int32_t& choice : chosen) {
-    float best = kExcluded;
-    std::int32_t best_index = -1;
-    for (std::size_t i = 0; i < candidates.size(); ++i) {
-      const bool is_better = candidates[i] > best;
-      best = is_better ? candidates[i] : best;
-      best_index = is_better ? static_cast<std::int32_t>(i) : best_index;
+// The indices of the largest candidates, in the order of size, the lower index first among equals;
+// -inf is no candidate. `values` is room for as many floats. False when there are too few.
+bool choose_largest(std::span<const float> candidates, std::span<float> values,
+                    std::span<std::int32_t> chosen) {
+  std::fill(values.begin(), values.end(), kExcluded);
+  std::fill(chosen.begin(), chosen.end(), -1);
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    const float candidate = candidates[i];
+    if (!(candidate > values.back())) {
+      continue;
     }
-    if (best_index < 0) {
-      return false;
+    std::size_t place = values.size() - 1;
+    for (; place > 0 && values[place - 1] < candidate; --place) {
+      values[place] = values[place - 1];
+      chosen[place] = chosen[place - 1];
     }
-    choice = best_index;
-    candidates[static_cast<std::size_t>(best_index)] = kExcluded;
+    values[place] = candidate;
+    chosen[place] = static_cast<std::int32_t>(i);
   }
-  return true;
+  return chosen.back() >= 0;
 }
 
 // scores = softmax(logits) or sigmoid(logits); returns a number that is NaN if any of them is.
@@ -72,7 +74,8 @@ class Selection {
       : options_(options),
         candidates_(static_cast<std::size_t>(options.num_experts)),
         group_scores_(static_cast<std::size_t>(options.num_groups)),
-        kept_groups_(static_cast<std::size_t>(options.num_kept_groups)) {}
+        kept_groups_(static_cast<std::size_t>(options.num_kept_groups)),
+        values_(static_cast<std::size_t>(std::max(options.top_k, options.num_kept_groups))) {}
 
   // Writes the experts in ascending order; false when there are too few candidates.
   bool choose(const float* scores, const float* bias, std::span<std::int32_t> chosen) {
@@ -82,12 +85,12 @@ class Selection {
     if (options_.num_kept_groups < options_.num_groups && !exclude_groups()) {
       return false;
     }
-    return take_ascending(chosen);
+    return sort_ascending(chosen);
   }
   // The same by the scores alone, without groups.
   bool choose_unbiased(const float* scores, std::span<std::int32_t> chosen) {
     std::copy_n(scores, candidates_.size(), candidates_.begin());
-    return take_ascending(chosen);
+    return sort_ascending(chosen);
   }
 
  private:
@@ -97,7 +100,8 @@ class Selection {
       group_scores_[group] = score_of_group(
           options_.group_score, std::span(candidates_).subspan(group * group_size, group_size));
     }
-    if (!take_largest(group_scores_, kept_groups_)) {
+    if (!choose_largest(group_scores_, std::span(values_).first(kept_groups_.size()),
+                        kept_groups_)) {
       return false;
     }
     for (std::size_t group = 0; group < group_scores_.size(); ++group) {
@@ -110,8 +114,9 @@ class Selection {
     }
     return true;
   }
-  bool take_ascending(std::span<std::int32_t> chosen) {
-    const bool is_complete = take_largest(candidates_, chosen);
+  bool sort_ascending(std::span<std::int32_t> chosen) {
+    const bool is_complete =
+        choose_largest(candidates_, std::span(values_).first(chosen.size()), chosen);
     std::sort(chosen.begin(), chosen.end());
     return is_complete;
   }
@@ -120,6 +125,7 @@ class Selection {
   std::vector<float> candidates_;
   std::vector<float> group_scores_;
   std::vector<std::int32_t> kept_groups_;
+  std::vector<float> values_;
 };
 
 void force_balance(const RouterOptions& options, std::int64_t row, std::span<std::int32_t> chosen) {
@@ -156,12 +162,15 @@ void router_forward_cpu(const RouterOptions& options, const Tensor& logits, cons
   auto* ids = expert_ids.mutable_data<std::int32_t>();
   auto* gate_rows = gates.mutable_data<float>();
   stream.parallel_for(logits.size(0), kGrainTokens, [&](std::int64_t begin, std::int64_t end) {
+    // All scores first: computed row by row, they would each wait for the choice before them.
+    for (std::int64_t row = begin; row < end; ++row) {
+      const float witness = score_row(options.score, logit_rows + row * num_experts,
+                                      score_rows + row * num_experts, num_experts);
+      FATHOM_CHECK(!std::isnan(witness), "router: NaN score in row ", row, " of ", logits.shape());
+    }
     Selection selection(options);
     for (std::int64_t row = begin; row < end; ++row) {
-      float* row_scores = score_rows + row * num_experts;
-      const float witness =
-          score_row(options.score, logit_rows + row * num_experts, row_scores, num_experts);
-      FATHOM_CHECK(!std::isnan(witness), "router: NaN score in row ", row, " of ", logits.shape());
+      const float* row_scores = score_rows + row * num_experts;
       const std::span chosen(ids + row * options.top_k, top_k);
       if (options.forced_balance) {
         force_balance(options, row, chosen);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <mutex>
+#include <type_traits>
 
 #include "kernels/adamw.h"
 #include "kernels/cpu/simd.h"
@@ -65,7 +66,7 @@ Extremes extremes(const float* x, std::uint32_t end_bits) {
   auto largest = hn::Zero(du);
   auto smallest = hn::Set(du, std::numeric_limits<std::uint32_t>::max());
   for (std::int64_t i = 0; i < kBlock; i += kLanes) {
-    auto bits = hn::And(hn::BitCast(du, hn::Load(d, x + i)), mask);
+    auto bits = hn::And(hn::BitCast(du, hn::LoadU(d, x + i)), mask);
     bits = hn::IfThenElseZero(hn::Lt(bits, end), bits);
     largest = hn::Max(largest, bits);
     smallest = hn::Min(smallest, hn::Sub(bits, hn::Set(du, 1)));  // zero becomes the largest number
@@ -115,7 +116,7 @@ void add_pass(const float* x, Range range, int exponent, ExactSum& sum) {
   const DoubleTag dd;
   Slices slices(exponent);
   for (std::int64_t i = 0; i < kBlock; i += kLanes) {
-    auto values = hn::Load(d, x + i);
+    auto values = hn::LoadU(d, x + i);
     if constexpr (kHasOutside) {
       const auto bits = hn::And(hn::BitCast(du, values), hn::Set(du, kAbsoluteMask));
       const auto is_inside =
@@ -145,7 +146,7 @@ std::int64_t add_singly(const float* x, Range range, ExactSum& sum) {
   return num_non_finite;
 }
 
-// kBlock elements, aligned. Returns how many are not finite.
+// kBlock elements. Returns how many are not finite.
 std::int64_t add_block(const float* x, ExactSum& sum) {
   std::int64_t num_non_finite = 0;
   std::uint32_t end = kAbsoluteMask + 1;  // first all, then what is below the last pass
@@ -179,6 +180,12 @@ std::int64_t add_elements(const T* x, std::int64_t count, ExactSum& sum) {
   std::int64_t num_non_finite = 0;
   for (std::int64_t first = 0; first < count; first += kBlock) {
     const std::int64_t here = std::min(kBlock, count - first);
+    if constexpr (std::is_same_v<T, float>) {
+      if (here == kBlock) {
+        num_non_finite += add_block(x + first, sum);
+        continue;
+      }
+    }
     std::transform(x + first, x + first + here, block.begin(),
                    [](T value) { return static_cast<float>(value); });
     std::fill(block.begin() + here, block.end(), 0.0F);
