@@ -1,11 +1,16 @@
+#include <algorithm>
+#include <filesystem>
 #include <iostream>
+#include <optional>
 
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/prepare_run.h"
 #include "cli/session.h"
-#include "configs/write.h"
+#include "cli/together.h"
 #include "core/error.h"
+#include "trainer/rank_plan.h"
+#include "trainer/training_run.h"
 
 namespace fathom::cli {
 namespace {
@@ -28,24 +33,80 @@ examples:
   fathom pretrain configs/runs/quickstart.textproto --dry_run
 )";
 
+// The checkpoint to go on from. Rank 0 looks, so that all ranks decide alike.
+std::optional<std::int64_t> choose_checkpoint(const Invocation& invocation,
+                                              const config::RunConfig& config) {
+  const std::filesystem::path root = config.checkpoint().directory();
+  std::int64_t step = -1;
+  prepare_together(invocation.session.world(), [&] {
+    if (invocation.session.rank() != 0 || invocation.resume.kind == Resume::Kind::kNone) {
+      return;
+    }
+    const std::vector<std::int64_t> steps = trainer::list_checkpoints(root);
+    if (invocation.resume.kind == Resume::Kind::kAuto) {
+      step = steps.empty() ? -1 : steps.back();
+      return;
+    }
+    step = invocation.resume.step;
+    if (std::find(steps.begin(), steps.end(), step) == steps.end()) {
+      throw ConfigError(concat("--resume ", step, ": no checkpoint of that step in ", root.string(),
+                               steps.empty() ? std::string(", which has none")
+                                             : concat("; the newest is of step ", steps.back())));
+    }
+  });
+  std::vector<std::int64_t> steps(
+      static_cast<std::size_t>(invocation.session.world().world_size()));
+  invocation.session.world().all_gather_integers(std::span(&step, 1), steps);
+  return steps[0] < 0 ? std::nullopt : std::optional(steps[0]);
+}
+
+int exit_code_of(trainer::RunEnd end) {
+  switch (end) {
+    case trainer::RunEnd::kDone:
+      return kExitDone;
+    case trainer::RunEnd::kStopped:
+      return kExitStopped;
+    case trainer::RunEnd::kGivenUp:
+      break;
+  }
+  return kExitUnusable;
+}
+
 int run(std::span<const std::string> arguments, Session& session) {
-  return pretrain(parse_invocation(arguments, session));
+  trainer::StopRequest::block_signals();  // before MPI starts threads that would take them
+  const Invocation invocation = parse_invocation(arguments, session);
+  session.start();
+  return pretrain(invocation);
 }
 
 }  // namespace
 
 int pretrain(const Invocation& invocation) {
+  Session& session = invocation.session;
   const config::RunConfig config = load_config(invocation);
-  const bool speaks = invocation.session.rank() == 0;
+  const bool speaks = session.rank() == 0;
   if (invocation.dry_run) {
     if (speaks) {
-      std::cout << config::to_text(config);
+      std::cout << trainer::describe_plan(config);
     }
     return kExitDone;
   }
-  const std::unique_ptr<RunFolder> folder = open_run_folder(invocation.session, config);
-  invocation.session.begin_running();
-  return kExitDone;
+  std::optional<trainer::RunData> data;
+  prepare_together(session.world(), [&] { data.emplace(config); });
+  const std::unique_ptr<RunFolder> folder = open_run_folder(session, config);
+  const std::optional<std::int64_t> resume = choose_checkpoint(invocation, config);
+
+  trainer::TrainingRun training(
+      config, std::move(*data),
+      {session.world(), session.heartbeat(), [&](const std::string& line) {
+         if (speaks) {
+           std::cout << line << '\n' << std::flush;
+         }
+       }});
+  // Every rank throws the same of these.
+  share_failure([&] { training.start(resume); });
+  session.begin_running();
+  return exit_code_of(training.run());
 }
 
 Command pretrain_command() {

@@ -1,35 +1,14 @@
 #include "cli/together.h"
 
 #include <algorithm>
-#include <cstring>
+#include <string>
 #include <vector>
 
 #include "cli/exit_code.h"
 #include "core/error.h"
+#include "parallel/comm/gather_bytes.h"
 
 namespace fathom::cli {
-namespace {
-
-// `text` of the rank `root`, on every rank.
-std::string text_of(parallel::Communicator& world, int root, const std::string& text) {
-  const auto num_ranks = static_cast<std::size_t>(world.world_size());
-  const auto root_index = static_cast<std::size_t>(root);
-  const std::int64_t my_length = std::ssize(text);
-  std::vector<std::int64_t> lengths(num_ranks);
-  world.all_gather_integers({&my_length, 1}, lengths);
-  const auto length = static_cast<std::size_t>(lengths[root_index]);
-  const std::size_t count = length / sizeof(std::int64_t) + 1;
-  std::vector<std::int64_t> mine(count, 0);
-  std::memcpy(mine.data(), text.data(), std::min(length, text.size()));
-  std::vector<std::int64_t> all(count * num_ranks);
-  world.all_gather_integers(mine, all);
-  std::string result(length, '\0');
-  std::memcpy(result.data(), all.data() + root_index * count, length);
-  return result;
-}
-
-}  // namespace
-
 void prepare_together(parallel::Communicator& world, const std::function<void()>& work) {
   Ending ending;
   try {
@@ -46,9 +25,19 @@ void prepare_together(parallel::Communicator& world, const std::function<void()>
     return;
   }
   const int root = static_cast<int>(failed - codes.begin());
-  const std::string message = text_of(world, root, ending.message);
+  const std::string message = parallel::broadcast_bytes(ending.message, root, world);
   throw SharedFailure(
       {static_cast<int>(*failed), root == 0 ? message : concat("rank ", root, ": ", message)});
+}
+
+void share_failure(const std::function<void()>& work) {
+  try {
+    work();
+  } catch (const ConfigError& error) {
+    throw SharedFailure(ending_of(error, Phase::kPreparing));
+  } catch (const IoError& error) {
+    throw SharedFailure(ending_of(error, Phase::kPreparing));
+  }
 }
 
 }  // namespace fathom::cli

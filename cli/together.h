@@ -12,4 +12,8 @@ namespace fathom::cli {
 // input. `work` itself must not communicate.
 void prepare_together(parallel::Communicator& world, const std::function<void()>& work);
 
+// For work whose errors are the same on every rank, such as loading a checkpoint: turns them into
+// SharedFailure, so that one message is shown.
+void share_failure(const std::function<void()>& work);
+
 }  // namespace fathom::cli

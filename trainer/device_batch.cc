@@ -1,0 +1,87 @@
+#include "trainer/device_batch.h"
+
+#include <algorithm>
+#include <span>
+
+namespace fathom::trainer {
+namespace {
+
+template <class T>
+Tensor to_device(std::span<const T> values, Stream& stream) {
+  Tensor tensor =
+      Tensor::empty(Shape{static_cast<std::int64_t>(values.size())}, kDTypeOf<T>, stream);
+  std::copy(values.begin(), values.end(), tensor.mutable_data<T>());
+  return tensor;
+}
+
+TokenCounts count_valid_tokens(const std::vector<data::MicroBatch>& host,
+                               const parallel::Mesh& mesh) {
+  const auto depths = static_cast<std::size_t>(host.front().mtp_depth) + 1;
+  TokenCounts mine(depths, 0);
+  for (const data::MicroBatch& batch : host) {
+    for (std::size_t depth = 0; depth < depths; ++depth) {
+      const auto weights = batch.weights_at(static_cast<std::int64_t>(depth));
+      mine[depth] += std::count_if(weights.begin(), weights.end(),
+                                   [](float weight) { return weight != 0.0F; });
+    }
+  }
+  parallel::Communicator& data = mesh.data();
+  std::vector<std::int64_t> all(depths * static_cast<std::size_t>(data.world_size()));
+  data.all_gather_integers(mine, all);
+  TokenCounts counts(depths, 0);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    counts[i % depths] += all[i];
+  }
+  return counts;
+}
+
+model::Targets make_targets(const data::MicroBatch& host, std::int64_t depth, double scale,
+                            Stream& stream) {
+  model::Targets targets;
+  targets.ids = to_device(host.targets_at(depth), stream);
+  targets.mask = to_device(host.weights_at(depth), stream);
+  targets.weights = Tensor::empty(targets.mask.shape(), DType::kFloat32, stream);
+  const auto mask = host.weights_at(depth);
+  std::transform(
+      mask.begin(), mask.end(), targets.weights.mutable_data<float>(),
+      [&](float weight) { return static_cast<float>(scale * static_cast<double>(weight)); });
+  return targets;
+}
+
+model::MicroBatch make_micro_batch(const data::MicroBatch& host, const TokenCounts& counts,
+                                   const GlobalBatch& global, Stream& stream) {
+  model::MicroBatch batch;
+  batch.num_sequences = host.num_sequences;
+  batch.sequence_length = host.sequence_length;
+  batch.first_token = (host.samples.front() - global.first_sample) * host.sequence_length;
+  batch.tokens = to_device<std::int32_t>(host.tokens, stream);
+  batch.positions = to_device<std::int32_t>(host.positions, stream);
+  batch.segments = to_device<std::int32_t>(host.segments, stream);
+  batch.sequence_ids = Tensor::empty(batch.tokens.shape(), DType::kInt32, stream);
+  for (std::int64_t i = 0; i < batch.num_tokens(); ++i) {
+    batch.sequence_ids.mutable_data<std::int32_t>()[i] =
+        static_cast<std::int32_t>(i / batch.sequence_length);
+  }
+  batch.balance_scale = 1.0 / static_cast<double>(global.num_sequences);
+  for (std::int64_t depth = 0; depth <= host.mtp_depth; ++depth) {
+    const double weight =
+        depth == 0 ? 1.0 : global.mtp_loss_weight / static_cast<double>(host.mtp_depth);
+    const double count = static_cast<double>(counts[static_cast<std::size_t>(depth)]);
+    batch.targets.push_back(make_targets(host, depth, count > 0.0 ? weight / count : 0.0, stream));
+  }
+  return batch;
+}
+
+}  // namespace
+
+DeviceBatch make_device_batch(const std::vector<data::MicroBatch>& host, const GlobalBatch& global,
+                              const parallel::Mesh& mesh, Stream& stream) {
+  DeviceBatch batch;
+  batch.counts = count_valid_tokens(host, mesh);
+  for (const data::MicroBatch& micro_batch : host) {
+    batch.micro_batches.push_back(make_micro_batch(micro_batch, batch.counts, global, stream));
+  }
+  return batch;
+}
+
+}  // namespace fathom::trainer

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+
+#include "configs/schema/run.pb.h"
+#include "trainer/checkpoint/checkpoint.h"
+
+namespace fathom::trainer {
+
+inline constexpr const char* kProgramVersion = "0.1.0";
+
+// What a checkpoint of this run says of itself: every field of the model that its tensors or its
+// function depend on.
+CheckpointIdentity make_identity(const config::RunConfig& config,
+                                 const std::string& tokenizer_hash);
+
+}  // namespace fathom::trainer

@@ -1,0 +1,88 @@
+#include "trainer/reporter.h"
+
+#include <iomanip>
+#include <sstream>
+
+#include "core/error.h"
+
+namespace fathom::trainer {
+
+Reporter::Reporter(const std::filesystem::path& run_folder, std::optional<std::int64_t> resume_step,
+                   Print print)
+    : metrics_(run_folder, resume_step), print_(std::move(print)) {}
+
+void Reporter::step(const StepReport& report) {
+  const StepResult& result = report.result;
+  time_left_.add_step(report.seconds);
+  const double tokens_per_second = static_cast<double>(report.step_tokens) / report.seconds;
+  std::vector<Metric> metrics = {{"step", report.progress.step},
+                                 {"tokens", report.progress.tokens},
+                                 {"loss", result.loss},
+                                 {"mtp_loss", result.mtp_losses},
+                                 {"balance_loss", result.balance_loss},
+                                 {"grad_norm", result.grad_norm},
+                                 {"learning_rate", report.learning_rate},
+                                 {"tokens_per_s", tokens_per_second},
+                                 {"step_ms", report.seconds * 1e3}};
+  for (const auto& [phase, milliseconds] : result.phase_ms) {
+    metrics.push_back({phase + "_ms", milliseconds});
+  }
+  for (const auto& [axis, bytes] : result.bytes_sent) {
+    metrics.push_back({"bytes_sent_" + axis, bytes});
+  }
+  for (const auto& [layer, load] : result.expert_load) {
+    metrics.push_back({concat("expert_load_layer_", layer), load});
+  }
+  metrics.push_back({"peak_memory_bytes", report.peak_bytes});
+  metrics.push_back({"skipped_steps", report.progress.skipped_steps});
+  metrics_.write(metrics);
+
+  print_(format_step_line({report.progress.step, report.num_steps, result.loss, result.grad_norm,
+                           report.learning_rate, tokens_per_second,
+                           time_left_.seconds_left(report.num_steps - report.progress.step)}));
+  if (!result.is_finite) {
+    print_(concat("step ", report.progress.step, " skipped: its loss or gradient is not finite (",
+                  report.progress.skipped_in_a_row, " in a row, ", report.progress.skipped_steps,
+                  " in all)"));
+  }
+}
+
+void Reporter::evaluation(const RunProgress& progress, const EvaluationReport& report) {
+  metrics_.write({{"event", std::string("eval")},
+                  {"step", progress.step},
+                  {"tokens", progress.tokens},
+                  {"loss", report.loss},
+                  {"bits_per_byte", report.bits_per_byte},
+                  {"eval_tokens", report.num_tokens},
+                  {"eval_ms", report.seconds * 1e3}});
+  std::ostringstream line;
+  line << std::fixed << std::setprecision(4) << "held-out text: loss " << report.loss << ", "
+       << report.bits_per_byte << " bits per byte";
+  print_(line.str());
+}
+
+void Reporter::sample(const RunProgress& progress, const std::string& text) {
+  metrics_.write({{"event", std::string("sample")}, {"step", progress.step}, {"text", text}});
+  print_("sample: " + text);
+}
+
+void Reporter::checkpoint(std::int64_t step, const std::filesystem::path& folder, double seconds) {
+  metrics_.write({{"event", std::string("checkpoint")},
+                  {"step", step},
+                  {"folder", folder.string()},
+                  {"save_ms", seconds * 1e3}});
+  std::ostringstream line;
+  line << "checkpoint " << folder.string() << " (" << std::fixed << std::setprecision(2) << seconds
+       << " s)";
+  print_(line.str());
+}
+
+void Reporter::end(const RunProgress& progress, const std::string& reason) {
+  metrics_.write({{"event", std::string("end")},
+                  {"step", progress.step},
+                  {"tokens", progress.tokens},
+                  {"skipped_steps", progress.skipped_steps},
+                  {"reason", reason}});
+}
+
+}  // namespace fathom::trainer

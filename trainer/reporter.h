@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "trainer/metrics.h"
+#include "trainer/run_progress.h"
+#include "trainer/train_step.h"
+
+namespace fathom::trainer {
+
+// One finished step, as it is written down.
+struct StepReport {
+  const StepResult& result;
+  RunProgress progress;  // after the step
+  std::int64_t step_tokens = 0;
+  std::int64_t num_steps = 0;
+  double learning_rate = 0.0;
+  double seconds = 0.0;
+  std::int64_t peak_bytes = 0;  // largest of all ranks
+};
+
+struct EvaluationReport {
+  double loss = 0.0;
+  double bits_per_byte = 0.0;
+  std::int64_t num_tokens = 0;
+  double seconds = 0.0;
+};
+
+// What a run tells: a line a step for people, metrics.jsonl and TensorBoard for programs. Rank 0
+// alone has one.
+class Reporter {
+ public:
+  using Print = std::function<void(const std::string& line)>;
+
+  Reporter(const std::filesystem::path& run_folder, std::optional<std::int64_t> resume_step,
+           Print print);
+
+  void step(const StepReport& report);
+  void evaluation(const RunProgress& progress, const EvaluationReport& report);
+  void sample(const RunProgress& progress, const std::string& text);
+  void checkpoint(std::int64_t step, const std::filesystem::path& folder, double seconds);
+  void end(const RunProgress& progress, const std::string& reason);
+  void note(const std::string& line) { print_(line); }
+
+ private:
+  MetricsWriter metrics_;
+  Print print_;
+  TimeLeft time_left_;
+};
+
+}  // namespace fathom::trainer

@@ -1,0 +1,135 @@
+#include "trainer/run_data.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace fathom::trainer {
+namespace {
+
+data::TrainingDataOptions training_options(const config::RunConfig& config) {
+  data::TrainingDataOptions options;
+  for (const config::Data::Source& source : config.data().train()) {
+    options.sources.push_back({"", {source.path()}, source.weight()});
+  }
+  options.seed = config.data().seed();
+  options.sequence_length = config.train().sequence_length();
+  options.mtp_depth = config.model().mtp_depth();
+  options.order =
+      config.data().shuffle() ? data::DocumentOrder::kShuffled : data::DocumentOrder::kAsStored;
+  options.fim_rate = config.data().fim_rate();
+  options.segments =
+      config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
+  return options;
+}
+
+data::EvaluationDataOptions evaluation_options(const config::RunConfig& config) {
+  data::EvaluationDataOptions options;
+  options.paths.assign(config.data().validation().begin(), config.data().validation().end());
+  options.sequence_length = config.train().sequence_length();
+  options.mtp_depth = config.model().mtp_depth();
+  options.segments =
+      config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
+  return options;
+}
+
+}  // namespace
+
+RunData::RunData(const config::RunConfig& config)
+    : micro_batch_size_(config.train().micro_batch_size()),
+      num_evaluation_sequences_(config.evaluation().num_sequences()),
+      prefetches_(config.data().prefetch()),
+      training_(std::make_unique<data::TrainingData>(training_options(config))) {
+  training_->check_model_vocabulary(config.model().vocab_size());
+  if (!config.data().tokenizer().empty()) {
+    tokenizer_ =
+        std::make_unique<data::Tokenizer>(data::Tokenizer::load(config.data().tokenizer()));
+    training_->check_tokenizer(*tokenizer_);
+  }
+  if (config.data().validation_size() > 0) {
+    validation_ = std::make_unique<data::EvaluationData>(evaluation_options(config));
+    if (validation_->vocabulary().tokenizer_hash != tokenizer_hash()) {
+      throw ConfigError(concat(
+          "data.validation (", config.data().validation(0),
+          ") was made with another tokenizer than data.train (", config.data().train(0).path(),
+          "): ", validation_->vocabulary().tokenizer_hash, " and ", tokenizer_hash()));
+    }
+  }
+}
+
+RunData::~RunData() = default;
+RunData::RunData(RunData&&) noexcept = default;
+
+const std::string& RunData::tokenizer_hash() const {
+  return training_->vocabulary().tokenizer_hash;
+}
+
+void RunData::begin(std::int64_t data_rank, std::int64_t num_data_ranks) {
+  loader_ = std::make_unique<data::BatchLoader>(
+      *training_, data::BatchLoaderOptions{data_rank, num_data_ranks, micro_batch_size_});
+  if (prefetches_) {
+    prefetcher_ = std::make_unique<data::Prefetcher>(*loader_);
+  }
+}
+
+const std::vector<data::MicroBatch>& RunData::read(const data::StepSamples& step,
+                                                   std::int64_t next_count) {
+  if (!prefetcher_) {
+    loader_->read(step, batches_);
+    return batches_;
+  }
+  const std::vector<data::MicroBatch>& taken = prefetcher_->take(step);
+  prefetcher_->request({step.first_sample + step.count, next_count});
+  return taken;
+}
+
+EvaluationResult RunData::evaluate(TrainStep& step, const parallel::Mesh& mesh, Stream& stream,
+                                   parallel::Heartbeat& heartbeat) const {
+  std::int64_t num_sequences = validation_->num_sequences();
+  if (num_evaluation_sequences_ > 0) {
+    num_sequences = std::min(num_sequences, num_evaluation_sequences_);
+  }
+  // Batches of a few micro-batches a rank keep the pipeline busy and memory small.
+  const std::int64_t micro_batches = 2 * mesh.shape().pipeline;
+  const std::int64_t part = micro_batch_size_ * micro_batches;
+  const std::int64_t batch_size = part * mesh.shape().data;
+  double nats = 0.0;
+  std::int64_t num_tokens = 0;
+  std::int64_t num_bytes = 0;
+  for (std::int64_t first = 0; first < num_sequences; first += batch_size) {
+    heartbeat.count_progress();
+    std::vector<data::MicroBatch> host(static_cast<std::size_t>(micro_batches));
+    for (std::int64_t i = 0; i < micro_batches; ++i) {
+      const std::int64_t begin = first + mesh.coordinates().data * part + i * micro_batch_size_;
+      data::MicroBatch& batch = host[static_cast<std::size_t>(i)];
+      validation_->read(begin, micro_batch_size_, batch);
+      for (std::int64_t s = 0; s < micro_batch_size_; ++s) {
+        if (begin + s >= num_sequences) {  // beyond what was asked for: counts nothing
+          const auto row = static_cast<std::ptrdiff_t>(s * batch.sequence_length);
+          for (std::int64_t depth = 0; depth <= batch.mtp_depth; ++depth) {
+            const auto at = static_cast<std::ptrdiff_t>(depth * batch.num_tokens()) + row;
+            std::fill_n(batch.loss_weights.begin() + at, batch.sequence_length, 0.0F);
+          }
+          std::fill_n(batch.target_bytes.begin() + row, batch.sequence_length, 0);
+        }
+      }
+      num_bytes +=
+          std::accumulate(batch.target_bytes.begin(), batch.target_bytes.end(), std::int64_t{0});
+    }
+    const DeviceBatch batch = make_device_batch(host, {first, batch_size, 0.0}, mesh, stream);
+    nats +=
+        step.evaluate(batch.micro_batches, batch.counts)[0] * static_cast<double>(batch.counts[0]);
+    num_tokens += batch.counts[0];
+  }
+  std::vector<std::int64_t> bytes_of_each(static_cast<std::size_t>(mesh.shape().data));
+  mesh.data().all_gather_integers(std::span(&num_bytes, 1), bytes_of_each);
+  const std::int64_t all_bytes =
+      std::accumulate(bytes_of_each.begin(), bytes_of_each.end(), std::int64_t{0});
+  return {nats / static_cast<double>(num_tokens),
+          nats / std::numbers::ln2 / static_cast<double>(all_bytes), num_tokens};
+}
+
+}  // namespace fathom::trainer
