@@ -41,6 +41,12 @@ const char* HostCommunicator::name_of(Operation operation) noexcept {
 
 HostCommunicator::Pending HostCommunicator::begin(Operation operation, std::uint64_t number,
                                                   std::array<Tensor, 3> kept) {
+  if (inherited_.has_failed->load(std::memory_order_relaxed)) {
+    sends_.clear();
+    receives_.clear();
+    throw CommError(concat(name_of(operation), " of group ", name_, " on rank ", rank_,
+                           " refused: an earlier communication of this rank failed"));
+  }
   Pending pending{nullptr, operation, number, std::move(kept)};
   const bool is_point_to_point = operation == Operation::kSend || operation == Operation::kRecv;
   if (inherited_.options.heartbeat != nullptr) {

@@ -1,6 +1,7 @@
 #include "parallel/comm/thread_communicator.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <mutex>
 #include <numeric>
@@ -12,18 +13,63 @@
 namespace fathom::parallel {
 namespace {
 
-// What a rank offers to another: valid until it is taken or withdrawn.
-struct Offer {
+// One end of a message that waits for the other: valid until it has met or is withdrawn.
+struct MessageEnd {
   int tag = 0;
   Message message;
-  std::atomic<bool> is_taken{false};
+  std::atomic<bool> has_met{false};
+  std::int64_t bytes_sent = 0;  // by the other end, once it has met
 };
 
-// The offers of one rank to one other. The lock is held during the copy, so a withdrawn offer is
-// not being read.
+// The messages of one rank to one other. The end that comes second copies the bytes, so that
+// nothing depends on which of its communications a rank waits for. The lock is held during the
+// copy: an end that is withdrawn is not in use.
 struct Mailbox {
   std::mutex mutex;
-  std::vector<std::shared_ptr<Offer>> offers;
+  std::vector<std::shared_ptr<MessageEnd>> sends, receives;
+
+  void add_send(const std::shared_ptr<MessageEnd>& send) {
+    const std::lock_guard lock(mutex);
+    if (const auto receive = take(receives, send->tag)) {
+      copy(*send, *receive);
+    } else {
+      sends.push_back(send);
+    }
+  }
+  void add_receive(const std::shared_ptr<MessageEnd>& receive) {
+    const std::lock_guard lock(mutex);
+    if (const auto send = take(sends, receive->tag)) {
+      copy(*send, *receive);
+    } else {
+      receives.push_back(receive);
+    }
+  }
+  void withdraw(const std::shared_ptr<MessageEnd>& end) {
+    const std::lock_guard lock(mutex);
+    std::erase(sends, end);
+    std::erase(receives, end);
+  }
+
+ private:
+  static std::shared_ptr<MessageEnd> take(std::vector<std::shared_ptr<MessageEnd>>& ends, int tag) {
+    const auto found =
+        std::find_if(ends.begin(), ends.end(), [tag](const auto& end) { return end->tag == tag; });
+    if (found == ends.end()) {
+      return nullptr;
+    }
+    auto end = std::move(*found);
+    ends.erase(found);
+    return end;
+  }
+  static void copy(MessageEnd& send, MessageEnd& receive) {
+    receive.bytes_sent = send.message.bytes;
+    if (send.message.bytes == receive.message.bytes) {
+      std::memcpy(receive.message.data, send.message.data,
+                  static_cast<std::size_t>(send.message.bytes));
+    }
+    send.has_met.store(true, std::memory_order_release);
+    receive.has_met.store(true, std::memory_order_release);
+  }
 };
 
 struct ThreadGroup {
@@ -73,27 +119,25 @@ class ThreadTransfer final : public Transfer {
  public:
   ThreadTransfer(std::shared_ptr<ThreadGroup> group, int rank, std::span<const Message> sends,
                  std::span<const Message> receives, int tag)
-      : group_(std::move(group)),
-        rank_(rank),
-        tag_(tag),
-        receives_(receives.begin(), receives.end()) {
+      : group_(std::move(group)), rank_(rank) {
+    for (const Message& message : receives) {
+      receives_.push_back(make_end(message, tag));
+      group_->mailbox(message.rank, rank_).add_receive(receives_.back());
+    }
     for (const Message& message : sends) {
-      auto offer = std::make_shared<Offer>();
-      offer->tag = tag;
-      offer->message = message;
-      sends_.push_back(offer);
-      Mailbox& mailbox = group_->mailbox(rank_, message.rank);
-      const std::lock_guard lock(mailbox.mutex);
-      mailbox.offers.push_back(std::move(offer));
+      sends_.push_back(make_end(message, tag));
+      group_->mailbox(rank_, message.rank).add_send(sends_.back());
     }
   }
-
   ~ThreadTransfer() override {
-    for (const auto& offer : sends_) {
-      if (!offer->is_taken.load(std::memory_order_acquire)) {
-        Mailbox& mailbox = group_->mailbox(rank_, offer->message.rank);
-        const std::lock_guard lock(mailbox.mutex);
-        std::erase(mailbox.offers, offer);
+    for (const auto& end : receives_) {
+      if (!has_met(end)) {
+        group_->mailbox(end->message.rank, rank_).withdraw(end);
+      }
+    }
+    for (const auto& end : sends_) {
+      if (!has_met(end)) {
+        group_->mailbox(rank_, end->message.rank).withdraw(end);
       }
     }
   }
@@ -101,20 +145,23 @@ class ThreadTransfer final : public Transfer {
   ThreadTransfer& operator=(const ThreadTransfer&) = delete;
 
   bool is_done() override {
-    std::erase_if(receives_, [this](const Message& message) { return take(message); });
-    return receives_.empty() && std::all_of(sends_.begin(), sends_.end(), [](const auto& offer) {
-             return offer->is_taken.load(std::memory_order_acquire);
-           });
+    for (const auto& receive : receives_) {
+      if (has_met(receive) && receive->bytes_sent != receive->message.bytes) {
+        throw CommError(concat("receiving ", receive->message.bytes, " bytes from rank ",
+                               receive->message.rank, ": it sent ", receive->bytes_sent));
+      }
+    }
+    return std::all_of(receives_.begin(), receives_.end(), has_met) &&
+           std::all_of(sends_.begin(), sends_.end(), has_met);
   }
 
   std::vector<int> missing_ranks() const override {
     std::vector<int> ranks;
-    for (const Message& message : receives_) {
-      ranks.push_back(message.rank);
-    }
-    for (const auto& offer : sends_) {
-      if (!offer->is_taken.load(std::memory_order_acquire)) {
-        ranks.push_back(offer->message.rank);
+    for (const auto* ends : {&receives_, &sends_}) {
+      for (const auto& end : *ends) {
+        if (!has_met(end)) {
+          ranks.push_back(end->message.rank);
+        }
       }
     }
     std::sort(ranks.begin(), ranks.end());
@@ -123,30 +170,19 @@ class ThreadTransfer final : public Transfer {
   }
 
  private:
-  bool take(const Message& message) {
-    Mailbox& mailbox = group_->mailbox(message.rank, rank_);
-    const std::lock_guard lock(mailbox.mutex);
-    const auto found = std::find_if(mailbox.offers.begin(), mailbox.offers.end(),
-                                    [this](const auto& offer) { return offer->tag == tag_; });
-    if (found == mailbox.offers.end()) {
-      return false;
-    }
-    Offer& offer = **found;
-    if (offer.message.bytes != message.bytes) {
-      throw CommError(concat("rank ", rank_, " expects ", message.bytes, " bytes from rank ",
-                             message.rank, ", which sends ", offer.message.bytes));
-    }
-    std::memcpy(message.data, offer.message.data, static_cast<std::size_t>(message.bytes));
-    offer.is_taken.store(true, std::memory_order_release);
-    mailbox.offers.erase(found);  // the sender holds it, too
-    return true;
+  static std::shared_ptr<MessageEnd> make_end(const Message& message, int tag) {
+    auto end = std::make_shared<MessageEnd>();
+    end->tag = tag;
+    end->message = message;
+    return end;
+  }
+  static bool has_met(const std::shared_ptr<MessageEnd>& end) {
+    return end->has_met.load(std::memory_order_acquire);
   }
 
   std::shared_ptr<ThreadGroup> group_;
   int rank_;
-  int tag_;
-  std::vector<std::shared_ptr<Offer>> sends_;
-  std::vector<Message> receives_;
+  std::vector<std::shared_ptr<MessageEnd>> receives_, sends_;
 };
 
 class ThreadCommunicator final : public HostCommunicator {
