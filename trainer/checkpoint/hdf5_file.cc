@@ -1,0 +1,206 @@
+#include "trainer/checkpoint/hdf5_file.h"
+
+#include <hdf5.h>
+
+#include <array>
+#include <bit>
+#include <utility>
+
+#include "core/error.h"
+
+namespace fathom::trainer {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "datasets are written as they lie");
+
+herr_t keep_first(unsigned index, const H5E_error2_t* error, void* text) {
+  if (index == 0 && error->desc != nullptr) {
+    *static_cast<std::string*>(text) = error->desc;
+  }
+  return 0;
+}
+
+// A failed call of the library, with the innermost cause that it names.
+[[noreturn]] void fail(const std::string& operation, const std::filesystem::path& path) {
+  std::string cause = "no cause given";
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, &keep_first, &cause);
+  throw IoError(concat("HDF5: ", operation, " ", path.string(), ": ", cause));
+}
+
+// A handle of the library, closed with the function that belongs to it.
+class Handle {
+ public:
+  using Close = herr_t (*)(hid_t);
+  Handle(hid_t id, Close close_with, const std::string& operation, const std::filesystem::path& path)
+      : id_(id), close_(close_with) {
+    if (id_ < 0) {
+      fail(operation, path);
+    }
+  }
+  ~Handle() {
+    if (id_ >= 0) {
+      close_(id_);
+    }
+  }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+
+  operator hid_t() const noexcept { return id_; }
+  // Unlike the destructor, tells when it fails.
+  void close(const std::string& operation, const std::filesystem::path& path) {
+    if (close_(std::exchange(id_, -1)) < 0) {
+      fail(operation, path);
+    }
+  }
+
+ private:
+  hid_t id_;
+  Close close_;
+};
+
+void prepare_library() {
+  // Without the first, the library's exit handler crashes after a full disk; it reports failure
+  // when called twice. The second keeps it from printing what we throw, the third from loading
+  // plug-ins that a file names.
+  H5dont_atexit();
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  H5PLset_loading_state(0);
+}
+
+void check(herr_t status, const std::string& operation, const std::filesystem::path& path) {
+  if (status < 0) {
+    fail(operation, path);
+  }
+}
+
+Handle file_type_of(DType dtype, const std::filesystem::path& path) {
+  const std::string operation = concat("make type ", dtype, " for");
+  switch (dtype) {
+    case DType::kFloat32:
+      return {H5Tcopy(H5T_IEEE_F32LE), H5Tclose, operation, path};
+    case DType::kInt32:
+      return {H5Tcopy(H5T_STD_I32LE), H5Tclose, operation, path};
+    case DType::kInt64:
+      return {H5Tcopy(H5T_STD_I64LE), H5Tclose, operation, path};
+    case DType::kBFloat16:
+      break;
+  }
+  // The upper half of a float32: sign at bit 15, 8 bits of exponent from bit 7, 7 of mantissa.
+  const hid_t type = H5Tcopy(H5T_IEEE_F32LE);
+  const bool is_set = type >= 0 && H5Tset_fields(type, 15, 7, 8, 0, 7) >= 0 &&
+                      H5Tset_precision(type, 16) >= 0 && H5Tset_size(type, 2) >= 0 &&
+                      H5Tset_ebias(type, 127) >= 0;
+  return {is_set ? type : hid_t{-1}, H5Tclose, operation, path};
+}
+
+std::vector<hsize_t> extents_of(const Dataset& dataset) {
+  const auto rows = static_cast<hsize_t>(dataset.where.num_rows);
+  const auto columns = static_cast<hsize_t>(dataset.where.num_columns);
+  return dataset.global_shape.rank() == 1 ? std::vector{columns} : std::vector{rows, columns};
+}
+
+void write_attribute(hid_t dataset, const char* name, const std::vector<std::int64_t>& values,
+                     const std::filesystem::path& path) {
+  const std::string operation = concat("write attribute ", name, " to");
+  const hsize_t count = values.size();
+  const Handle space(H5Screate_simple(1, &count, nullptr), H5Sclose, operation, path);
+  Handle attribute(H5Acreate2(dataset, name, H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT),
+                   H5Aclose, operation, path);
+  check(H5Awrite(attribute, H5T_NATIVE_INT64, values.data()), operation, path);
+  attribute.close(operation, path);
+}
+
+void write_attributes(hid_t dataset, const Dataset& entry, const std::filesystem::path& path) {
+  const auto sizes = entry.global_shape.sizes();
+  write_attribute(dataset, "global_shape", {sizes.begin(), sizes.end()}, path);
+  std::vector<std::int64_t> offset{entry.where.row_begin, entry.where.column_begin};
+  if (entry.global_shape.rank() == 1) {
+    offset.erase(offset.begin());
+  }
+  write_attribute(dataset, "offset", offset, path);
+}
+
+std::int64_t offset_of(hid_t dataset, const std::string& operation,
+                       const std::filesystem::path& path) {
+  const haddr_t offset = H5Dget_offset(dataset);
+  if (offset == HADDR_UNDEF) {
+    fail(operation, path);
+  }
+  return static_cast<std::int64_t>(offset);
+}
+
+void create_dataset(hid_t file, hid_t links, hid_t creation, Dataset& entry,
+                    const std::filesystem::path& path) {
+  const std::string operation = concat("create dataset ", entry.path(), " in");
+  const Handle type = file_type_of(entry.dtype, path);
+  const std::vector<hsize_t> extents = extents_of(entry);
+  const Handle space(H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr),
+                     H5Sclose, operation, path);
+  Handle dataset(H5Dcreate2(file, entry.path().c_str(), type, space, links, creation, H5P_DEFAULT),
+                 H5Dclose, operation, path);
+  write_attributes(dataset, entry, path);
+  entry.file_offset = offset_of(dataset, operation, path);
+  dataset.close(operation, path);
+}
+
+void check_dataset(hid_t file, const Dataset& entry, const std::filesystem::path& path) {
+  const std::string operation = concat("read back dataset ", entry.path(), " of");
+  const Handle dataset(H5Dopen2(file, entry.path().c_str(), H5P_DEFAULT), H5Dclose, operation,
+                       path);
+  const Handle creation(H5Dget_create_plist(dataset), H5Pclose, operation, path);
+  const Handle type(H5Dget_type(dataset), H5Tclose, operation, path);
+  const Handle wanted_type = file_type_of(entry.dtype, path);
+  const Handle space(H5Dget_space(dataset), H5Sclose, operation, path);
+  const std::vector<hsize_t> wanted = extents_of(entry);
+  std::array<hsize_t, 2> extents{};
+  const bool same_extents = H5Sget_simple_extent_ndims(space) == static_cast<int>(wanted.size()) &&
+                            H5Sget_simple_extent_dims(space, extents.data(), nullptr) >= 0 &&
+                            std::equal(wanted.begin(), wanted.end(), extents.begin());
+  if (!same_extents || H5Tequal(type, wanted_type) <= 0 ||
+      H5Pget_layout(creation) != H5D_CONTIGUOUS || H5Pget_external_count(creation) != 0 ||
+      H5Pget_nfilters(creation) != 0 || offset_of(dataset, operation, path) != entry.file_offset ||
+      static_cast<std::int64_t>(H5Dget_storage_size(dataset)) != entry.size_bytes()) {
+    throw IoError(concat("HDF5: ", operation, " ", path.string(), ": it is not what was written"));
+  }
+}
+
+}  // namespace
+
+std::string Dataset::path() const {
+  return concat("/", key, "/", where.row_begin, "_", where.column_begin);
+}
+
+void create_hdf5_file(const std::filesystem::path& path, std::vector<Dataset>& datasets) {
+  prepare_library();
+  const std::string setting = "set up";
+  const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, setting, path);
+  check(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), setting, path);
+  // The file format of HDF5 1.8 (2008): compact groups, checksums on metadata, read everywhere.
+  check(H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18), setting, path);
+  check(H5Pset_meta_block_size(access, hsize_t{1} << 16), setting, path);
+  const Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose, setting, path);
+  check(H5Pset_create_intermediate_group(links, 1), setting, path);
+  const Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, setting, path);
+  check(H5Pset_layout(creation, H5D_CONTIGUOUS), setting, path);
+  check(H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY), setting, path);
+  check(H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER), setting, path);
+  check(H5Pset_obj_track_times(creation, false), setting, path);  // same state, same bytes
+
+  Handle file(H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access), H5Fclose, "create", path);
+  for (Dataset& dataset : datasets) {
+    create_dataset(file, links, creation, dataset, path);
+  }
+  check(H5Fflush(file, H5F_SCOPE_GLOBAL), "flush", path);
+  file.close("close", path);
+}
+
+void check_hdf5_file(const std::filesystem::path& path, const std::vector<Dataset>& datasets) {
+  prepare_library();
+  Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose, "open", path);
+  for (const Dataset& dataset : datasets) {
+    check_dataset(file, dataset, path);
+  }
+  file.close("close", path);
+}
+
+}  // namespace fathom::trainer
