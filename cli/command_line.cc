@@ -11,11 +11,14 @@ namespace {
 
 namespace po = boost::program_options;
 
-std::int64_t parse_integer(const std::string& what, const std::string& text, std::int64_t minimum) {
+std::int64_t parse_integer(const std::string& what, const std::string& text, std::int64_t minimum,
+                           std::int64_t maximum) {
   std::int64_t value = 0;
   const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || stop != text.data() + text.size() || value < minimum) {
-    throw ConfigError(concat(what, " ", text, ": want a whole number of at least ", minimum));
+  if (error != std::errc() || stop != text.data() + text.size() || value < minimum ||
+      value > maximum) {
+    throw ConfigError(
+        concat(what, ' ', text, ": want a whole number in [", minimum, ", ", maximum, ']'));
   }
   return value;
 }
@@ -94,8 +97,9 @@ std::optional<std::string> ParsedOptions::value(const std::string& name) const {
   return texts.empty() ? std::nullopt : std::optional(texts.front());
 }
 
-std::int64_t ParsedOptions::integer(const std::string& name, std::int64_t minimum) const {
-  return parse_integer("--" + name, required(name), minimum);
+std::int64_t ParsedOptions::integer(const std::string& name, std::int64_t minimum,
+                                    std::int64_t maximum) const {
+  return parse_integer("--" + name, required(name), minimum, maximum);
 }
 
 std::string ParsedOptions::required(const std::string& name) const {
@@ -113,11 +117,12 @@ Resume parse_resume(const std::string& text) {
   if (text == "none") {
     return {Resume::Kind::kNone, 0};
   }
-  if (text.empty() ||
-      !std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; })) {
+  std::int64_t step = 0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), step);
+  if (error != std::errc() || stop != text.data() + text.size() || step < 0) {
     throw ConfigError(concat("--resume ", text, ": want auto, none or a step"));
   }
-  return {Resume::Kind::kStep, parse_integer("--resume", text, 0)};
+  return {Resume::Kind::kStep, step};
 }
 
 Invocation parse_invocation(std::span<const std::string> arguments, Session& session) {

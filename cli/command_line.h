@@ -48,8 +48,8 @@ class ParsedOptions {
   bool has(const std::string& name) const;
   std::optional<std::string> value(const std::string& name) const;
   std::vector<std::string> values(const std::string& name) const;
-  // Throws ConfigError unless the value is given and a whole number of at least `minimum`.
-  std::int64_t integer(const std::string& name, std::int64_t minimum) const;
+  // Throws ConfigError unless the value is given and a whole number in [minimum, maximum].
+  std::int64_t integer(const std::string& name, std::int64_t minimum, std::int64_t maximum) const;
   // Throws ConfigError when it is not given or empty.
   std::string required(const std::string& name) const;
 

@@ -14,7 +14,9 @@ struct Command {
   std::string_view summary;  // one line
   std::string_view help;     // usage, options and examples
   bool uses_ranks;           // false: rank 0 works alone, whatever it was started with
-  int (*run)(std::span<const std::string> arguments, Session& session);  // -> exit code
+  // -> exit code. Reads its arguments first, as an error in them is the same on all ranks, then
+  // starts the session if it uses the others.
+  int (*run)(std::span<const std::string> arguments, Session& session);
 };
 
 Command pretrain_command();

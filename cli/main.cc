@@ -15,16 +15,15 @@ namespace {
 int fail(const std::exception& error, fathom::cli::Session& session) {
   const fathom::cli::Ending ending = fathom::cli::ending_of(error, session.phase());
   const bool is_shared = dynamic_cast<const fathom::cli::SharedFailure*>(&error) != nullptr;
-  if (!session.is_started() || is_shared) {
+  if (!session.is_started() || !session.is_parallel() || is_shared) {
     if (session.rank() == 0) {
       std::cerr << fathom::concat("fathom: ", ending.message, '\n') << std::flush;
     }
     session.finish();
     return ending.exit_code;
   }
-  const std::string rank =
-      session.is_parallel() ? fathom::concat("rank ", session.rank(), ": ") : "";
-  std::cerr << fathom::concat("fathom: ", rank, ending.message, '\n') << std::flush;
+  std::cerr << fathom::concat("fathom: rank ", session.rank(), ": ", ending.message, '\n')
+            << std::flush;
   session.abort(ending.exit_code);
 }
 

@@ -13,8 +13,8 @@
 namespace fathom::cli {
 namespace {
 
-std::array<Command, 4> all_commands() {
-  return {pretrain_command(), train_tokenizer_command(), tokenize_command(), inspect_command()};
+std::array<Command, 3> all_commands() {
+  return {pretrain_command(), train_tokenizer_command(), tokenize_command()};
 }
 
 void print_overview(std::ostream& out) {
@@ -71,9 +71,6 @@ int run_program(std::span<const std::string> arguments, Session& session) {
   }
   if (!command.uses_ranks && !speaks) {
     return kExitDone;
-  }
-  if (command.uses_ranks) {
-    session.start();
   }
   return command.run(rest, session);
 }

@@ -7,10 +7,9 @@
 #include "configs/resolve.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/heartbeat.h"
+#include "parallel/comm/mpi_communicator.h"
 
 namespace fathom::cli {
-
-class MpiRuntime;
 
 // What the launcher (mpirun, srun) says about this process in its environment, before any MPI call.
 struct LaunchEnvironment {
@@ -18,6 +17,8 @@ struct LaunchEnvironment {
   int rank = 0;
 };
 LaunchEnvironment read_launch_environment();
+// Cores that this process may run on.
+int cores_of_this_process();
 
 // The ranks that were started together. A process on its own, and a command that needs no other
 // rank, never touches MPI.
@@ -54,7 +55,7 @@ class Session {
   LaunchEnvironment environment_;
   Phase phase_ = Phase::kPreparing;
   parallel::Heartbeat heartbeat_;
-  std::unique_ptr<MpiRuntime> mpi_;  // null for a process on its own
+  std::unique_ptr<parallel::MpiEnvironment> mpi_;  // null for a process on its own
   std::unique_ptr<parallel::Communicator> world_;
 };
 

@@ -51,9 +51,6 @@ void check_data(const Data& data, Problems& problems) {
   }
   problems.require(data.fim_rate() >= 0 && data.fim_rate() <= 1, "data.fim_rate (", data.fim_rate(),
                    ") is not in [0, 1]");
-  problems.require(data.fim_rate() <= 0 || !data.tokenizer().empty(), "data.fim_rate (",
-                   data.fim_rate(),
-                   ") needs data.tokenizer, which has the fill-in-the-middle tokens");
 }
 
 void check_evaluation(const RunConfig& config, Problems& problems) {

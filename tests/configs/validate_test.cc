@@ -100,7 +100,7 @@ TEST_CASE("numbers outside their range are reported with their field") {
       {{"optimizer.weight_decay=-0.1"}, {"optimizer.weight_decay (-0.1) must not be negative"}},
       {{"optimizer.clip_norm=-1"}, {"optimizer.clip_norm (-1) must not be negative"}},
       {{"data.train[0].weight=0"}, {"data.train[0].weight (0) must be positive"}},
-      {{"data.fim_rate=1.5", "data.tokenizer=t.json"}, {"data.fim_rate (1.5) is not in [0, 1]"}},
+      {{"data.fim_rate=1.5"}, {"data.fim_rate (1.5) is not in [0, 1]"}},
       {{"checkpoint.interval=-5"}, {"checkpoint.interval (-5) must not be negative"}},
       {{"checkpoint.keep_last=-1"}, {"checkpoint.keep_last (-1) must not be negative"}},
       {{"evaluation.num_sequences=-1"}, {"evaluation.num_sequences (-1) must not be negative"}},
@@ -240,8 +240,6 @@ TEST_CASE("a schedule that contradicts itself is reported") {
 
 TEST_CASE("what needs a tokenizer or held-out text says so") {
   check_cases({
-      {{"data.fim_rate=0.1"},
-       {"data.fim_rate (0.1) needs data.tokenizer, which has the fill-in-the-middle tokens"}},
       {{"evaluation.prompts=Once"}, {"evaluation.prompts (1) need data.tokenizer"}},
       {{"evaluation.interval=10"},
        {"evaluation.interval (10) needs data.validation or evaluation.prompts"}},

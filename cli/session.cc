@@ -1,0 +1,103 @@
+#include "cli/session.h"
+
+#include <sched.h>
+
+#include <array>
+#include <charconv>
+#include <cstdlib>
+#include <optional>
+#include <string_view>
+#include <utility>
+
+#include "core/error.h"
+#include "parallel/comm/mpi_communicator.h"
+#include "parallel/comm/thread_communicator.h"
+
+namespace fathom::cli {
+namespace {
+
+std::optional<int> environment_number(const char* name) {
+  const char* text = std::getenv(name);
+  if (text == nullptr) {
+    return std::nullopt;
+  }
+  const std::string_view view(text);
+  int value = 0;
+  const auto [stop, error] = std::from_chars(view.data(), view.data() + view.size(), value);
+  return error == std::errc() && stop == view.data() + view.size() ? std::optional(value)
+                                                                   : std::nullopt;
+}
+
+}  // namespace
+
+LaunchEnvironment read_launch_environment() {
+  // Open MPI's mpirun; MPICH's and Slurm's PMI-2; Slurm's PMIx, which does not say how many ranks
+  // there are.
+  constexpr std::array<std::pair<const char*, const char*>, 3> kLaunchers{
+      {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
+       {"PMI_RANK", "PMI_SIZE"},
+       {"PMIX_RANK", "SLURM_STEP_NUM_TASKS"}}};
+  for (const auto& [rank_name, size_name] : kLaunchers) {
+    const std::optional<int> rank = environment_number(rank_name);
+    const std::optional<int> size = environment_number(size_name);
+    if (rank) {
+      return {.is_parallel = size.value_or(2) > 1, .rank = *rank};
+    }
+  }
+  return {};
+}
+
+int cores_of_this_process() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+Session::Session() : environment_(read_launch_environment()) {}
+
+Session::~Session() = default;
+
+int Session::rank() const noexcept { return world_ ? world_->rank() : environment_.rank; }
+
+void Session::start() {
+  FATHOM_CHECK(!is_started());
+  parallel::CommOptions options;
+  options.heartbeat = &heartbeat_;
+  if (!environment_.is_parallel) {
+    world_ = std::move(parallel::make_thread_world(1, options).front());
+    return;
+  }
+  mpi_ = std::make_unique<parallel::MpiEnvironment>();
+  world_ = mpi_->make_world(options);
+}
+
+parallel::Communicator& Session::world() const {
+  FATHOM_CHECK(is_started());
+  return *world_;
+}
+
+config::Launch Session::launch() const {
+  if (!mpi_) {
+    return {.world_size = 1, .ranks_per_node = 1, .cores_per_node = cores_of_this_process()};
+  }
+  return {.world_size = mpi_->world_size(),
+          .ranks_per_node = mpi_->ranks_per_node(),
+          .cores_per_node = mpi_->cores_per_node()};
+}
+
+void Session::finish() {
+  world_.reset();
+  if (mpi_) {
+    mpi_->finish();
+    mpi_.reset();
+  }
+}
+
+void Session::abort(int exit_code) const {
+  if (mpi_) {
+    parallel::MpiEnvironment::abort(exit_code);
+  }
+  std::_Exit(exit_code);
+}
+
+}  // namespace fathom::cli

@@ -1,0 +1,126 @@
+#include <sys/wait.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
+
+namespace fathom::cli {
+namespace {
+
+struct Result {
+  int exit_code = -1;
+  std::string output;
+  std::string errors;
+};
+
+// The program with some arguments, as a shell runs it. num_ranks 0: without mpirun.
+class Program {
+ public:
+  Result run(const std::string& arguments, int num_ranks = 0) const {
+    const std::string errors_file = (folder_.path() / "errors").string();
+    const std::string launcher =
+        num_ranks == 0 ? ""
+                       : concat("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 ",
+                                FATHOM_MPIEXEC, " --oversubscribe -n ", num_ranks, ' ');
+    const std::string command = concat("cd ", folder_.path().string(), " && ", launcher,
+                                       FATHOM_BINARY_DIR, "/fathom ", arguments, " 2> errors");
+    Result result;
+    FILE* pipe = popen(command.c_str(), "r");
+    REQUIRE(pipe != nullptr);
+    for (int c = 0; (c = std::fgetc(pipe)) != EOF;) {
+      result.output += static_cast<char>(c);
+    }
+    const int status = pclose(pipe);
+    result.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    result.errors = read_file(errors_file);
+    return result;
+  }
+  std::filesystem::path path() const { return folder_.path(); }
+
+ private:
+  test::TemporaryFolder folder_;
+};
+
+int count(const std::string& text, const std::string& part) {
+  int found = 0;
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
+    ++found;
+  }
+  return found;
+}
+
+const std::string kTiny = std::string(FATHOM_SOURCE_DIR) + "/configs/runs/tiny.textproto";
+
+}  // namespace
+
+TEST_CASE("help is on stdout, for the program and for each command") {
+  const Program program;
+  const Result overview = program.run("--help");
+  CHECK(overview.exit_code == 0);
+  CHECK(overview.errors.empty());
+  for (const std::string name : {"pretrain", "train-tokenizer", "tokenize", "inspect"}) {
+    CAPTURE(name);
+    CHECK(overview.output.find("  " + name + " ") != std::string::npos);
+    const Result help = program.run(name + " --help");
+    CHECK(help.exit_code == 0);
+    CHECK(help.output.find("usage: ") == 0);
+    CHECK(help.output.find("fathom " + name) != std::string::npos);
+    CHECK(help.output.find("example") != std::string::npos);
+  }
+  CHECK(program.run("").exit_code == 93);
+}
+
+TEST_CASE("an error of the user is one message and exit code 93") {
+  const Program program;
+  const Result unknown = program.run("pretran");
+  CHECK(unknown.exit_code == 93);
+  CHECK(unknown.errors.find("fathom: no command \"pretran\"; there are pretrain") == 0);
+
+  const Result missing = program.run("pretrain none.textproto");
+  CHECK(missing.exit_code == 93);
+  CHECK(missing.errors == "fathom: none.textproto: no such file\n");
+
+  const Result field = program.run("pretrain " + kTiny + " --set model.hiden_size=3");
+  CHECK(field.exit_code == 93);
+  CHECK(field.errors ==
+        "fathom: --set model.hiden_size=3: no field \"hiden_size\" in Model; did you mean "
+        "\"hidden_size\"?\n");
+}
+
+TEST_CASE("under mpirun an error that all ranks share is reported once") {
+  const Program program;
+  const Result layout = program.run("pretrain " + kTiny + " --set mesh.tensor=3", 4);
+  CHECK(layout.exit_code == 93);
+  CHECK(count(layout.errors, "fathom: ") == 1);
+  CHECK(layout.errors.find("mesh.tensor (3) = 3 does not divide the number of ranks (4)") !=
+        std::string::npos);
+
+  const Result option = program.run("pretrain " + kTiny + " --sett x", 4);
+  CHECK(option.exit_code == 93);
+  CHECK(count(option.errors, "fathom: ") == 1);
+  CHECK(program.run("--help", 3).output == program.run("--help").output);
+}
+
+TEST_CASE("a tokenizer is learnt from text and JSON lines") {
+  const Program program;
+  write_file_atomically(program.path() / "a.txt", "to be or not to be\n\nthat is the question\n");
+  write_file_atomically(program.path() / "b.jsonl", "{\"text\": \"to be or to be\"}\n");
+  const Result result =
+      program.run("train-tokenizer a.txt b.jsonl --vocab_size 270 --output out/t.json");
+  CHECK(result.errors.empty());
+  CHECK(result.exit_code == 0);
+  CHECK(result.output.find("out/t.json: 270 tokens") == 0);
+  CHECK(std::filesystem::exists(program.path() / "out" / "t.json"));
+
+  CHECK(program.run("train-tokenizer none.txt --output t.json").exit_code == 93);
+  CHECK(program.run("train-tokenizer --output t.json").exit_code == 93);
+  CHECK(program.run("train-tokenizer a.txt").exit_code == 93);
+  CHECK(program.run("train-tokenizer a.txt --output t.json --vocab_size 10").exit_code == 93);
+}
+
+}  // namespace fathom::cli
