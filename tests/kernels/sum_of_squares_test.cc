@@ -68,8 +68,29 @@ TEST_CASE("sum_of_squares is exact at the borders of its passes") {
     const std::vector<float> two{0x1.fffffep3F, std::ldexp(0x1.fffffep0F, 3 - gap)};
     CHECK(summed(two, stream).to_integers() == reference(two).to_integers());
   }
-  const std::vector<float> full(4096, 0x1.fffffep3F);  // the largest block sum of one magnitude
-  CHECK(summed(full, stream).to_integers() == reference(full).to_integers());
+}
+
+TEST_CASE("sum_of_squares is exact where a whole block fills its doubles to the brim") {
+  Stream stream;
+  const RandomSource random(4, "brim");
+  std::vector<float> alike;  // one magnitude, as near the bound of a pass as can be
+  for (std::uint64_t i = 0; i < 4096; ++i) {
+    alike.push_back(2.0F - static_cast<float>(random.uniform(i)) * 0x1p-5F);
+  }
+  CHECK(summed(alike, stream).to_integers() == reference(alike).to_integers());
+
+  // (2^23 + 11)^2 = 121 modulo 2^8: 2^20 below the largest element, the last slice gets nearly half
+  // a unit of the one before from each square, while the smallest element of the pass reaches down
+  // to its last bit.
+  for (const int smallest : {-35, -36, -37, -38}) {
+    std::vector<float> x(4096, std::ldexp(0x1.000016p0F, -20));
+    x[0] = 1.0F;
+    x[1] = std::ldexp(0x1.fffffep0F, smallest);
+    CHECK(summed(x, stream).to_integers() == reference(x).to_integers());
+  }
+
+  const std::vector<float> large(4096, 0x1.8p58F);  // their sum is beyond what one term may be
+  CHECK(summed(large, stream).to_integers() == reference(large).to_integers());
 }
 
 TEST_CASE("sum_of_squares adds onto the sum it is given") {
