@@ -3,6 +3,7 @@
 #include <hdf5.h>
 
 #include <array>
+#include <cstdlib>
 #include <optional>
 #include <utility>
 
@@ -17,7 +18,7 @@ class Handle {
   using Close = herr_t (*)(hid_t);
 
   Handle() = default;
-  Handle(hid_t id, Close close) : id_(id), close_(close) {}
+  Handle(hid_t id, Close closer) : id_(id), close_(closer) {}
   Handle(Handle&& other) noexcept
       : id_(std::exchange(other.id_, H5I_INVALID_HID)), close_(other.close_) {}
   Handle& operator=(Handle&& other) noexcept {
@@ -32,6 +33,7 @@ class Handle {
   }
 
   hid_t get() const noexcept { return id_; }
+  herr_t close() { return close_(std::exchange(id_, H5I_INVALID_HID)); }
   bool is_valid() const noexcept { return id_ >= 0; }
 
  private:
@@ -105,16 +107,38 @@ std::size_t element_bytes(ElementType type) noexcept {
   }
 }
 
+// The file in memory. H5Fget_file_image() would be the plain way to it, but it clears the mark
+// "open for writing" in the superblock and leaves the checksum that counted the mark (1.10.8). So
+// the memory is taken over when the file is closed.
 struct Hdf5ImageWriter::State {
+  std::string image;
+  std::size_t file_bytes = 0;
   Handle file;
+
+  static void* copy_pointer(void* self) noexcept { return self; }
+  static herr_t free_pointer(void*) noexcept { return 0; }
+  static herr_t take_over(void* memory, H5FD_file_image_op_t operation, void* self) {
+    auto& state = *static_cast<State*>(self);
+    if (operation == H5FD_FILE_IMAGE_OP_FILE_CLOSE) {
+      state.image.assign(static_cast<const char*>(memory), state.file_bytes);
+    }
+    std::free(memory);
+    return 0;
+  }
 };
 
 Hdf5ImageWriter::Hdf5ImageWriter() : state_(std::make_unique<State>()) {
   prepare_library();
   constexpr std::size_t kGrowthBytes = std::size_t{1} << 20;
+  H5FD_file_image_callbacks_t callbacks{};
+  callbacks.image_free = State::take_over;
+  callbacks.udata_copy = State::copy_pointer;
+  callbacks.udata_free = State::free_pointer;
+  callbacks.udata = state_.get();
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   const Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
   want_written(access.is_valid() && H5Pset_fapl_core(access.get(), kGrowthBytes, 0) >= 0 &&
+                   H5Pset_file_image_callbacks(access.get(), &callbacks) >= 0 &&
                    H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
                    creation.is_valid() && H5Pset_obj_track_times(creation.get(), 0) >= 0,
                "a file");
@@ -168,12 +192,13 @@ void Hdf5ImageWriter::add_dataset(const std::string& name, ElementType type,
 }
 
 std::string Hdf5ImageWriter::finish() {
-  want_written(H5Fflush(state_->file.get(), H5F_SCOPE_GLOBAL) >= 0, "a file");
-  const ssize_t size = H5Fget_file_image(state_->file.get(), nullptr, 0);
-  want_written(size > 0, "a file");
-  std::string image(static_cast<std::size_t>(size), '\0');
-  want_written(H5Fget_file_image(state_->file.get(), image.data(), image.size()) == size, "a file");
-  return image;
+  hsize_t size = 0;
+  want_written(H5Fflush(state_->file.get(), H5F_SCOPE_GLOBAL) >= 0 &&
+                   H5Fget_filesize(state_->file.get(), &size) >= 0,
+               "a file");
+  state_->file_bytes = size;
+  want_written(state_->file.close() >= 0 && state_->image.size() == size, "a file");
+  return std::move(state_->image);
 }
 
 struct Hdf5Reader::State {
