@@ -34,17 +34,17 @@ struct CheckpointIdentity {
 };
 
 struct CheckpointOptions {
-  std::filesystem::path root;  // RUN/checkpoints
+  std::filesystem::path root{};  // RUN/checkpoints
   std::int64_t keep_last =
       0;  // after a save, older checkpoints than the last so many are removed; 0: none
   std::int64_t max_manifest_bytes = std::int64_t{256} << 20;
   // Bytes done and bytes in all of this rank's part, now and then. May be empty.
-  std::function<void(std::int64_t done, std::int64_t total)> progress;
+  std::function<void(std::int64_t done, std::int64_t total)> progress{};
   // What a run should know but need not stop for, e.g. an old checkpoint that could not be removed.
   // May be empty.
-  std::function<void(const std::string&)> warn;
+  std::function<void(const std::string&)> warn{};
   // Called at each named point of a save; tests throw or kill there. May be empty.
-  std::function<void(std::string_view point)> fault;
+  std::function<void(std::string_view point)> fault{};
 };
 
 // Collective over `world`, all ranks or none: every rank returns when the checkpoint is published

@@ -2,6 +2,7 @@
 
 #include <hdf5.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <utility>
@@ -31,7 +32,8 @@ herr_t keep_first(unsigned index, const H5E_error2_t* error, void* text) {
 class Handle {
  public:
   using Close = herr_t (*)(hid_t);
-  Handle(hid_t id, Close close_with, const std::string& operation, const std::filesystem::path& path)
+  Handle(hid_t id, Close close_with, const std::string& operation,
+         const std::filesystem::path& path)
       : id_(id), close_(close_with) {
     if (id_ < 0) {
       fail(operation, path);
@@ -177,7 +179,10 @@ void create_hdf5_file(const std::filesystem::path& path, std::vector<Dataset>& d
   check(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), setting, path);
   // The file format of HDF5 1.8 (2008): compact groups, checksums on metadata, read everywhere.
   check(H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18), setting, path);
-  check(H5Pset_meta_block_size(access, hsize_t{1} << 16), setting, path);
+  // The structure in few pieces, apart from the elements: about half a KiB a dataset.
+  const hsize_t structure_bytes = 2048 + 512 * datasets.size();
+  check(H5Pset_meta_block_size(access, std::min<hsize_t>(structure_bytes, hsize_t{1} << 20)),
+        setting, path);
   const Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose, setting, path);
   check(H5Pset_create_intermediate_group(links, 1), setting, path);
   const Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, setting, path);

@@ -147,7 +147,8 @@ StoredFile read_back(const ShardFile& file, const Manifest& part) {
       metadata.add(bytes);
     });
   };
-  for (const FileRegion& region : regions_of(part).front()) {
+  const auto regions = regions_of(part);
+  for (const FileRegion& region : regions.front()) {
     read_metadata_up_to(region.begin);
     Checksum64 slice;
     for_each_block(file, region.begin, region.end, [&](std::span<const std::byte> bytes) {

@@ -90,8 +90,8 @@ class Saver {
   }
 
   void run(const VisitState& state, const CheckpointIdentity& identity) {
-    on_rank_0([&] { create_folder(); });
     try {
+      on_rank_0([&] { create_folder(); });
       write(state, identity);
     } catch (const CommError&) {
       throw;  // others may still be writing; the next save removes what is left
