@@ -1,4 +1,7 @@
+#include <unistd.h>
+
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <iostream>
 #include <optional>
@@ -9,6 +12,7 @@
 #include "cli/session.h"
 #include "cli/together.h"
 #include "core/error.h"
+#include "parallel/comm/watchdog.h"
 #include "trainer/rank_plan.h"
 #include "trainer/training_run.h"
 
@@ -60,6 +64,27 @@ std::optional<std::int64_t> choose_checkpoint(const Invocation& invocation,
   return steps[0] < 0 ? std::nullopt : std::optional(steps[0]);
 }
 
+// A number that tells this job from those before it in the same run folder; rank 0 draws it.
+std::uint64_t draw_job_id(parallel::Communicator& world) {
+  const std::int64_t mine =
+      std::chrono::system_clock::now().time_since_epoch().count() ^ (std::int64_t{getpid()} << 40);
+  std::vector<std::int64_t> all(static_cast<std::size_t>(world.world_size()));
+  world.all_gather_integers(std::span(&mine, 1), all);
+  return static_cast<std::uint64_t>(all[0]);
+}
+
+parallel::WatchdogOptions watchdog_options(const Session& session,
+                                           const config::RunConfig& config) {
+  parallel::WatchdogOptions options;
+  options.folder = std::filesystem::path(config.run().directory()) / "log" / "heartbeat";
+  options.rank = session.rank();
+  options.world_size = session.world().world_size();
+  options.job_id = draw_job_id(session.world());
+  options.deadline =
+      std::chrono::milliseconds(static_cast<std::int64_t>(config.train().watchdog_timeout() * 1e3));
+  return options;
+}
+
 int exit_code_of(trainer::RunEnd end) {
   switch (end) {
     case trainer::RunEnd::kDone:
@@ -103,6 +128,7 @@ int pretrain(const Invocation& invocation) {
            std::cout << line << '\n' << std::flush;
          }
        }});
+  const parallel::Watchdog watchdog(session.heartbeat(), watchdog_options(session, config));
   // Every rank throws the same of these.
   share_failure([&] { training.start(resume); });
   session.begin_running();
