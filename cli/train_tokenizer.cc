@@ -1,7 +1,9 @@
 #include <cstdint>
+#include <filesystem>
 #include <iostream>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "cli/commands.h"

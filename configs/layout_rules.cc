@@ -127,6 +127,11 @@ void check_layout(const RunConfig& config, int world_size, Problems& problems) {
   check_batch(config, "train.global_batch_size", config.train().global_batch_size(), problems);
   check_batch(config, "train.batch_ramp.start_global_batch_size",
               config.train().batch_ramp().start_global_batch_size(), problems);
+  if (config.train().batch_ramp().increment() !=
+      config.train().batch_ramp().start_global_batch_size()) {
+    check_batch(config, "train.batch_ramp.increment", config.train().batch_ramp().increment(),
+                problems);
+  }
 }
 
 }  // namespace fathom::config

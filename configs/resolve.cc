@@ -26,6 +26,10 @@ void resolve(RunConfig& config, const Launch& launch) {
   if (!config.data().has_seed()) {
     config.mutable_data()->set_seed(run.seed());
   }
+  if (config.train().has_batch_ramp() && !config.train().batch_ramp().has_increment()) {
+    BatchRamp& ramp = *config.mutable_train()->mutable_batch_ramp();
+    ramp.set_increment(ramp.start_global_batch_size());
+  }
   if (config.model().max_position() == 0) {
     config.mutable_model()->set_max_position(config.train().sequence_length());
   }
@@ -41,12 +45,6 @@ std::vector<std::int64_t> layers_of_stages(const RunConfig& config) {
   std::vector<std::int64_t> layers(static_cast<std::size_t>(num_stages), num_layers / num_stages);
   std::for_each_n(layers.begin(), num_layers % num_stages, [](std::int64_t& n) { ++n; });
   return layers;
-}
-
-std::int64_t batch_granularity(const RunConfig& config) {
-  const Mesh& mesh = config.mesh();
-  const std::int64_t replicas = config.train().micro_batch_size() * mesh.data();
-  return mesh.stages_per_rank() > 1 ? replicas * mesh.pipeline() : replicas;
 }
 
 }  // namespace fathom::config

@@ -15,16 +15,12 @@ struct Launch {
 };
 
 // Fills in what follows from the rest, where it is absent: mesh.data, run.threads,
-// checkpoint.directory, data.seed, model.max_position. mesh.data stays 0 when the ranks are no
-// multiple of pipeline x tensor; validate() reports that.
+// checkpoint.directory, data.seed, model.max_position, batch_ramp.increment. mesh.data stays 0 when
+// the ranks are no multiple of pipeline x tensor; validate() reports that.
 void resolve(RunConfig& config, const Launch& launch);
 
 // Decoder layers of each of the pipeline x stages_per_rank stages, in order: mesh.layers_per_stage,
 // or as even as possible with the larger stages first, as the last one also holds the head.
 std::vector<std::int64_t> layers_of_stages(const RunConfig& config);
-
-// The global batch, also while it ramps up, is a multiple of this: micro_batch_size x mesh.data,
-// and x mesh.pipeline for an interleaved schedule.
-std::int64_t batch_granularity(const RunConfig& config);
 
 }  // namespace fathom::config

@@ -12,6 +12,7 @@ void check_batch_ramp(const Train& train, Problems& problems) {
     problems.require(ramp.start_global_batch_size() <= train.global_batch_size(),
                      "train.batch_ramp.start_global_batch_size (", ramp.start_global_batch_size(),
                      ") is above train.global_batch_size (", train.global_batch_size(), ')');
+    require_size(problems, "train.batch_ramp.increment", ramp.increment());
   }
   require_positive(problems, "train.batch_ramp.ramp_tokens",
                    static_cast<double>(ramp.ramp_tokens()));

@@ -1,6 +1,5 @@
 #include "optim/factory.h"
 
-#include "configs/resolve.h"
 #include "optim/adamw.h"
 
 namespace fathom::optim {
@@ -65,8 +64,8 @@ BatchRamp make_batch_ramp(const config::RunConfig& config) {
   if (config.train().has_batch_ramp()) {
     ramp.start = config.train().batch_ramp().start_global_batch_size();
     ramp.ramp_tokens = config.train().batch_ramp().ramp_tokens();
+    ramp.multiple = config.train().batch_ramp().increment();
   }
-  ramp.multiple = config::batch_granularity(config);
   return ramp;
 }
 

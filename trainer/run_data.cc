@@ -10,7 +10,19 @@
 namespace fathom::trainer {
 namespace {
 
-data::TrainingDataOptions training_options(const config::RunConfig& config) {
+data::EvaluationDataOptions evaluation_options(const config::RunConfig& config) {
+  data::EvaluationDataOptions options;
+  options.paths.assign(config.data().validation().begin(), config.data().validation().end());
+  options.sequence_length = config.train().sequence_length();
+  options.mtp_depth = config.model().mtp_depth();
+  options.segments =
+      config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
+  return options;
+}
+
+}  // namespace
+
+data::TrainingDataOptions make_training_data_options(const config::RunConfig& config) {
   data::TrainingDataOptions options;
   for (const config::Data::Source& source : config.data().train()) {
     options.sources.push_back({"", {source.path()}, source.weight()});
@@ -26,23 +38,11 @@ data::TrainingDataOptions training_options(const config::RunConfig& config) {
   return options;
 }
 
-data::EvaluationDataOptions evaluation_options(const config::RunConfig& config) {
-  data::EvaluationDataOptions options;
-  options.paths.assign(config.data().validation().begin(), config.data().validation().end());
-  options.sequence_length = config.train().sequence_length();
-  options.mtp_depth = config.model().mtp_depth();
-  options.segments =
-      config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
-  return options;
-}
-
-}  // namespace
-
 RunData::RunData(const config::RunConfig& config)
     : micro_batch_size_(config.train().micro_batch_size()),
       num_evaluation_sequences_(config.evaluation().num_sequences()),
       prefetches_(config.data().prefetch()),
-      training_(std::make_unique<data::TrainingData>(training_options(config))) {
+      training_(std::make_unique<data::TrainingData>(make_training_data_options(config))) {
   training_->check_model_vocabulary(config.model().vocab_size());
   if (!config.data().tokenizer().empty()) {
     tokenizer_ =

@@ -21,6 +21,9 @@ struct EvaluationResult {
   std::int64_t num_tokens = 0;
 };
 
+// The training stream that a resolved config describes.
+data::TrainingDataOptions make_training_data_options(const config::RunConfig& config);
+
 // What a run reads: training stream, held-out text and tokenizer, opened and checked against each
 // other and the model.
 class RunData {

@@ -123,4 +123,48 @@ TEST_CASE("a tokenizer is learnt from text and JSON lines") {
   CHECK(program.run("train-tokenizer a.txt --output t.json --vocab_size 10").exit_code == 93);
 }
 
+TEST_CASE(
+    "token shards do not depend on how many ranks made them, and inspect shows what is in them") {
+  const Program program;
+  std::string text;
+  for (int i = 0; i < 400; ++i) {
+    text += concat("document ", i, " says ", i * i, "\n\n");
+  }
+  write_file_atomically(program.path() / "a.txt", text);
+  REQUIRE(program.run("train-tokenizer a.txt --vocab_size 300 --output t.json").exit_code == 0);
+  const std::string tokenize = "tokenize a.txt --tokenizer t.json --shard_bytes 3000 --output ";
+  const Result one = program.run(tokenize + "one/train");
+  CHECK(one.exit_code == 0);
+  CHECK(one.output.find("one/train: ") == 0);
+  const Result three = program.run(tokenize + "three/train", 3);
+  CHECK(three.exit_code == 0);
+  CHECK(three.output.substr(three.output.find(':')) == one.output.substr(one.output.find(':')));
+  int num_shards = 0;
+  for (const auto& shard : std::filesystem::directory_iterator(program.path() / "one")) {
+    CHECK(read_file(shard.path()) == read_file(program.path() / "three" / shard.path().filename()));
+    ++num_shards;
+  }
+  CHECK(num_shards > 2);
+
+  const Result inspected = program.run("inspect one/train --verify");
+  CHECK(inspected.exit_code == 0);
+  CHECK(count(inspected.output, " MB of text\n") == num_shards);
+  CHECK(inspected.output.find("verified   every token") != std::string::npos);
+
+  const std::string run = kTiny + " --set data.train[0].path=one/train --step 2";
+  const Result step = program.run("inspect " + run);
+  CHECK(step.exit_code == 0);
+  CHECK(step.output.find("step 2: samples 8 to 15 of 32 tokens\nsample 8 of ") == 0);
+  CHECK(count(step.output, "\nsample ") == 8);
+  const std::string shard = "one/train-00000-of-0000" + std::to_string(num_shards) + ".h5";
+  const Result part = program.run("inspect " + shard + " --config " + run);
+  CHECK(part.exit_code == 0);
+  CHECK(count(part.output, "\nsample ") < 8);
+  CHECK(count(part.output, "\nsample ") > 0);
+
+  CHECK(program.run("inspect one/trai").exit_code == 93);
+  CHECK(program.run("inspect " + shard + " --step 2").exit_code == 93);
+  CHECK(program.run("tokenize a.txt --tokenizer none.json --output x/y", 2).exit_code == 93);
+}
+
 }  // namespace fathom::cli

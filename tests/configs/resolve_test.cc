@@ -41,10 +41,12 @@ TEST_CASE("the rest of the absent fields follows from the run") {
   config.mutable_run()->set_directory("runs/a");
   config.mutable_run()->set_seed(5);
   config.mutable_train()->set_sequence_length(64);
+  config.mutable_train()->mutable_batch_ramp()->set_start_global_batch_size(12);
   resolve(config, {});
   CHECK(config.checkpoint().directory() == "runs/a/checkpoints");
   CHECK(config.data().seed() == 5);
   CHECK(config.model().max_position() == 64);
+  CHECK(config.train().batch_ramp().increment() == 12);
 
   RunConfig given;
   given.mutable_run()->set_directory("runs/a");
@@ -52,10 +54,12 @@ TEST_CASE("the rest of the absent fields follows from the run") {
   given.mutable_checkpoint()->set_directory("/scratch");
   given.mutable_data()->set_seed(0);
   given.mutable_model()->set_max_position(99);
+  given.mutable_train()->mutable_batch_ramp()->set_increment(4);
   resolve(given, {});
   CHECK(given.checkpoint().directory() == "/scratch");
   CHECK(given.data().seed() == 0);
   CHECK(given.model().max_position() == 99);
+  CHECK(given.train().batch_ramp().increment() == 4);
 }
 
 TEST_CASE("layers are spread as evenly as possible, or as told") {
@@ -69,16 +73,6 @@ TEST_CASE("layers are spread as evenly as possible, or as told") {
     config.mutable_mesh()->add_layers_per_stage(layers);
   }
   CHECK(layers_of_stages(config) == std::vector<std::int64_t>{10, 20, 20, 11});
-}
-
-TEST_CASE("the batch grows in whole micro-batches, and in whole rounds when interleaved") {
-  RunConfig config;
-  config.mutable_train()->set_micro_batch_size(2);
-  config.mutable_mesh()->set_data(3);
-  config.mutable_mesh()->set_pipeline(4);
-  CHECK(batch_granularity(config) == 6);
-  config.mutable_mesh()->set_stages_per_rank(2);
-  CHECK(batch_granularity(config) == 24);
 }
 
 }  // namespace fathom::config

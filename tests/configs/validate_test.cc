@@ -198,6 +198,11 @@ TEST_CASE("a batch that does not divide is reported with its numbers") {
        {"train.batch_ramp.start_global_batch_size (3) is not a multiple of train.micro_batch_size "
         "(1) x mesh.data (2) = 2"},
        2},
+      {{"train.batch_ramp={start_global_batch_size: 4 ramp_tokens: 100 increment: 3}"},
+       {"train.batch_ramp.increment (3) is not a multiple of train.micro_batch_size (1) x "
+        "mesh.data "
+        "(2) = 2"},
+       2},
       {{"train.batch_ramp={start_global_batch_size: 4}"},
        {"train.batch_ramp.ramp_tokens (0) must be positive"}},
       {{"model.max_position=16"}, {"train.sequence_length (32) is above model.max_position (16)"}},

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <ostream>
+
+namespace fathom::cli {
+
+// Whether `path` is a folder with a manifest.
+bool is_checkpoint(const std::filesystem::path& path);
+// The folder of checkpoints when `path` is one, or a run folder that has one.
+std::optional<std::filesystem::path> checkpoints_of_run(const std::filesystem::path& path);
+
+struct CheckpointInspection {
+  bool lists_tensors = false;
+  bool verifies = false;
+};
+// Throws ConfigError naming the folder when the checkpoint is damaged, or is not one of ours.
+void print_checkpoint(const std::filesystem::path& folder, const CheckpointInspection& inspection,
+                      std::ostream& out);
+// The published checkpoints, a line each.
+void print_checkpoint_list(const std::filesystem::path& root, std::ostream& out);
+
+}  // namespace fathom::cli
