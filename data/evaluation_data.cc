@@ -28,8 +28,6 @@ EvaluationData::EvaluationData(const EvaluationDataOptions& options)
       stream_(documents_,
               {.order = DocumentOrder::kAsStored, .start = options.document_start, .fim_rate = 0.0},
               {.seed = 0, .source = "evaluation", .epoch = 0}),
-      first_token_(options.document_start == DocumentStart::kBos ? vocabulary().special_tokens.bos
-                                                                 : vocabulary().special_tokens.eos),
       builder_(options.sequence_length, options.mtp_depth, options.segments,
                vocabulary().text_bytes_per_token) {
   const std::int64_t beyond_first =
@@ -46,13 +44,11 @@ void EvaluationData::read_window(std::int64_t sequence, Window& window) const {
   if (sequence >= num_sequences_) {
     return;
   }
-  // The stream with first_token_ before it: its token i is token i - 1 of the stream.
+  // With the eos before it, token i of all is token i - 1 of the stream; the window is filled with
+  // eos already.
   const std::int64_t begin = sequence * stride_ - 1;
   const std::int64_t from = std::max<std::int64_t>(0, begin);
   const std::int64_t end = std::min(begin + window_tokens, stream_.num_tokens());
-  if (begin < 0) {
-    window.tokens[0] = first_token_;
-  }
   window.size = end - begin;
   std::vector<PackedEpoch::Part> parts;
   stream_.read(

@@ -10,7 +10,7 @@
 namespace fathom::data {
 
 struct EvaluationDataOptions {
-  std::vector<std::filesystem::path> paths;  // as open_token_shards() takes them
+  std::vector<std::filesystem::path> paths = {};  // as open_token_shards() takes them
   std::int64_t sequence_length = 0;
   std::int64_t mtp_depth = 0;
   // Tokens by which one sequence begins after the one before, 1 to sequence_length; 0:
@@ -21,9 +21,8 @@ struct EvaluationDataOptions {
   Segments segments = Segments::kSequences;
 };
 
-// Held-out text in the order it is stored, every token a target exactly once: a token that begins a
-// text (bos, or eos if documents begin plainly), then each document and its eos. So, unless
-// documents are isolated,
+// Held-out text in the order it is stored, every token a target exactly once: first an eos, as if a
+// document had ended before, then each document with its eos. So, unless documents are isolated,
 //   bits per byte = sum of the losses at depth 0, in nats / ln 2 / num_bytes(),   num_bytes() = all
 //   target_bytes added up.
 // Const functions may be called by several threads.
@@ -54,7 +53,6 @@ class EvaluationData {
   std::int64_t stride_;
   DocumentSet documents_;
   PackedEpoch stream_;
-  std::int32_t first_token_;
   std::int64_t num_sequences_ = 0;
   MicroBatchBuilder builder_;
 };

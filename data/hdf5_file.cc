@@ -192,12 +192,12 @@ void Hdf5ImageWriter::add_dataset(const std::string& name, ElementType type,
 }
 
 std::string Hdf5ImageWriter::finish() {
-  hsize_t size = 0;
-  want_written(H5Fflush(state_->file.get(), H5F_SCOPE_GLOBAL) >= 0 &&
-                   H5Fget_filesize(state_->file.get(), &size) >= 0,
-               "a file");
-  state_->file_bytes = size;
-  want_written(state_->file.close() >= 0 && state_->image.size() == size, "a file");
+  const hid_t file = state_->file.get();
+  const ssize_t size =
+      H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0 ? H5Fget_file_image(file, nullptr, 0) : -1;
+  want_written(size > 0, "a file");
+  state_->file_bytes = static_cast<std::size_t>(size);
+  want_written(state_->file.close() >= 0 && state_->image.size() == state_->file_bytes, "a file");
   return std::move(state_->image);
 }
 
@@ -235,7 +235,9 @@ Hdf5Reader::Hdf5Reader(const std::filesystem::path& path) : state_(std::make_uni
 Hdf5Reader::~Hdf5Reader() = default;
 
 bool Hdf5Reader::has_attribute(const std::string& name) const {
-  return H5Aexists(state_->file.get(), name.c_str()) > 0;
+  const htri_t found = H5Aexists(state_->file.get(), name.c_str());
+  state_->want(found >= 0, "damaged: ", last_error());
+  return found > 0;
 }
 
 std::int64_t Hdf5Reader::integer_attribute(const std::string& name) const {

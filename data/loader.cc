@@ -24,14 +24,17 @@ std::int64_t BatchLoader::num_micro_batches(std::int64_t global_batch_size) cons
   return global_batch_size / at_once;
 }
 
+std::int64_t BatchLoader::first_sample(const StepSamples& step) const {
+  return step.first_sample +
+         options_.data_rank * num_micro_batches(step.count) * options_.micro_batch_size;
+}
+
 void BatchLoader::read(const StepSamples& step, std::vector<MicroBatch>& batches) const {
-  const std::int64_t num_batches = num_micro_batches(step.count);
-  batches.resize(static_cast<std::size_t>(num_batches));
-  for (std::int64_t m = 0; m < num_batches; ++m) {
-    const std::int64_t first =
-        step.first_sample +
-        (m * options_.num_data_ranks + options_.data_rank) * options_.micro_batch_size;
-    data_->read(first, options_.micro_batch_size, batches[static_cast<std::size_t>(m)]);
+  batches.resize(static_cast<std::size_t>(num_micro_batches(step.count)));
+  std::int64_t sample = first_sample(step);
+  for (MicroBatch& batch : batches) {
+    data_->read(sample, options_.micro_batch_size, batch);
+    sample += options_.micro_batch_size;
   }
 }
 

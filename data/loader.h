@@ -26,10 +26,9 @@ struct BatchLoaderOptions {
   std::int64_t micro_batch_size = 1;  // sequences
 };
 
-// The share of one data rank: its micro-batch m of a step holds the samples
-//   first_sample + (m * num_data_ranks + data_rank) * micro_batch_size + 0 .. micro_batch_size - 1.
-// Micro-batch m of all ranks together is so the same set of samples as long as num_data_ranks *
-// micro_batch_size is.
+// The share of one data rank: a contiguous part of the step's samples, cut into micro-batches. Rank
+// r's micro-batch m begins at sample first_sample + r * count / num_data_ranks + m *
+// micro_batch_size.
 class BatchLoader {
  public:
   // `data` must outlive it.
@@ -38,6 +37,8 @@ class BatchLoader {
   // Micro-batches of this rank in a step. Throws ConfigError, with the numbers, unless they come
   // out even.
   std::int64_t num_micro_batches(std::int64_t global_batch_size) const;
+  // The first sample of this rank's part; the others follow.
+  std::int64_t first_sample(const StepSamples& step) const;
   // Fills `batches`, whose memory is used again. Throws what TrainingData::read() throws.
   void read(const StepSamples& step, std::vector<MicroBatch>& batches) const;
 

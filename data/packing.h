@@ -32,7 +32,7 @@ struct PackingOptions {
 // Which order and which cuts: the same stream for the same key.
 struct PackingKey {
   std::uint64_t seed = 0;
-  std::string source;
+  std::string source = {};
   std::int64_t epoch = 0;
 };
 

@@ -71,25 +71,24 @@ std::vector<fs::path> shards_in(const fs::path& folder, IsWanted&& is_wanted) {
   return files;
 }
 
-// Each numbered set of which some shards are in `files`, sorted, must be there in full, and once.
+// Each numbered set of which some shards are in `files`, sorted, must be there once and in full.
 void check_complete(const std::vector<fs::path>& files) {
   std::map<std::string, std::int64_t> count_of_prefix;
   for (const fs::path& file : files) {
     const std::optional<ShardName> name = parse_name(file);
-    if (!name) {
-      continue;
-    }
-    const auto [known, is_new] = count_of_prefix.try_emplace(name->prefix, name->count);
-    if (known->second != name->count) {
+    const std::int64_t known =
+        name ? count_of_prefix.try_emplace(name->prefix, name->count).first->second : 0;
+    if (name && known != name->count) {
       throw ConfigError(concat(file.parent_path().string(),
                                " holds two sets of token shards named ", name->prefix, ", one of ",
-                               known->second, " and one of ", name->count, ": remove the old one"));
+                               known, " and one of ", name->count, ": remove the old one"));
     }
-    for (std::int64_t index = 0; is_new && index < name->count; ++index) {
-      const fs::path wanted = shard_path(file.parent_path() / name->prefix, index, name->count);
+  }
+  for (const auto& [prefix, count] : count_of_prefix) {
+    for (std::int64_t index = 0; index < count; ++index) {
+      const fs::path wanted = shard_path(files.front().parent_path() / prefix, index, count);
       if (!std::binary_search(files.begin(), files.end(), wanted)) {
-        throw IoError(concat("token shard ", wanted.string(), " is missing: ", file.string(),
-                             " is one of ", name->count));
+        throw IoError(concat("token shard ", wanted.string(), " is missing: its set has ", count));
       }
     }
   }

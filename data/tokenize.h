@@ -12,8 +12,8 @@ namespace fathom::data {
 
 struct TokenizeOptions {
   std::vector<std::filesystem::path> files;
-  std::filesystem::path
-      output_prefix;  // PREFIX-00000-of-00004.h5, ...; its folder is made if need be
+  std::filesystem::path output_prefix =
+      {};  // PREFIX-00000-of-00004.h5, ...; its folder is made if need be
   TextOptions text;
   std::int64_t chunk_bytes = std::int64_t{32} << 20;  // of text a shard
   int rank = 0;                                       // takes chunks rank, rank + world_size, ...

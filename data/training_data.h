@@ -16,13 +16,13 @@ namespace fathom::data {
 struct SourceOptions {
   // Keys its random numbers, so that other sources may come and go. Empty: the first path as it is
   // written.
-  std::string name;
-  std::vector<std::filesystem::path> paths;  // as open_token_shards() takes them
+  std::string name = {};
+  std::vector<std::filesystem::path> paths = {};  // as open_token_shards() takes them
   double weight = 1.0;
 };
 
 struct TrainingDataOptions {
-  std::vector<SourceOptions> sources;
+  std::vector<SourceOptions> sources = {};
   std::uint64_t seed = 0;
   std::int64_t sequence_length = 0;
   std::int64_t mtp_depth = 0;

@@ -1,0 +1,146 @@
+#include "data/packing.h"
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+#include "core/error.h"
+#include "tests/data/made_up_shards.h"
+#include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
+
+namespace fathom::data {
+namespace {
+
+using Documents = std::vector<std::vector<std::int32_t>>;
+
+std::vector<std::int32_t> whole(const PackedEpoch& epoch) {
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(epoch.num_tokens()));
+  std::vector<PackedEpoch::Part> parts;
+  epoch.read(0, tokens, parts);
+  return tokens;
+}
+
+// The stream cut behind each eos (91).
+Documents documents_in(const std::vector<std::int32_t>& stream) {
+  Documents documents(1);
+  for (const std::int32_t token : stream) {
+    if (token == 91) {
+      documents.emplace_back();
+    } else {
+      documents.back().push_back(token);
+    }
+  }
+  CHECK(documents.back().empty());
+  documents.pop_back();
+  return documents;
+}
+
+TEST_CASE("Stored order packs documents with eos between and bos before") {
+  const test::TemporaryFolder folder;
+  test::write_shard(folder.path() / "a.h5", {{1, 2}, {}, {3}});
+  test::write_shard(folder.path() / "b.h5", {{4, 5, 6}});
+  const DocumentSet set({folder.path()});
+  const PackedEpoch plain(set, {.order = DocumentOrder::kAsStored}, {});
+  CHECK(whole(plain) == std::vector<std::int32_t>{1, 2, 91, 91, 3, 91, 4, 5, 6, 91});
+  const PackedEpoch with_bos(set, {.order = DocumentOrder::kAsStored, .start = DocumentStart::kBos},
+                             {});
+  CHECK(whole(with_bos) ==
+        std::vector<std::int32_t>{90, 1, 2, 91, 90, 91, 90, 3, 91, 90, 4, 5, 6, 91});
+}
+
+TEST_CASE("A shuffled epoch holds every document once, in another order each epoch") {
+  const test::TemporaryFolder folder;
+  Documents documents = test::made_up_documents("pack", 300);
+  const DocumentSet set({test::write_shard(folder.path() / "a.h5", documents)});
+  const PackedEpoch first(set, {}, {.seed = 1, .source = "s", .epoch = 0});
+  const PackedEpoch again(set, {}, {.seed = 1, .source = "s", .epoch = 0});
+  CHECK(whole(first) == whole(again));
+  Documents seen = documents_in(whole(first));
+  CHECK(seen != documents);
+  std::sort(seen.begin(), seen.end());
+  std::sort(documents.begin(), documents.end());
+  CHECK(seen == documents);
+  CHECK(whole(first) != whole(PackedEpoch(set, {}, {.seed = 1, .source = "s", .epoch = 1})));
+  CHECK(whole(first) != whole(PackedEpoch(set, {}, {.seed = 2, .source = "s", .epoch = 0})));
+  CHECK(whole(first) != whole(PackedEpoch(set, {}, {.seed = 1, .source = "t", .epoch = 0})));
+}
+
+TEST_CASE("Any part of the stream is the same part of the whole") {
+  const test::TemporaryFolder folder;
+  const DocumentSet set(
+      {test::write_shard(folder.path() / "a.h5", test::made_up_documents("pack", 200))});
+  const PackedEpoch epoch(set, {.start = DocumentStart::kBos, .fim_rate = 0.5}, {.seed = 3});
+  const std::vector<std::int32_t> all = whole(epoch);
+  CHECK(epoch.num_tokens() ==
+        PackedEpoch::num_tokens(set, {.start = DocumentStart::kBos, .fim_rate = 0.5}));
+  for (std::int64_t begin = 0; begin + 17 <= epoch.num_tokens(); begin += 3) {
+    std::vector<std::int32_t> part(17);
+    std::vector<PackedEpoch::Part> parts;
+    epoch.read(begin, part, parts);
+    CHECK(std::equal(part.begin(), part.end(), all.begin() + begin));
+    std::int64_t size = 0;
+    for (const PackedEpoch::Part& one : parts) {
+      size += one.size;
+    }
+    CHECK(size == 17);
+  }
+}
+
+TEST_CASE("FIM moves the middle of exactly the configured share of documents to the end") {
+  const test::TemporaryFolder folder;
+  const Documents documents = test::made_up_documents("fim", 500);
+  const DocumentSet set({test::write_shard(folder.path() / "a.h5", documents)});
+  const PackedEpoch epoch(set, {.order = DocumentOrder::kAsStored, .fim_rate = 0.3},
+                          {.seed = 5, .source = "s", .epoch = 2});
+  const Documents seen = documents_in(whole(epoch));
+  REQUIRE(seen.size() == documents.size());
+  int num_fim = 0;
+  double cuts = 0.0;
+  double want_cuts = 0.0;
+  for (std::size_t i = 0; i < documents.size(); ++i) {
+    if (seen[i].empty() || seen[i][0] != 93) {
+      CHECK(seen[i] == documents[i]);
+      continue;
+    }
+    ++num_fim;
+    // <fim_begin = 93> prefix <fim_hole = 94> suffix <fim_end = 95> middle, put back in order.
+    const auto hole = std::find(seen[i].begin(), seen[i].end(), 94);
+    const auto end = std::find(hole, seen[i].end(), 95);
+    REQUIRE(end != seen[i].end());
+    std::vector<std::int32_t> restored(seen[i].begin() + 1, hole);
+    cuts += static_cast<double>(restored.size());
+    want_cuts += static_cast<double>(documents[i].size()) / 3.0;
+    restored.insert(restored.end(), end + 1, seen[i].end());
+    restored.insert(restored.end(), hole + 1, end);
+    CHECK(restored == documents[i]);
+  }
+  CHECK(num_fim == 150);
+  // The smaller of two uniform cuts lies at a third of the length.
+  CHECK(cuts == Approx(want_cuts).epsilon(0.2));
+  const PackedEpoch next(set, {.order = DocumentOrder::kAsStored, .fim_rate = 0.3},
+                         {.seed = 5, .source = "s", .epoch = 3});
+  CHECK(whole(next) != whole(epoch));
+  CHECK(next.num_tokens() == epoch.num_tokens());
+}
+
+TEST_CASE("Packing refuses a vocabulary without the special tokens that it needs") {
+  const test::TemporaryFolder folder;
+  const auto open = [&](SpecialTokenIds special, const PackingOptions& options) {
+    TokenShardContent content = test::shard_of({{1}});
+    content.vocabulary.special_tokens = special;
+    write_token_shard(folder.path() / "a.h5", content);
+    const DocumentSet set({folder.path() / "a.h5"});
+    const PackedEpoch epoch(set, options, {});
+  };
+  CHECK_NOTHROW(open({.eos = 91}, {}));
+  CHECK_THROWS_AS(open({.bos = 90}, {}), ConfigError);
+  CHECK_THROWS_AS(open({.eos = 91}, {.start = DocumentStart::kBos}), ConfigError);
+  CHECK_THROWS_AS(open({.eos = 91}, {.fim_rate = 0.1}), ConfigError);
+  CHECK_THROWS_AS(open({90, 91, 92, 93, 94, 95}, {.fim_rate = 1.5}), ConfigError);
+  test::write_shard(folder.path() / "empty.h5", {{}, {}});
+  CHECK_THROWS_AS(DocumentSet({folder.path() / "empty.h5"}), ConfigError);
+}
+
+}  // namespace
+}  // namespace fathom::data

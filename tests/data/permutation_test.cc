@@ -1,0 +1,53 @@
+#include "data/permutation.h"
+
+#include <set>
+#include <vector>
+
+#include "tests/support/catch.h"
+
+namespace fathom::data {
+namespace {
+
+TEST_CASE("IndexPermutation visits every index once") {
+  for (std::int64_t size = 1; size < 200; ++size) {
+    const IndexPermutation permutation(size, RandomSource(5, "test"));
+    std::set<std::int64_t> seen;
+    for (std::int64_t i = 0; i < size; ++i) {
+      const std::int64_t entry = permutation(i);
+      CHECK(entry >= 0);
+      CHECK(entry < size);
+      seen.insert(entry);
+    }
+    CHECK(static_cast<std::int64_t>(seen.size()) == size);
+  }
+}
+
+TEST_CASE("IndexPermutation sends each index everywhere equally often") {
+  // 5,000 permutations of 20: each of the 400 counts is binomial around 250, standard
+  // deviation 15.4.
+  constexpr std::int64_t kSize = 20;
+  std::vector<int> counts(kSize * kSize, 0);
+  for (std::uint64_t seed = 0; seed < 5000; ++seed) {
+    const IndexPermutation permutation(kSize, RandomSource(seed, "test"));
+    for (std::int64_t i = 0; i < kSize; ++i) {
+      ++counts[static_cast<std::size_t>(i * kSize + permutation(i))];
+    }
+  }
+  for (const int count : counts) {
+    CHECK(count > 250 - 6 * 16);
+    CHECK(count < 250 + 6 * 16);
+  }
+}
+
+TEST_CASE("Neighbours do not stay neighbours, also at sizes that no table holds") {
+  const IndexPermutation permutation(std::int64_t{1} << 40, RandomSource(1, "test"));
+  int num_near = 0;
+  for (std::int64_t i = 0; i < 1000; ++i) {
+    const std::int64_t distance = permutation(i + 1) - permutation(i);
+    num_near += distance > -(1 << 20) && distance < (1 << 20) ? 1 : 0;
+  }
+  CHECK(num_near <= 2);
+}
+
+}  // namespace
+}  // namespace fathom::data

@@ -1,0 +1,196 @@
+#include <hdf5.h>
+
+#include <fstream>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "data/hdf5_file.h"
+#include "data/token_shard.h"
+#include "tests/data/made_up_shards.h"
+#include "tests/support/catch.h"
+#include "tests/support/temporary_folder.h"
+
+namespace fathom::data {
+namespace {
+
+void overwrite(const std::filesystem::path& path, const std::string& content) {
+  std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+}
+
+// All that a reader of the shard gets to see.
+std::string content_of(const std::filesystem::path& path) {
+  const TokenShard shard(path);
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(shard.num_tokens()));
+  shard.read_tokens(0, tokens);
+  std::string all = concat(shard.vocabulary().vocab_size, " ", shard.vocabulary().tokenizer_hash,
+                           " ", shard.vocabulary().special_tokens.eos, " ",
+                           shard.vocabulary().special_tokens.fim_end, " ", shard.num_bytes());
+  for (const std::int32_t token : tokens) {
+    all += concat(" ", token);
+  }
+  for (const std::int64_t offset : shard.document_offsets()) {
+    all += concat(" ", offset);
+  }
+  for (const std::int64_t bytes : shard.document_bytes()) {
+    all += concat(" ", bytes);
+  }
+  for (const std::int32_t bytes : shard.vocabulary().text_bytes_per_token) {
+    all += concat(" ", bytes);
+  }
+  return all;
+}
+
+TEST_CASE("A flipped bit anywhere in a shard is refused or changes nothing") {
+  const test::TemporaryFolder folder;
+  const auto path = test::write_shard(folder.path() / "a.h5", test::made_up_documents("flip", 20));
+  const std::string good = read_file(path);
+  const std::string want = content_of(path);
+  int num_refused = 0;
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  const auto write_byte = [&](std::size_t place, char byte) {
+    file.seekp(static_cast<std::streamoff>(place));
+    file.put(byte);
+    file.flush();
+  };
+  for (std::size_t place = 0; place < good.size(); place += 1 + place % 5) {
+    write_byte(place, static_cast<char>(good[place] ^ (1 << place % 8)));
+    std::string found = want;
+    try {
+      found = content_of(path);
+    } catch (const Error& error) {
+      CHECK(error.message().find("a.h5") != std::string::npos);
+      ++num_refused;
+    }
+    INFO("byte " << place << " of " << good.size());
+    CHECK(found == want);
+    write_byte(place, good[place]);
+  }
+  CHECK(num_refused > 300);
+}
+
+TEST_CASE("A truncated shard is refused by name") {
+  const test::TemporaryFolder folder;
+  const auto path = test::write_shard(folder.path() / "a.h5", test::made_up_documents("cut", 200));
+  const std::string good = read_file(path);
+  for (const std::size_t size :
+       {good.size() - 1, good.size() / 2, std::size_t{100}, std::size_t{1}, std::size_t{0}}) {
+    overwrite(path, good.substr(0, size));
+    try {
+      content_of(path);
+      FAIL("truncated to " << size);
+    } catch (const IoError& error) {
+      CHECK(error.message().find("a.h5") != std::string::npos);
+    }
+  }
+}
+
+TEST_CASE("A shard cut short while it is open is an error, not a crash") {
+  const test::TemporaryFolder folder;
+  const auto path =
+      test::write_shard(folder.path() / "a.h5", test::made_up_documents("cut", 30'000));
+  const TokenShard shard(path);
+  std::filesystem::resize_file(path, 100'000);
+  std::vector<std::int32_t> tokens(10);
+  CHECK_THROWS_AS(shard.read_tokens(shard.num_tokens() - 10, tokens), IoError);
+}
+
+TEST_CASE("Damage to tokens names the tokens, and the other blocks stay readable") {
+  const test::TemporaryFolder folder;
+  const auto path =
+      test::write_shard(folder.path() / "a.h5", test::made_up_documents("flip", 30'000));
+  std::string bytes = read_file(path);
+  const Hdf5Reader::Dataset tokens = Hdf5Reader(path).dataset("tokens");
+  bytes[static_cast<std::size_t>(tokens.file_offset + 2 * 70'000)] ^= 4;
+  overwrite(path, bytes);
+  const TokenShard shard(path);
+  std::vector<std::int32_t> part(10);
+  CHECK_NOTHROW(shard.read_tokens(60'000, part));
+  CHECK_NOTHROW(shard.read_tokens(140'000, part));
+  CHECK_THROWS_AS(shard.verify(), IoError);
+  try {
+    shard.read_tokens(65'530, part);
+    FAIL("a damaged block was read");
+  } catch (const IoError& error) {
+    CHECK(error.message().find("tokens 65536 to 131071") != std::string::npos);
+  }
+}
+
+TEST_CASE("Files that are no token shards are refused") {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "a.h5";
+  overwrite(path, "{\"text\": \"not HDF5\"}");
+  CHECK_THROWS_AS(TokenShard(path), IoError);
+  CHECK_THROWS_AS(TokenShard(folder.path() / "none.h5"), IoError);
+  CHECK_THROWS_AS(TokenShard(folder.path()), IoError);
+  Hdf5ImageWriter other;
+  other.add_attribute("format", std::string("something else"));
+  overwrite(path, other.finish());
+  CHECK_THROWS_AS(TokenShard(path), ConfigError);
+  Hdf5ImageWriter newer;
+  newer.add_attribute("format", std::string("fathom token shard"));
+  newer.add_attribute("format_version", 2);
+  overwrite(path, newer.finish());
+  CHECK_THROWS_AS(TokenShard(path), ConfigError);
+}
+
+// An HDF5 file whose dataset "d" is made by `make`.
+void write_hostile(const std::filesystem::path& path, const std::function<void(hid_t)>& make) {
+  const hid_t file = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+  make(file);
+  H5Fclose(file);
+}
+
+TEST_CASE("Datasets that are stored elsewhere, filtered or larger than the file are refused") {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "hostile.h5";
+  const hsize_t size = 4;
+  const auto make = [&](hid_t file, hid_t creation, hsize_t count) {
+    const hid_t space = H5Screate_simple(1, &count, nullptr);
+    H5Dclose(H5Dcreate2(file, "d", H5T_STD_I64LE, space, H5P_DEFAULT, creation, H5P_DEFAULT));
+    H5Sclose(space);
+  };
+  SECTION("external storage") {
+    write_hostile(path, [&](hid_t file) {
+      const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+      H5Pset_external(creation, "/etc/passwd", 0, 32);
+      make(file, creation, size);
+      H5Pclose(creation);
+    });
+  }
+  SECTION("a filter") {
+    write_hostile(path, [&](hid_t file) {
+      const hid_t creation = H5Pcreate(H5P_DATASET_CREATE);
+      H5Pset_chunk(creation, 1, &size);
+      H5Pset_fletcher32(creation);
+      make(file, creation, size);
+      H5Pclose(creation);
+    });
+  }
+  SECTION("a soft link") {
+    write_hostile(path, [&](hid_t file) {
+      H5Lcreate_soft("/elsewhere", file, "d", H5P_DEFAULT, H5P_DEFAULT);
+    });
+  }
+  SECTION("an external link") {
+    write_hostile(path, [&](hid_t file) {
+      H5Lcreate_external("other.h5", "/d", file, "d", H5P_DEFAULT, H5P_DEFAULT);
+    });
+  }
+  SECTION("a claim of more than the file holds") {
+    write_hostile(path, [&](hid_t file) { make(file, H5P_DEFAULT, hsize_t{1} << 60); });
+  }
+  SECTION("a group") {
+    write_hostile(path, [&](hid_t file) {
+      H5Gclose(H5Gcreate2(file, "d", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+    });
+  }
+  const Hdf5Reader reader(path);
+  CHECK_THROWS_AS(reader.dataset("d"), IoError);
+  CHECK_THROWS_AS(reader.dataset("e"), IoError);
+}
+
+}  // namespace
+}  // namespace fathom::data
