@@ -1,6 +1,7 @@
 #include "optim/adamw.h"
 
 #include "kernels/adamw.h"
+#include "kernels/elementwise.h"
 
 namespace fathom::optim {
 
@@ -9,9 +10,26 @@ AdamW::AdamW(parallel::ParameterBuffer& buffer, const AdamWHyperparameters& hype
     : buffer_(&buffer), hyperparameters_(hyperparameters) {
   for (const parallel::ParameterGroup& group : buffer.groups()) {
     const Shape shape{group.shard_size};
-    moments_.push_back({Tensor::zeros(shape, hyperparameters.moment_dtype, stream),
-                        Tensor::zeros(shape, hyperparameters.moment_dtype, stream)});
+    states_.push_back({Tensor::zeros(shape, hyperparameters.moment_dtype, stream),
+                       Tensor::zeros(shape, hyperparameters.moment_dtype, stream),
+                       hyperparameters.master_weights
+                           ? Tensor::zeros(shape, DType::kFloat32, stream)
+                           : Tensor()});
   }
+}
+
+void AdamW::round_values(const ShardState& state, parallel::ParameterGroup& group,
+                         Stream& stream) const {
+  if (!state.master.defined()) {
+    return;
+  }
+  if (hyperparameters_.parameter_dtype == DType::kFloat32) {
+    kernels::copy(state.master, group.value_shard, stream);
+    return;
+  }
+  Tensor rounded = Tensor::empty(state.master.shape(), hyperparameters_.parameter_dtype, stream);
+  kernels::convert(state.master, rounded, stream);
+  kernels::convert(rounded, group.value_shard, stream);
 }
 
 void AdamW::step(double learning_rate, double grad_scale, Stream& stream) {
@@ -23,8 +41,9 @@ void AdamW::step(double learning_rate, double grad_scale, Stream& stream) {
   options.epsilon = static_cast<float>(hyperparameters_.epsilon);
   options.grad_scale = static_cast<float>(grad_scale);
   options.step = num_updates_;
-  for (std::size_t i = 0; i < moments_.size(); ++i) {
+  for (std::size_t i = 0; i < states_.size(); ++i) {
     parallel::ParameterGroup& group = buffer_->groups()[i];
+    const Tensor weights = weights_of(states_[i], group);
     for (const parallel::ParameterRange& range : group.shard_ranges) {
       const Shape shape{range.end - range.begin};
       const auto part = [&](const Tensor& shard) {
@@ -32,27 +51,44 @@ void AdamW::step(double learning_rate, double grad_scale, Stream& stream) {
       };
       options.weight_decay =
           range.parameter->weight_decay ? static_cast<float>(hyperparameters_.weight_decay) : 0.0F;
-      Tensor value = part(group.value_shard);
-      Tensor exp_avg = part(moments_[i].exp_avg);
-      Tensor exp_avg_sq = part(moments_[i].exp_avg_sq);
+      Tensor value = part(weights);
+      Tensor exp_avg = part(states_[i].exp_avg);
+      Tensor exp_avg_sq = part(states_[i].exp_avg_sq);
       kernels::adamw_step(options, part(group.gradient_shard), value, value, exp_avg, exp_avg_sq,
                           stream);
     }
+    round_values(states_[i], group, stream);
   }
 }
 
 void AdamW::visit_state(parallel::StateVisitor& visitor) {
   visitor.integer("optimizer.num_updates", num_updates_);
-  for (std::size_t i = 0; i < moments_.size(); ++i) {
+  for (std::size_t i = 0; i < states_.size(); ++i) {
     const parallel::ParameterGroup& group = buffer_->groups()[i];
     for (const parallel::ParameterRange& range : group.shard_ranges) {
-      parallel::visit_range(range, group.value_shard, "", true, visitor);
-      parallel::visit_range(range, moments_[i].exp_avg, ".exp_avg", true, visitor);
-      parallel::visit_range(range, moments_[i].exp_avg_sq, ".exp_avg_sq", true, visitor);
+      parallel::visit_range(range, weights_of(states_[i], group), "", true, visitor);
+      parallel::visit_range(range, states_[i].exp_avg, ".exp_avg", true, visitor);
+      parallel::visit_range(range, states_[i].exp_avg_sq, ".exp_avg_sq", true, visitor);
     }
   }
 }
 
-void AdamW::weights_loaded(Stream& stream) { buffer_->gather_values(stream); }
+void AdamW::values_drawn(Stream& stream) {
+  for (std::size_t i = 0; i < states_.size(); ++i) {
+    parallel::ParameterGroup& group = buffer_->groups()[i];
+    if (states_[i].master.defined()) {
+      kernels::copy(group.value_shard, states_[i].master, stream);
+      round_values(states_[i], group, stream);
+    }
+  }
+  buffer_->gather_values(stream);
+}
+
+void AdamW::weights_loaded(Stream& stream) {
+  for (std::size_t i = 0; i < states_.size(); ++i) {
+    round_values(states_[i], buffer_->groups()[i], stream);
+  }
+  buffer_->gather_values(stream);
+}
 
 }  // namespace fathom::optim

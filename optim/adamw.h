@@ -14,6 +14,11 @@ struct AdamWHyperparameters {
   double epsilon = 1e-8;
   double weight_decay = 0.1;  // on parameters whose weight_decay is set: matrices, not norm gains
   DType moment_dtype = DType::kFloat32;
+  // Keeps a float32 copy of the shard for the update; then the values are that copy rounded to
+  // parameter_dtype. The CPU computes in float32: there, values of kBFloat16 are float32 numbers
+  // that bfloat16 can hold.
+  bool master_weights = false;
+  DType parameter_dtype = DType::kFloat32;
 };
 
 // AdamW (arXiv:1711.05101, algorithm 2; the update is in kernels/adamw.h), its moments sharded over
@@ -26,16 +31,24 @@ class AdamW final : public Optimizer {
 
   void step(double learning_rate, double grad_scale, Stream& stream) override;
   void visit_state(parallel::StateVisitor& visitor) override;
+  void values_drawn(Stream& stream) override;
   void weights_loaded(Stream& stream) override;
 
  private:
-  struct Moments {  // of one group's shard
+  struct ShardState {  // of one group
     Tensor exp_avg;
     Tensor exp_avg_sq;
+    Tensor master;  // undefined without master weights
   };
+  // What the update works on: the master copy, or the values themselves.
+  static Tensor weights_of(const ShardState& state, const parallel::ParameterGroup& group) {
+    return state.master.defined() ? state.master : group.value_shard;
+  }
+  void round_values(const ShardState& state, parallel::ParameterGroup& group, Stream& stream) const;
+
   parallel::ParameterBuffer* buffer_;
   AdamWHyperparameters hyperparameters_;
-  std::vector<Moments> moments_;  // one per group
+  std::vector<ShardState> states_;  // one per group
   std::int64_t num_updates_ = 0;
 };
 

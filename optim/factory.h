@@ -10,6 +10,7 @@
 namespace fathom::optim {
 
 // From a resolved and validated config.
+DType make_dtype(config::DType dtype);
 std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& config,
                                           parallel::ParameterBuffer& buffer, Stream& stream);
 LearningRateSchedule make_learning_rate_schedule(const config::RunConfig& config);

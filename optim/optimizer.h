@@ -17,7 +17,10 @@ class Optimizer {
   // float32 without a suffix (the master copy where there is one), each state with a suffix of its
   // own.
   virtual void visit_state(parallel::StateVisitor& visitor) = 0;
-  // To be called after a visitor has written the weights alone: brings copies in line.
+  // To be called after the model drew initial values: a master copy starts from them.
+  virtual void values_drawn(Stream& stream) = 0;
+  // To be called after a visitor has written the weights: brings the values of all replicas in
+  // line.
   virtual void weights_loaded(Stream& stream) = 0;
 };
 

@@ -77,8 +77,13 @@ void ParameterBuffer::zero_gradients(Stream& stream) {
   }
 }
 
-void ParameterBuffer::reduce_gradients(Stream& stream) {
+void ParameterBuffer::reduce_gradients(Stream& stream, DType dtype) {
   for (ParameterGroup& group : groups_) {
+    if (dtype != DType::kFloat32) {
+      Tensor rounded = Tensor::empty(group.gradients.shape(), dtype, stream);
+      kernels::convert(group.gradients, rounded, stream);
+      kernels::convert(rounded, group.gradients, stream);
+    }
     if (group.replicas->world_size() == 1) {
       group.gradient_shard = group.gradients;
       continue;

@@ -43,8 +43,9 @@ class ParameterBuffer {
   std::int64_t num_local_elements() const noexcept;  // without padding
 
   void zero_gradients(Stream& stream);
-  // gradient_shard of each group <- sum over replicas.
-  void reduce_gradients(Stream& stream);
+  // gradient_shard of each group <- sum over replicas of what each has accumulated in float32,
+  // rounded to `dtype` first.
+  void reduce_gradients(Stream& stream, DType dtype = DType::kFloat32);
   // values of all replicas <- the owners' value shards.
   void gather_values(Stream& stream);
 

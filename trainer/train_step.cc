@@ -178,7 +178,7 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
                 mesh_->pipeline(), *stream_);
 
   clock.begin("reduce_gradients");
-  parameters.reduce_gradients(*stream_);
+  parameters.reduce_gradients(*stream_, options.gradient_dtype);
   const Totals totals = gather_totals(sums);
   const optim::GradientNorm norm = optim::gradient_norm(parameters, mesh_->world(), *stream_);
   result.grad_norm = norm.norm;

@@ -19,6 +19,7 @@ struct StepOptions {
   double learning_rate = 0.0;
   double clip_norm = 1.0;
   double selection_bias_rate = 0.0;
+  DType gradient_dtype = DType::kFloat32;
   model::RecomputeOptions recompute;
   double assumed_imbalance = 1.0;  // meta device only
 };

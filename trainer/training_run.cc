@@ -75,6 +75,7 @@ void TrainingRun::start(ResumeStep resume) {
     optimizer_->weights_loaded(stream_);
   } else {
     model_.initialize(config_.run().seed());
+    optimizer_->values_drawn(stream_);
   }
   if (environment_.world.rank() == 0) {
     reporter_ = std::make_unique<Reporter>(config_.run().directory(), resume, environment_.print);
@@ -132,6 +133,7 @@ StepOptions TrainingRun::step_options(std::int64_t step_tokens) const {
   options.selection_bias_rate = freeze > 0 && progress_.tokens >= freeze
                                     ? 0.0
                                     : config_.model().moe().selection_bias_update_rate();
+  options.gradient_dtype = optim::make_dtype(config_.optimizer().gradient_dtype());
   options.recompute = make_recompute_options(train.recompute());
   return options;
 }

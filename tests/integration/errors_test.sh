@@ -37,7 +37,7 @@ mpirun --oversubscribe --bind-to none -n 1 "$fathom" pretrain "$config" --set ru
 holder=$!
 for _ in $(seq 100); do grep -q "step" "$folder/holder" && break; sleep 0.1; done
 launch 2 "$run" --set train.steps=4
-kill -9 "$holder"
+kill "$holder"  # mpirun, which ends its rank
 wait "$holder" 2>/dev/null
 expect_status 93 "a run folder in use"
 expect_once "$run" "a run folder in use"

@@ -135,3 +135,40 @@ TEST_CASE("A sharded optimizer computes the same bits as an unsharded one") {
   // Each first moment is kept exactly once.
   CHECK(num_states == static_cast<std::size_t>(kRows * kColumns + kColumns));
 }
+
+TEST_CASE(
+    "With master weights the values are the master rounded to bfloat16, and small updates are "
+    "kept") {
+  std::vector<float> values;
+  std::map<std::string, float> elements;
+  test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
+    parallel::Parameter parameter = parallel::whole_parameter("matrix", Shape{4, 4}, world);
+    parallel::ParameterBuffer buffer({&parameter}, stream);
+    for (float& value : parameter.value.mutable_values<float>()) {
+      value = 1.0F;
+    }
+    AdamWHyperparameters hyperparameters;
+    hyperparameters.weight_decay = 0.0;
+    hyperparameters.master_weights = true;
+    hyperparameters.parameter_dtype = DType::kBFloat16;
+    AdamW optimizer(buffer, hyperparameters, stream);
+    optimizer.values_drawn(stream);
+    for (int step = 0; step < 10; ++step) {
+      for (float& grad : parameter.grad.mutable_values<float>()) {
+        grad = 1.0F;
+      }
+      buffer.reduce_gradients(stream);
+      optimizer.step(1e-3, 1.0, stream);  // below half of bfloat16's spacing at 1
+      buffer.gather_values(stream);
+    }
+    Collect collect;
+    optimizer.visit_state(collect);
+    elements = collect.elements;
+    values.assign(parameter.value.values<float>().begin(), parameter.value.values<float>().end());
+  });
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const float master = elements.at(concat("matrix ", i));
+    CHECK(master == Approx(1.0 - 10 * 1e-3).epsilon(1e-5));
+    CHECK(values[i] == static_cast<float>(BFloat16(master)));
+  }
+}

@@ -91,6 +91,7 @@ class CaptureGradients final : public optim::Optimizer {
       : buffer_(&buffer), visitor_(&visitor) {}
   void step(double learning_rate, double grad_scale, Stream& stream) override;
   void visit_state(parallel::StateVisitor&) override {}
+  void values_drawn(Stream&) override {}
   void weights_loaded(Stream&) override {}
 
  private:
