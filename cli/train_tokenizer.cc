@@ -69,6 +69,13 @@ int run(std::span<const std::string> arguments, Session& session) {
   data::TextOptions text;
   text.text_field = options.value("text_field").value_or(text.text_field);
 
+  // Before the work, not after it.
+  std::error_code error;
+  const std::filesystem::path folder = std::filesystem::absolute(output).parent_path();
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    throw IoError(concat(folder.string(), ": create: ", error.message()));
+  }
   const data::WordCounts counts = count_words(options.positional(), text, cores_of_this_process());
   const data::Tokenizer tokenizer = data::train_bpe(counts, trainer);
   session.begin_running();
