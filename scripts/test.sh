@@ -5,8 +5,6 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Open MPI refuses to start as root, which is what one is in most containers, unless it is told twice.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-# Objects of the MPI library and of libraries below it live until the end; their leaks are not ours to mend.
-export LSAN_OPTIONS="suppressions=$PWD/tests/support/leaks.supp:print_suppressions=0"
 # Cached objects serve a checkout in any folder.
 export CCACHE_BASEDIR=$PWD CCACHE_NOHASHDIR=1
 
