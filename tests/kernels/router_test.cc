@@ -29,8 +29,10 @@ Row score_reference(ScoreFunction score, const Row& logits) {
 std::vector<int> ranked(const Row& values) {
   std::vector<int> order(values.size());
   std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-    return values[static_cast<std::size_t>(a)] > values[static_cast<std::size_t>(b)];
+  std::sort(order.begin(), order.end(), [&](int a, int b) {
+    const double left = values[static_cast<std::size_t>(a)];
+    const double right = values[static_cast<std::size_t>(b)];
+    return left != right ? left > right : a < b;
   });
   return order;
 }
