@@ -61,7 +61,8 @@ void count_experts(const Tensor& expert_ids, Tensor& counts, Stream& stream);
 void balance_statistics(const RouterOptions& options, const Tensor& scores,
                         const Tensor& sequence_ids, Tensor& selected_counts, Tensor& score_sums,
                         Stream& stream);
-// The same of the real choice, for DeepSeek-V2's losses:
+// The same of the real choice, for DeepSeek-V2's losses; expert_ids [num_tokens, top_k] int32 as
+// router_forward leaves them, ascending in each row:
 //   selected_counts     [num_sequences, num_experts] int64  += 1 for each (token, slot)
 //   group_token_counts  [num_sequences, num_groups] int64   += 1 for each token with a slot in the
 //   group; experts are spread evenly
