@@ -14,17 +14,27 @@ namespace {
 // rank that met it, which takes the others down.
 int fail(const std::exception& error, fathom::cli::Session& session) {
   const fathom::cli::Ending ending = fathom::cli::ending_of(error, session.phase());
+  const bool is_of_arguments =
+      !session.is_started() && dynamic_cast<const fathom::ConfigError*>(&error) != nullptr;
+  if (is_of_arguments && session.rank() != 0) {
+    // Rank 0 says it and gives the exit code. One given here could end the job before it has
+    // spoken.
+    return fathom::cli::kExitDone;
+  }
   const bool is_shared = dynamic_cast<const fathom::cli::SharedFailure*>(&error) != nullptr;
-  if (!session.is_started() || !session.is_parallel() || is_shared) {
-    if (session.rank() == 0) {
-      std::cerr << fathom::concat("fathom: ", ending.message, '\n') << std::flush;
-    }
+  if (is_shared && session.rank() != 0) {
     session.finish();
     return ending.exit_code;
   }
-  std::cerr << fathom::concat("fathom: rank ", session.rank(), ": ", ending.message, '\n')
-            << std::flush;
-  session.abort(ending.exit_code);
+  const std::string rank = session.is_parallel() && !is_shared && !is_of_arguments
+                               ? fathom::concat("rank ", session.rank(), ": ")
+                               : "";
+  std::cerr << fathom::concat("fathom: ", rank, ending.message, '\n') << std::flush;
+  if (session.is_started() && session.is_parallel() && !is_shared) {
+    session.abort(ending.exit_code);
+  }
+  session.finish();
+  return ending.exit_code;
 }
 
 }  // namespace

@@ -50,9 +50,10 @@ Command find_command(const std::string& name) {
 int run_program(std::span<const std::string> arguments, Session& session) {
   const bool speaks = session.rank() == 0;
   if (arguments.empty()) {
-    if (speaks) {
-      print_overview(std::cerr);
+    if (!speaks) {
+      return kExitDone;  // rank 0 gives the exit code
     }
+    print_overview(std::cerr);
     return kExitUnusable;
   }
   if (arguments.front() == "--help" || arguments.front() == "help") {
