@@ -1,5 +1,6 @@
 #include "parallel/mesh.h"
 
+#include <cstddef>
 #include <span>
 
 #include "core/error.h"
@@ -22,6 +23,7 @@ void validate(const MeshShape& shape) {
 // count ranks: first, first + stride, ...
 std::vector<int> ranks_from(int first, int count, int stride) {
   std::vector<int> ranks;
+  ranks.reserve(static_cast<std::size_t>(count));
   for (int i = 0; i < count; ++i) {
     ranks.push_back(first + i * stride);
   }

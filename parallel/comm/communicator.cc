@@ -2,14 +2,15 @@
 
 #include <exception>
 #include <iostream>
+#include <utility>
+
+#include "core/error.h"
 
 namespace fathom::parallel {
 
-Work& Work::operator=(Work&& other) {
-  if (this != &other) {
-    wait();
-    finish_ = std::exchange(other.finish_, nullptr);
-  }
+Work& Work::operator=(Work&& other) noexcept {
+  const Work before = std::move(*this);  // waits at the end of this scope
+  finish_ = std::exchange(other.finish_, nullptr);
   return *this;
 }
 

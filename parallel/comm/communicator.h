@@ -23,7 +23,7 @@ class [[nodiscard]] Work {
   Work() = default;
   explicit Work(std::function<void()> finish) : finish_(std::move(finish)) {}
   Work(Work&& other) noexcept : finish_(std::exchange(other.finish_, nullptr)) {}
-  Work& operator=(Work&& other);
+  Work& operator=(Work&& other) noexcept;  // what was held before ends as if destroyed
   ~Work();
   void wait();  // throws CommError
 

@@ -23,7 +23,7 @@ void Heartbeat::begin_phase(const char* phase) noexcept {
 void Heartbeat::begin_wait(const char* operation, const char* group,
                            std::uint64_t number) noexcept {
   operation_.store(operation, kRelaxed);
-  group_.store(group, kRelaxed);
+  group_.store(group, std::memory_order_release);  // with the letters of a name just made
   number_.store(number, kRelaxed);
   waits_for_.store(-1, kRelaxed);
   is_waiting_.store(true, kRelaxed);
@@ -52,7 +52,7 @@ Heartbeat::Snapshot Heartbeat::read() const noexcept {
   snapshot.phase = phase_.load(kRelaxed);
   snapshot.is_waiting = is_waiting_.load(kRelaxed);
   snapshot.operation = operation_.load(kRelaxed);
-  snapshot.group = group_.load(kRelaxed);
+  snapshot.group = group_.load(std::memory_order_acquire);
   snapshot.number = number_.load(kRelaxed);
   snapshot.waits_for = waits_for_.load(kRelaxed);
   return snapshot;

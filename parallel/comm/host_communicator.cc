@@ -12,7 +12,7 @@ namespace fathom::parallel {
 namespace {
 
 // Up to here one round of messages is faster than two rounds with fewer bytes.
-constexpr std::int64_t kShortBytes = 64 * 1024;
+constexpr std::int64_t kShortBytes = std::int64_t{64} * 1024;
 
 std::byte* byte_at(const Tensor& x, std::int64_t byte) {
   return x.raw() == nullptr ? nullptr : x.raw() + byte;

@@ -224,6 +224,7 @@ std::vector<std::unique_ptr<Communicator>> make_thread_world(int size, const Com
   std::vector<int> world_ranks(static_cast<std::size_t>(size));
   std::iota(world_ranks.begin(), world_ranks.end(), 0);
   std::vector<std::unique_ptr<Communicator>> world;
+  world.reserve(world_ranks.size());
   for (int rank = 0; rank < size; ++rank) {
     world.push_back(
         std::make_unique<ThreadCommunicator>(rank, world_ranks, options, meeting_place));

@@ -112,7 +112,7 @@ int main(int argc, char** argv) {
   try {
     run(argc > 1 ? argv[1] : "", environment);
   } catch (const std::exception& error) {
-    std::cerr << "rank " << environment.rank() << ": " << error.what() << std::endl;
+    std::cerr << "rank " << environment.rank() << ": " << error.what() << '\n' << std::flush;
     fathom::parallel::MpiEnvironment::abort(1);
   }
   environment.finish();

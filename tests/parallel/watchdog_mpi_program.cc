@@ -80,7 +80,7 @@ int main(int argc, char** argv) {
   try {
     run(argv[1], environment, argv[2]);
   } catch (const std::exception& error) {
-    std::cerr << "rank " << environment.rank() << ": " << error.what() << std::endl;
+    std::cerr << "rank " << environment.rank() << ": " << error.what() << '\n' << std::flush;
     parallel::MpiEnvironment::abort(1);
   }
   environment.finish();
