@@ -19,6 +19,10 @@ PhaseKind phase_kind(config::Schedule::Phase::Kind kind) {
 
 }  // namespace
 
+DType make_dtype(config::DType dtype) {
+  return dtype == config::BFLOAT16 ? DType::kBFloat16 : DType::kFloat32;
+}
+
 std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& config,
                                           parallel::ParameterBuffer& buffer, Stream& stream) {
   AdamWHyperparameters hyperparameters;
@@ -26,8 +30,9 @@ std::unique_ptr<Optimizer> make_optimizer(const config::Optimizer& config,
   hyperparameters.beta2 = config.adamw().beta2();
   hyperparameters.epsilon = config.adamw().epsilon();
   hyperparameters.weight_decay = config.weight_decay();
-  hyperparameters.moment_dtype =
-      config.moment_dtype() == config::BFLOAT16 ? DType::kBFloat16 : DType::kFloat32;
+  hyperparameters.moment_dtype = make_dtype(config.moment_dtype());
+  hyperparameters.parameter_dtype = make_dtype(config.parameter_dtype());
+  hyperparameters.master_weights = config.master_weights();
   return std::make_unique<AdamW>(buffer, hyperparameters, stream);
 }
 
