@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <chrono>
+#include <ctime>
 #include <exception>
 #include <iostream>
 #include <string>
@@ -28,6 +29,8 @@ void misbehave(const std::string& how, parallel::Heartbeat& heartbeat,
     while (forever) {
     }
   } else if (how == "kill") {
+    std::cout << "killed at " << std::time(nullptr) << '\n' << std::flush;
+    std::this_thread::sleep_for(200ms);  // mpirun passes the line on
     raise(SIGKILL);
   } else if (how == "disagree") {
     world.barrier();  // alone
