@@ -34,7 +34,7 @@ class WordCounts {
 
  private:
   struct Hash {
-    using is_transparent = void;
+    using is_transparent = void;  // NOLINT(readability-identifier-naming): the standard names it
     std::size_t operator()(std::string_view word) const noexcept;
   };
 

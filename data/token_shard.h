@@ -32,7 +32,7 @@ struct TokenShardContent {
   std::vector<std::int64_t> document_bytes;  // [num_documents]: UTF-8 bytes of the text
 };
 
-// The HDF5 file of a shard, format version 1 (docs: docs/token_shards.md). Root attributes: format,
+// The HDF5 file of a shard, format version 1. Root attributes: format,
 // format_version, vocab_size, tokenizer_hash, num_tokens, num_documents, num_bytes, bos_token ...
 // fim_end_token, checksum_block_tokens and the checksums of the small datasets. Datasets: tokens
 // (uint16 up to a vocabulary of 65,536, else uint32), token_checksums (XXH3-64 of each block of

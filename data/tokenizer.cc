@@ -96,6 +96,7 @@ std::optional<std::int32_t> Tokenizer::token_id(std::string_view added_token) co
 
 std::vector<std::int32_t> Tokenizer::text_bytes_per_token() const {
   std::vector<std::int32_t> bytes;
+  bytes.reserve(definition_.tokens.size());
   for (std::size_t id = 0; id < definition_.tokens.size(); ++id) {
     bytes.push_back(is_special_[id] ? 0 : static_cast<std::int32_t>(definition_.tokens[id].size()));
   }

@@ -33,6 +33,7 @@ std::vector<std::unique_ptr<SourceStream>> open_sources(const TrainingDataOption
 
 std::vector<double> weights_of(const TrainingDataOptions& options) {
   std::vector<double> weights;
+  weights.reserve(options.sources.size());
   for (const SourceOptions& source : options.sources) {
     weights.push_back(source.weight);
   }
