@@ -1,8 +1,10 @@
 #include "trainer/checkpoint/checkpoint.h"
 
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/error.h"
@@ -55,6 +57,9 @@ TEST_CASE("a checkpoint loads with the same bits on any number of ranks and any 
 TEST_CASE("the same state gives the same bytes in the files") {
   const TemporaryFolder folder;
   for (const char* run : {"a", "b"}) {
+    if (run[0] == 'b') {  // HDF5 keeps times in seconds where it is not told otherwise
+      std::this_thread::sleep_for(std::chrono::milliseconds(1001));
+    }
     REQUIRE(all_empty(save_on_ranks(folder.path() / run, 7, 2, 1, all_kinds_of_tensors())));
   }
   for (const char* name : {"rank-00000.h5", "rank-00001.h5", "manifest.pb"}) {

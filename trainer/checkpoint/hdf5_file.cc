@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <set>
 #include <utility>
 
 #include "core/error.h"
@@ -131,19 +132,78 @@ std::int64_t offset_of(hid_t dataset, const std::string& operation,
   return static_cast<std::int64_t>(offset);
 }
 
-void create_dataset(hid_t file, hid_t links, hid_t creation, Dataset& entry,
-                    const std::filesystem::path& path) {
-  const std::string operation = concat("create dataset ", entry.path(), " in");
-  const Handle type = file_type_of(entry.dtype, path);
-  const std::vector<hsize_t> extents = extents_of(entry);
-  const Handle space(H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr),
-                     H5Sclose, operation, path);
-  Handle dataset(H5Dcreate2(file, entry.path().c_str(), type, space, links, creation, H5P_DEFAULT),
-                 H5Dclose, operation, path);
-  write_attributes(dataset, entry, path);
-  entry.file_offset = offset_of(dataset, operation, path);
-  dataset.close(operation, path);
-}
+// A new file being laid out.
+class Layout {
+ public:
+  Layout(const std::filesystem::path& path, std::size_t num_datasets)
+      : path_(path),
+        group_creation_(H5Pcreate(H5P_GROUP_CREATE), H5Pclose, "set up", path),
+        dataset_creation_(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, "set up", path),
+        file_(create_file(path, num_datasets), H5Fclose, "create", path) {
+    // No times are kept anywhere: the same state gives the same bytes.
+    require(H5Pset_obj_track_times(group_creation_, false));
+    require(H5Pset_obj_track_times(dataset_creation_, false));
+    require(H5Pset_layout(dataset_creation_, H5D_CONTIGUOUS));
+    require(H5Pset_alloc_time(dataset_creation_, H5D_ALLOC_TIME_EARLY));
+    require(H5Pset_fill_time(dataset_creation_, H5D_FILL_TIME_NEVER));
+  }
+
+  void add(Dataset& entry) {
+    add_groups(entry.key);
+    const std::string operation = concat("create dataset ", entry.path(), " in");
+    const Handle type = file_type_of(entry.dtype, path_);
+    const std::vector<hsize_t> extents = extents_of(entry);
+    const Handle space(H5Screate_simple(static_cast<int>(extents.size()), extents.data(), nullptr),
+                       H5Sclose, operation, path_);
+    Handle dataset(H5Dcreate2(file_, entry.path().c_str(), type, space, H5P_DEFAULT,
+                              dataset_creation_, H5P_DEFAULT),
+                   H5Dclose, operation, path_);
+    write_attributes(dataset, entry, path_);
+    entry.file_offset = offset_of(dataset, operation, path_);
+    dataset.close(operation, path_);
+  }
+
+  void close() {
+    check(H5Fflush(file_, H5F_SCOPE_GLOBAL), "flush", path_);
+    file_.close("close", path_);
+  }
+
+ private:
+  static hid_t create_file(const std::filesystem::path& path, std::size_t num_datasets) {
+    const std::string setting = "set up";
+    const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, setting, path);
+    check(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), setting, path);
+    // The file format of HDF5 1.8 (2008): compact groups, checksums on metadata, read everywhere.
+    check(H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18), setting, path);
+    // The structure in few pieces, apart from the elements: about half a KiB a dataset.
+    const hsize_t structure_bytes = 2048 + 512 * num_datasets;
+    check(H5Pset_meta_block_size(access, std::min<hsize_t>(structure_bytes, hsize_t{1} << 20)),
+          setting, path);
+    const Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose, setting, path);
+    check(H5Pset_obj_track_times(creation, false), setting, path);
+    return H5Fcreate(path.c_str(), H5F_ACC_EXCL, creation, access);
+  }
+
+  void require(herr_t status) const { check(status, "set up", path_); }
+
+  // A key is one group, or nested ones where it has slashes.
+  void add_groups(const std::string& key) {
+    for (std::size_t end = 0; end != std::string::npos;) {
+      end = key.find('/', end + 1);
+      const std::string name = concat("/", key.substr(0, end));
+      if (groups_.insert(name).second) {
+        const std::string operation = concat("create group ", name, " in");
+        Handle group(H5Gcreate2(file_, name.c_str(), H5P_DEFAULT, group_creation_, H5P_DEFAULT),
+                     H5Gclose, operation, path_);
+        group.close(operation, path_);
+      }
+    }
+  }
+
+  const std::filesystem::path& path_;
+  Handle group_creation_, dataset_creation_, file_;
+  std::set<std::string> groups_;
+};
 
 void check_dataset(hid_t file, const Dataset& entry, const std::filesystem::path& path) {
   const std::string operation = concat("read back dataset ", entry.path(), " of");
@@ -174,29 +234,11 @@ std::string Dataset::path() const {
 
 void create_hdf5_file(const std::filesystem::path& path, std::vector<Dataset>& datasets) {
   prepare_library();
-  const std::string setting = "set up";
-  const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, setting, path);
-  check(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), setting, path);
-  // The file format of HDF5 1.8 (2008): compact groups, checksums on metadata, read everywhere.
-  check(H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18), setting, path);
-  // The structure in few pieces, apart from the elements: about half a KiB a dataset.
-  const hsize_t structure_bytes = 2048 + 512 * datasets.size();
-  check(H5Pset_meta_block_size(access, std::min<hsize_t>(structure_bytes, hsize_t{1} << 20)),
-        setting, path);
-  const Handle links(H5Pcreate(H5P_LINK_CREATE), H5Pclose, setting, path);
-  check(H5Pset_create_intermediate_group(links, 1), setting, path);
-  const Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose, setting, path);
-  check(H5Pset_layout(creation, H5D_CONTIGUOUS), setting, path);
-  check(H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY), setting, path);
-  check(H5Pset_fill_time(creation, H5D_FILL_TIME_NEVER), setting, path);
-  check(H5Pset_obj_track_times(creation, false), setting, path);  // same state, same bytes
-
-  Handle file(H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access), H5Fclose, "create", path);
+  Layout layout(path, datasets.size());
   for (Dataset& dataset : datasets) {
-    create_dataset(file, links, creation, dataset, path);
+    layout.add(dataset);
   }
-  check(H5Fflush(file, H5F_SCOPE_GLOBAL), "flush", path);
-  file.close("close", path);
+  layout.close();
 }
 
 void check_hdf5_file(const std::filesystem::path& path, const std::vector<Dataset>& datasets) {

@@ -112,7 +112,8 @@ void ShardFile::write_at(std::int64_t offset, std::span<const std::byte> bytes) 
 void ShardFile::reserve(std::int64_t bytes) const {
   int result = 0;
   do {
-    result = ::fallocate(descriptor_, FALLOC_FL_KEEP_SIZE, 0, std::max<std::int64_t>(bytes, 1));
+    // Mode 0: with FALLOC_FL_KEEP_SIZE the kernel would not look at the limit of the file size.
+    result = ::fallocate(descriptor_, 0, 0, std::max<std::int64_t>(bytes, 1));
   } while (result != 0 && errno == EINTR);
   if (result == 0 || errno == EOPNOTSUPP || errno == ENOSYS) {
     return;

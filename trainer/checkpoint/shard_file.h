@@ -24,8 +24,8 @@ class ShardFile {
   std::int64_t size_bytes() const;
   void read_at(std::int64_t offset, std::span<std::byte> bytes) const;
   void write_at(std::int64_t offset, std::span<const std::byte> bytes) const;
-  // Takes the disk space of the first `bytes` now, so that a full disk shows before anything is
-  // written; no effect on file systems that cannot.
+  // Takes the disk space of the first `bytes` now, and makes the file at least as long, so that a
+  // full disk shows before anything is written; no effect on file systems that cannot.
   void reserve(std::int64_t bytes) const;
   // Never tried again: after a failed fsync the kernel may have dropped what was to be written.
   void sync() const;
