@@ -8,21 +8,25 @@
 
 namespace fathom::parallel {
 
-// A rectangle of a published tensor held by this rank: rows x columns of the global shape (one dimension: a single row).
+// A rectangle of a published tensor held by this rank: rows x columns of the global shape (one
+// dimension: a single row).
 struct StateSlice {
   std::string key;
   Shape global_shape;
   std::int64_t row_begin = 0, num_rows = 0;
   std::int64_t column_begin = 0, num_columns = 0;
-  bool is_owner = true;  // exactly one rank of the job owns each element and writes it to a checkpoint; others only load it
+  bool is_owner = true;  // exactly one rank of the job owns each element and writes it to a
+                         // checkpoint; others only load it
 };
 
-// One traversal of everything that a run must keep serves save, load, hash and memory accounting, so that no state is forgotten.
-// Call visit_state(visitor) on an object; the visitor reads or writes through the tensors it is shown.
+// One traversal of everything that a run must keep serves save, load, hash and memory accounting,
+// so that no state is forgotten. Call visit_state(visitor) on an object; the visitor reads or
+// writes through the tensors it is shown.
 class StateVisitor {
  public:
   virtual ~StateVisitor() = default;
-  // `local` holds slice.num_rows * slice.num_columns elements, row-major and contiguous. The visitor may write to it.
+  // `local` holds slice.num_rows * slice.num_columns elements, row-major and contiguous. The
+  // visitor may write to it.
   virtual void tensor(const StateSlice& slice, Tensor& local) = 0;
   // The same on all ranks, e.g. step, tokens seen.
   virtual void integer(const std::string& key, std::int64_t& value) = 0;

@@ -49,8 +49,8 @@ Schedule interleaved_one_forward_one_backward(int num_ranks, int stages_per_rank
 Schedule forward_only(int num_ranks, int stages_per_rank, int num_micro_batches);
 
 // Throws ConfigError naming rank, position and action when an action is missing, doubled, on a rank
-// that does not hold its stage, or before what it depends on on its own rank. A schedule without any
-// backward is complete with its forwards. Communication, when there is any, must be whole: both
+// that does not hold its stage, or before what it depends on on its own rank. A schedule without
+// any backward is complete with its forwards. Communication, when there is any, must be whole: both
 // ends of every message, and in one order for each pair of ranks.
 void validate(const Schedule& schedule);
 // Inserts sends right after what they send is made and receives right before what needs it.
