@@ -1,0 +1,297 @@
+// Every kind of layout against one rank: losses, gradient norms and final weights; and what each
+// rank holds and sends against formulas, so that nothing is secretly replicated.
+#include <cmath>
+#include <mutex>
+
+#include "core/rng.h"
+#include "optim/adamw.h"
+#include "tests/support/catch.h"
+#include "tests/support/run_ranks.h"
+#include "tests/support/tiny_run.h"
+
+using namespace fathom;
+using namespace fathom::testing;
+
+namespace {
+
+constexpr int kSteps = 5;
+constexpr std::int64_t kSequences = 8;
+constexpr std::int64_t kLength = 16;
+
+model::ModelOptions small_options() {
+  model::ModelOptions options;
+  options.vocab_size = 64;
+  options.hidden_size = 32;
+  options.num_layers = 4;
+  options.num_dense_layers = 1;
+  options.intermediate_size = 48;
+  options.num_attention_heads = 4;
+  options.q_lora_rank = 20;
+  options.kv_lora_rank = 16;
+  options.qk_nope_head_dim = 12;
+  options.qk_rope_head_dim = 8;
+  options.v_head_dim = 10;
+  options.max_position = kLength;
+  options.initializer_range = 0.1F;
+  options.mtp_depth = 1;
+  options.moe.num_experts = 8;
+  options.moe.num_shared_experts = 1;
+  options.moe.top_k = 2;
+  options.moe.intermediate_size = 12;
+  options.moe.num_groups = 4;
+  options.moe.num_kept_groups = 2;
+  options.moe.gate_scale = 2.5F;
+  options.moe.sequence_balance_coefficient = 0.01F;
+  return options;
+}
+
+TinyBatch batch_of(std::int64_t step, int depths, std::int64_t vocabulary) {
+  const RandomSource random(5, concat("batch ", step));
+  const auto token = [&](std::int64_t sequence, std::int64_t position) {
+    return static_cast<std::int32_t>(
+        random.below(static_cast<std::uint64_t>(sequence * 1000 + position),
+                     static_cast<std::uint64_t>(vocabulary)));
+  };
+  TinyBatch batch;
+  batch.num_sequences = kSequences;
+  batch.sequence_length = kLength;
+  for (int depth = -1; depth < depths; ++depth) {
+    for (std::int64_t s = 0; s < kSequences; ++s) {
+      for (std::int64_t i = 0; i < kLength; ++i) {
+        if (depth < 0) {
+          batch.tokens.push_back(token(s, i));
+        } else {
+          batch.targets.push_back(token(s, i + 1 + depth));
+          batch.masks.push_back((s + i) % 7 == 0 ? 0.0F : 1.0F);
+        }
+      }
+    }
+  }
+  return batch;
+}
+
+struct RankFacts {
+  std::map<std::string, std::int64_t> bytes_sent;  // last step
+  std::int64_t num_parameters = 0;
+  std::int64_t shard_elements = 0;  // weights that this rank owns
+};
+
+struct Training {
+  std::vector<trainer::StepResult> steps;  // of rank 0
+  Tensors weights;
+  std::vector<RankFacts> ranks;
+};
+
+Training train(const model::ModelOptions& options, const Layout& layout) {
+  Training training;
+  training.ranks.resize(static_cast<std::size_t>(layout.mesh.world_size()));
+  std::mutex mutex;
+  test::run_ranks(layout.mesh.world_size(), [&](parallel::Communicator& world, Stream& stream) {
+    TinyRun run(options, layout, world, stream);
+    run.model().initialize(3);
+    // Adam divides by the size of the gradient: with the usual epsilon, the rounding noise of an
+    // element whose gradient is all but zero becomes a whole step. A larger one makes the update as
+    // smooth as the gradients that are compared.
+    optim::AdamWHyperparameters hyperparameters;
+    hyperparameters.epsilon = 1e-3;
+    optim::AdamW optimizer(run.model().parameters(), hyperparameters, stream);
+    trainer::StepOptions step_options;
+    step_options.learning_rate = 1e-3;
+    step_options.selection_bias_rate = 1e-3;
+    trainer::StepResult result;
+    for (std::int64_t step = 0; step < kSteps; ++step) {
+      result = run.step(batch_of(step, options.mtp_depth + 1, options.vocab_size), optimizer,
+                        step_options, 0.3);
+      if (world.rank() == 0) {
+        training.steps.push_back(result);
+      }
+    }
+    const std::lock_guard lock(mutex);
+    StoreTensors store(training.weights);
+    optimizer.visit_state(store);
+    run.model().visit_state(store);
+    RankFacts& facts = training.ranks[static_cast<std::size_t>(world.rank())];
+    facts.bytes_sent = result.bytes_sent;
+    facts.num_parameters = run.model().parameters().num_local_elements();
+    for (const auto& group : run.model().parameters().groups()) {
+      for (const auto& range : group.shard_ranges) {
+        facts.shard_elements += range.end - range.begin;
+      }
+    }
+  });
+  return training;
+}
+
+// Difference of two tensors relative to the reference's norm.
+double difference(const std::vector<float>& a, const std::vector<float>& reference) {
+  double square = 0.0;
+  double norm = 0.0;
+  for (std::size_t i = 0; i < reference.size(); ++i) {
+    square += std::pow(static_cast<double>(a[i]) - static_cast<double>(reference[i]), 2);
+    norm += std::pow(static_cast<double>(reference[i]), 2);
+  }
+  return norm > 0.0 ? std::sqrt(square / norm) : std::sqrt(square);
+}
+
+std::int64_t total_parameters(const Tensors& weights) {
+  std::int64_t total = 0;
+  for (const auto& [key, values] : weights) {
+    total += key.ends_with(".weight") ? static_cast<std::int64_t>(values.size()) : 0;
+  }
+  return total;
+}
+
+const std::vector<Layout>& layouts() {
+  static const std::vector<Layout> table = {// each axis alone: {pipeline, data, tensor, expert}
+                                            {{1, 2, 1, 1}, {}, 1, {}},
+                                            {{1, 4, 1, 1}, {}, 2, {}},
+                                            {{1, 1, 2, 1}, {}, 4, {}},
+                                            {{1, 1, 4, 1}, {}, 1, {}},
+                                            {{2, 1, 1, 1}, {}, 1, {}},
+                                            {{4, 1, 1, 1}, {}, 2, {}},
+                                            {{1, 2, 1, 2}, {}, 1, {}},
+                                            {{1, 4, 1, 4}, {}, 1, {}},
+                                            {{1, 1, 2, 2}, {}, 1, {}},
+                                            // each pair
+                                            {{2, 2, 1, 1}, {}, 1, {}},
+                                            {{2, 1, 2, 1}, {}, 1, {}},
+                                            {{1, 2, 2, 1}, {}, 1, {}},
+                                            {{1, 2, 2, 2}, {}, 1, {}},
+                                            {{1, 2, 2, 4}, {}, 2, {}},
+                                            {{2, 2, 1, 2}, {}, 1, {}},
+                                            {{2, 1, 2, 2}, {}, 1, {}},
+                                            // uneven stages, interleaving
+                                            {{2, 1, 1, 1}, {1, {1, 3}}, 1, {}},
+                                            {{2, 1, 1, 1}, {2, {}}, 1, {}},
+                                            {{2, 2, 1, 2}, {2, {1, 1, 2, 0}}, 1, {}},
+                                            // all four at 8 ranks
+                                            {{2, 2, 2, 2}, {}, 1, {}},
+                                            {{2, 2, 2, 4}, {}, 2, {}},
+                                            {{2, 2, 2, 4}, {2, {}}, 1, {}}};
+  return table;
+}
+
+}  // namespace
+
+TEST_CASE("Every layout follows one rank in losses, gradient norms and final weights") {
+  const model::ModelOptions options = small_options();
+  Layout alone;
+  alone.micro_batch_size = 2;
+  const Training reference = train(options, alone);
+  const std::int64_t total = total_parameters(reference.weights);
+  for (const Layout& layout : layouts()) {
+    INFO(testing::to_string(layout));
+    const Training training = train(options, layout);
+    for (std::size_t step = 0; step < reference.steps.size(); ++step) {
+      INFO("step " << step);
+      CHECK(training.steps[step].loss == Approx(reference.steps[step].loss).epsilon(1e-6));
+      CHECK(training.steps[step].mtp_losses[0] ==
+            Approx(reference.steps[step].mtp_losses[0]).epsilon(1e-6));
+      CHECK(training.steps[step].grad_norm ==
+            Approx(reference.steps[step].grad_norm).epsilon(1e-6));
+    }
+    for (const auto& [key, values] : reference.weights) {
+      INFO(key);
+      REQUIRE(training.weights.contains(key));
+      CHECK(difference(training.weights.at(key), values) <
+            (key.find(".exp_avg") == std::string::npos ? 1e-6 : 1e-5));
+    }
+    // Optimizer states: every element of the model on exactly one rank.
+    std::int64_t owned = 0;
+    for (const RankFacts& rank : training.ranks) {
+      owned += rank.shard_elements;
+    }
+    CHECK(owned == total);
+  }
+}
+
+TEST_CASE("Each rank holds the parameters that a formula says") {
+  const model::ModelOptions o = small_options();
+  const std::int64_t d = o.hidden_size;
+  const std::int64_t heads = o.num_attention_heads;
+  // Whole on every tensor rank; cut by tensor; one expert.
+  const std::int64_t attention_whole = o.q_lora_rank * d + o.q_lora_rank +
+                                       (o.kv_lora_rank + o.qk_rope_head_dim) * d + o.kv_lora_rank;
+  const std::int64_t attention_cut = heads * o.qk_head_dim() * o.q_lora_rank +
+                                     heads * (o.qk_nope_head_dim + o.v_head_dim) * o.kv_lora_rank +
+                                     d * heads * o.v_head_dim;
+  const std::int64_t expert = 3 * d * o.moe.intermediate_size;
+  for (const Layout& layout : layouts()) {
+    if (layout.mesh.pipeline > 1) {
+      continue;
+    }
+    INFO(testing::to_string(layout));
+    const std::int64_t t = layout.mesh.tensor;
+    const std::int64_t e = layout.mesh.expert;
+    const std::int64_t layer = attention_whole + attention_cut / t + 2 * d;
+    const std::int64_t mixture = layer + o.moe.num_experts * d + o.moe.num_experts / e * expert +
+                                 o.moe.num_shared_experts * expert / t;
+    const std::int64_t dense = layer + 3 * d * o.intermediate_size / t;
+    const std::int64_t ends = 2 * o.vocab_size * d / t + d;
+    const std::int64_t mtp = mixture + 3 * d + 2 * d * d;
+    const Training training = train(o, layout);
+    for (const RankFacts& rank : training.ranks) {
+      CHECK(rank.num_parameters == dense + 3 * mixture + ends + mtp);
+    }
+  }
+}
+
+TEST_CASE("Each rank sends along the tensor, pipeline and expert axes what a formula says") {
+  model::ModelOptions o = small_options();
+  o.mtp_depth = 0;
+  o.moe.sequence_balance_coefficient = 0.0F;
+  o.moe.forced_balance = true;
+  constexpr std::int64_t kFloat = 4;
+  const std::int64_t d = o.hidden_size;
+  for (const parallel::MeshShape& mesh :
+       {parallel::MeshShape{1, 1, 2, 1}, parallel::MeshShape{1, 2, 2, 4},
+        parallel::MeshShape{2, 1, 1, 1}, parallel::MeshShape{2, 2, 1, 2}}) {
+    Layout layout;
+    layout.mesh = mesh;
+    INFO(testing::to_string(layout));
+    const Training training = train(o, layout);
+    const std::int64_t t = mesh.tensor;
+    const std::int64_t tokens = kSequences / mesh.data * kLength;  // of a data rank, a step
+    // A gather or a scattered sum of [tokens, width]: each rank sends its part, or others' parts,
+    // to t - 1 ranks.
+    const auto moved = [&](std::int64_t width) { return (t - 1) * (tokens / t) * width * kFloat; };
+    const std::int64_t latent = o.kv_lora_rank + o.qk_rope_head_dim;
+    // Forward: gather the latents, scatter the sum of outputs; backward: the reverse.
+    const std::int64_t attention = 2 * (moved(o.q_lora_rank) + moved(latent) + moved(d));
+    // Forward gather and scatter, backward gather and scatter, and the gathered input once more for
+    // the weight.
+    const std::int64_t mlp = 5 * moved(d);
+    const std::int64_t embedding = 2 * moved(d);
+    // Gather in, scatter back; maximum, sum and target logit of each token, short enough to be
+    // gathered whole, per micro-batch.
+    const std::int64_t head = 2 * moved(d) + (t - 1) * 3 * tokens * kFloat;
+    const std::int64_t tensor_bytes = o.num_layers * (attention + mlp) + embedding + head;
+    std::int64_t expert_bytes = 0;
+    for (const RankFacts& rank : training.ranks) {
+      if (mesh.pipeline == 1) {
+        CHECK(rank.bytes_sent.at("tensor") == tensor_bytes);
+      } else {
+        // One boundary: hidden states forward from the first rank, their gradients back from the
+        // second.
+        CHECK(rank.bytes_sent.at("pipeline") == tokens * d * kFloat);
+      }
+      expert_bytes += rank.bytes_sent.at("expert");
+    }
+    // Forced balance: slot j of token i goes to expert (i * top_k + j) mod experts. Rows travel out
+    // and back, forward and backward.
+    std::int64_t remote_slots = 0;
+    const std::int64_t plane = mesh.data * t;
+    for (std::int64_t token = 0; token < kSequences * kLength; ++token) {
+      const std::int64_t data_rank = token / (kLength * kSequences / mesh.data);
+      const std::int64_t in_micro_batch = token % kLength;
+      const std::int64_t plane_rank = data_rank * t + in_micro_batch / (kLength / t);
+      for (std::int64_t j = 0; j < o.moe.top_k; ++j) {
+        const std::int64_t to =
+            (token * o.moe.top_k + j) % o.moe.num_experts / (o.moe.num_experts / mesh.expert);
+        remote_slots += to != plane_rank % mesh.expert ? 1 : 0;
+      }
+    }
+    CHECK(plane % mesh.expert == 0);
+    CHECK(expert_bytes == 3 * 4 * remote_slots * d * kFloat);
+  }
+}
