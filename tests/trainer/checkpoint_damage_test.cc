@@ -111,6 +111,23 @@ TEST_CASE("a flipped bit in a tensor names file and tensor") {
                             to_string(slice.where) + " does not match its checksum");
 }
 
+TEST_CASE("all ranks report what one of them found damaged") {
+  const TwoCheckpoints checkpoints;
+  const trainer::Manifest manifest =
+      trainer::parse_manifest(read_file(checkpoints.file("manifest.pb")));
+  const trainer::StoredSlice& slice = manifest.find("model.norm.weight")->slices.front();
+  const fs::path path = checkpoints.file(manifest.files[static_cast<std::size_t>(slice.file)].name);
+  std::string bytes = read_file(path);
+  bytes[static_cast<std::size_t>(slice.file_offset)] ^= 1;
+  write(path, bytes);
+  const auto messages = load_on_ranks(checkpoints.root(), 200, 4, 12, checkpoints.specs);
+  for (const std::string& message : messages) {
+    CHECK(message == messages.front());
+    CHECK(contains(message, "tensor model.norm.weight"));
+    CHECK(contains(message, "config: rank "));
+  }
+}
+
 TEST_CASE("truncated, missing, added and exchanged files are refused by name") {
   const TwoCheckpoints checkpoints;
   const std::string name = "rank-00001.h5";

@@ -224,7 +224,7 @@ TEST_CASE("saving and loading tell how far they are") {
                     [&](int, CheckpointOptions& options) { options.progress = record; })));
   const std::int64_t bytes = 7 * 5 * 4 + 9 * 4 + 9 * 2;
   REQUIRE(!seen.empty());
-  CHECK(seen.back() == std::pair(bytes, bytes));
+  CHECK(seen.back() == std::pair(2 * bytes, 2 * bytes));
   seen.clear();
   CHECK(alone([&](parallel::Communicator& world, Stream& stream) {
           FakeState state(few_small_tensors(), 1, 0, 2, stream);

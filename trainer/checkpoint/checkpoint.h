@@ -38,7 +38,8 @@ struct CheckpointOptions {
   std::int64_t keep_last =
       0;  // after a save, older checkpoints than the last so many are removed; 0: none
   std::int64_t max_manifest_bytes = std::int64_t{256} << 20;
-  // Bytes done and bytes in all of this rank's part, now and then. May be empty.
+  // Bytes done and bytes in all of this rank's part, slice by slice: a save counts what it writes
+  // and what it reads back. May be empty.
   std::function<void(std::int64_t done, std::int64_t total)> progress{};
   // What a run should know but need not stop for, e.g. an old checkpoint that could not be removed.
   // May be empty.

@@ -94,7 +94,7 @@ class ElementWriter : public parallel::StateVisitor {
     checksums_.push_back(checksum.value());
     done_ += local.size_bytes();
     if (options_.progress) {
-      options_.progress(done_, total_);
+      options_.progress(done_, 2 * total_);  // the second half is the reading back
     }
     if (options_.fault) {
       options_.fault("slice written");
@@ -136,7 +136,8 @@ void check_space(const std::filesystem::path& path, const std::vector<Dataset>& 
 
 // One pass over the file as it now is: the checksum of all of it, of what belongs to no slice, and
 // each slice against what was meant to be written.
-StoredFile read_back(const ShardFile& file, const Manifest& part) {
+StoredFile read_back(const CheckpointOptions& options, const ShardFile& file,
+                     const Manifest& part) {
   Checksum128 whole;
   Checksum64 metadata;
   const std::int64_t size = file.size_bytes();
@@ -148,6 +149,10 @@ StoredFile read_back(const ShardFile& file, const Manifest& part) {
     });
   };
   const auto regions = regions_of(part);
+  std::int64_t total = 0, done = 0;
+  for (const FileRegion& region : regions.front()) {
+    total += region.end - region.begin;
+  }
   for (const FileRegion& region : regions.front()) {
     read_metadata_up_to(region.begin);
     Checksum64 slice;
@@ -160,6 +165,10 @@ StoredFile read_back(const ShardFile& file, const Manifest& part) {
                            to_string(region.slice->where), " reads back differently"));
     }
     position = region.end;
+    done += region.end - region.begin;
+    if (options.progress) {
+      options.progress(total + done, 2 * total);
+    }
   }
   read_metadata_up_to(size);
   return {.name = file.path().filename().string(),
@@ -217,7 +226,7 @@ Manifest write_shard(const CheckpointOptions& options, const std::filesystem::pa
 
   check_hdf5_file(path, plan.owned);
   Manifest part = part_of(std::move(plan), writer.checksums());
-  part.files.front() = read_back(file, part);
+  part.files.front() = read_back(options, file, part);
   file.close();
   sync_folder(folder);
   fault("file read back");
