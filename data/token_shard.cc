@@ -17,6 +17,8 @@ namespace fathom::data {
 namespace {
 
 constexpr std::int64_t kMaxVocabSize = std::int64_t{1} << 30;
+// So that sums of two of them cannot overflow.
+constexpr std::int64_t kMaxCount = std::int64_t{1} << 60;
 constexpr std::int64_t kMaxBlockTokens = std::int64_t{1} << 24;
 
 template <class Element>
@@ -91,8 +93,9 @@ void TokenShard::read_header(const Hdf5Reader& file) {
   declared_documents_ = file.integer_attribute("num_documents");
   num_bytes_ = file.integer_attribute("num_bytes");
   block_tokens_ = file.integer_attribute("checksum_block_tokens");
-  if (vocab_size < 1 || vocab_size > kMaxVocabSize || declared_tokens_ < 0 ||
-      declared_documents_ < 0 || num_bytes_ < 0 || block_tokens_ < 1 ||
+  const auto is_count = [](std::int64_t value) { return value >= 0 && value <= kMaxCount; };
+  if (vocab_size < 1 || vocab_size > kMaxVocabSize || !is_count(declared_tokens_) ||
+      !is_count(declared_documents_) || !is_count(num_bytes_) || block_tokens_ < 1 ||
       block_tokens_ > kMaxBlockTokens) {
     throw IoError(concat(path, ": impossible numbers: vocab_size ", vocab_size, ", num_tokens ",
                          declared_tokens_, ", num_documents ", declared_documents_, ", num_bytes ",
@@ -157,7 +160,7 @@ void TokenShard::check_tables() const {
   std::int64_t num_bytes = 0;
   for (std::size_t i = 0; i < document_bytes_.size(); ++i) {
     if (document_offsets_[i] > document_offsets_[i + 1] || document_bytes_[i] < 0 ||
-        document_bytes_[i] > num_bytes_) {
+        document_bytes_[i] > num_bytes_ - num_bytes) {
       throw IoError(concat(path, ": document ", i, " goes from token ", document_offsets_[i],
                            " to ", document_offsets_[i + 1], " and has ", document_bytes_[i],
                            " bytes"));

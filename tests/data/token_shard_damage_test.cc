@@ -1,5 +1,6 @@
 #include <hdf5.h>
 
+#include <algorithm>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "data/checksum.h"
 #include "data/hdf5_file.h"
 #include "data/token_shard.h"
 #include "tests/data/made_up_shards.h"
@@ -134,6 +136,94 @@ TEST_CASE("Files that are no token shards are refused") {
   newer.add_attribute("format_version", 2);
   overwrite(path, newer.finish());
   CHECK_THROWS_AS(TokenShard(path), ConfigError);
+}
+
+// A shard put together by hand, its checksums right, whatever its numbers say.
+struct Crafted {
+  std::int64_t vocab_size = 4;
+  std::int64_t num_tokens = 3;
+  std::int64_t num_documents = 2;
+  std::int64_t num_bytes = 5;
+  std::int64_t block_tokens = 2;
+  std::int64_t eos = 3;
+  std::vector<std::uint16_t> tokens = {0, 1, 2};
+  std::vector<std::int64_t> offsets = {0, 2, 3};
+  std::vector<std::int64_t> bytes = {3, 2};
+  std::vector<std::int32_t> token_bytes = {1, 2, 2, 0};
+};
+
+template <class Element>
+void add_checked(Hdf5ImageWriter& file, const std::string& name, ElementType type,
+                 const std::vector<Element>& table) {
+  const auto table_bytes = std::as_bytes(std::span(table));
+  file.add_attribute(name + "_checksum", static_cast<std::int64_t>(checksum(table_bytes)));
+  file.add_dataset(name, type, table_bytes);
+}
+
+std::filesystem::path write_crafted(const std::filesystem::path& path, const Crafted& shard) {
+  Hdf5ImageWriter file;
+  file.add_attribute("format", std::string("fathom token shard"));
+  file.add_attribute("format_version", 1);
+  file.add_attribute("vocab_size", shard.vocab_size);
+  file.add_attribute("tokenizer_hash", std::string("0123456789abcdef"));
+  file.add_attribute("num_tokens", shard.num_tokens);
+  file.add_attribute("num_documents", shard.num_documents);
+  file.add_attribute("num_bytes", shard.num_bytes);
+  file.add_attribute("checksum_block_tokens", shard.block_tokens);
+  for (const char* name : {"bos", "pad", "fim_begin", "fim_hole", "fim_end"}) {
+    file.add_attribute(concat(name, "_token"), -1);
+  }
+  file.add_attribute("eos_token", shard.eos);
+  std::vector<std::uint64_t> checksums;
+  const auto step = static_cast<std::size_t>(std::clamp<std::int64_t>(shard.block_tokens, 1, 100));
+  for (std::size_t begin = 0; begin < shard.tokens.size(); begin += step) {
+    checksums.push_back(checksum(std::as_bytes(
+        std::span(shard.tokens).subspan(begin, std::min(step, shard.tokens.size() - begin)))));
+  }
+  file.add_dataset("tokens", ElementType::kUint16, std::as_bytes(std::span(shard.tokens)));
+  add_checked(file, "token_checksums", ElementType::kUint64, checksums);
+  add_checked(file, "document_offsets", ElementType::kInt64, shard.offsets);
+  add_checked(file, "document_bytes", ElementType::kInt64, shard.bytes);
+  add_checked(file, "text_bytes_per_token", ElementType::kInt32, shard.token_bytes);
+  overwrite(path, file.finish());
+  return path;
+}
+
+TEST_CASE("Numbers of a shard that contradict each other are refused, checksums or not") {
+  const test::TemporaryFolder folder;
+  const auto path = folder.path() / "a.h5";
+  const auto refuse = [&](Crafted shard, const std::string& want) {
+    try {
+      TokenShard(write_crafted(path, shard)).verify();
+      FAIL("accepted; want a refusal for " << want);
+    } catch (const IoError& error) {
+      INFO(error.message());
+      CHECK(error.message().find("a.h5") != std::string::npos);
+      CHECK(error.message().find(want) != std::string::npos);
+    }
+  };
+  CHECK_NOTHROW(TokenShard(write_crafted(path, {})).verify());
+  refuse({.vocab_size = 0}, "vocab_size 0");
+  refuse({.vocab_size = std::int64_t{1} << 40}, "vocab_size");
+  refuse({.vocab_size = 5}, "text_bytes_per_token");
+  refuse({.num_tokens = -1}, "num_tokens -1");
+  refuse({.num_tokens = 4}, "tokens");
+  refuse({.num_tokens = std::int64_t{1} << 60}, "tokens");
+  refuse({.num_documents = 3}, "document_offsets");
+  refuse({.num_documents = INT64_MAX}, "num_documents 9223372036854775807");
+  refuse({.num_bytes = 6}, "6");
+  refuse({.block_tokens = 0}, "checksum_block_tokens 0");
+  refuse({.block_tokens = 1 << 30}, "checksum_block_tokens");
+  refuse({.eos = 4}, "eos_token is 4");
+  refuse({.eos = -2}, "eos_token is -2");
+  refuse({.tokens = {0, 4, 2}}, "token 1 (document 0) has the id 4");
+  refuse({.tokens = {0, 1, 65535}}, "token 2 (document 1) has the id 65535");
+  refuse({.offsets = {0, 4, 3}}, "document 1");
+  refuse({.offsets = {1, 2, 3}}, "from token 1");
+  refuse({.offsets = {0, 2, 2}}, "to 2");
+  refuse({.bytes = {-1, 6}}, "document 0");
+  refuse({.bytes = {INT64_MAX, INT64_MIN + 5}}, "document 0");
+  refuse({.token_bytes = {1, 2, -2, 0}}, "less than 0");
 }
 
 // An HDF5 file whose dataset "d" is made by `make`.
