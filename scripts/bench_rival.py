@@ -35,11 +35,11 @@ ATTENTIONS = ("eager", "sdpa")
 THREADS = (1, 2)
 # Ranks, threads per rank and mesh of each Fathom run, as --set wants them.
 FATHOM_LAYOUTS = {
-    "1 rank x 2 threads": (1, 2, []),
-    "1 rank x 1 thread": (1, 1, []),
+    "1 rank x 2 threads": (1, 2, ["train.micro_batch_size=8"]),
+    "1 rank x 1 thread": (1, 1, ["train.micro_batch_size=8"]),
     "data 2": (2, 1, ["mesh.data=2"]),
-    "tensor 2": (2, 1, ["mesh.tensor=2"]),
-    "pipeline 2": (2, 1, ["mesh.pipeline=2"]),
+    "tensor 2": (2, 1, ["mesh.tensor=2", "train.micro_batch_size=8"]),
+    "pipeline 2": (2, 1, ["mesh.pipeline=2", "train.micro_batch_size=1"]),
     "expert 2": (2, 1, ["mesh.data=2", "mesh.expert=2"]),
 }
 
@@ -155,7 +155,7 @@ def run_fathom(program, layout, config, warmup):
     with tempfile.TemporaryDirectory() as folder:
         run = pathlib.Path(folder) / "run"
         settings = [f"run.directory={run}", f"run.threads={threads}", *mesh]
-        command = ["mpirun", "--oversubscribe", "-n", str(ranks)] if ranks > 1 else []
+        command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
         if ranks > 1 and os.geteuid() == 0:
             command.insert(1, "--allow-run-as-root")
         command += [str(program), "pretrain", str(config)]
