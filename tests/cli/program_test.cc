@@ -26,6 +26,8 @@ class Program {
     const std::string launcher =
         num_ranks == 0 ? ""
                        : concat("OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 ",
+                                "ASAN_OPTIONS=detect_leaks=0 ",  // what Open MPI leaks is not ours
+
                                 FATHOM_MPIEXEC, " --oversubscribe -n ", num_ranks, ' ');
     const std::string command = concat("cd ", folder_.path().string(), " && ", launcher,
                                        FATHOM_BINARY_DIR, "/fathom ", arguments, " 2> errors");

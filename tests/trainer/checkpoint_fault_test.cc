@@ -287,6 +287,7 @@ TEST_CASE("a reader never sees a half written or half removed checkpoint") {
     }
   }
   saver.join();
+  INFO("unexpected: " << unexpected);
   INFO(num_loaded << " loaded, " << num_gone << " gone before they were opened");
   CHECK(save_error.empty());
   CHECK(unexpected.empty());

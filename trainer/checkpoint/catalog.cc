@@ -257,15 +257,31 @@ OpenCheckpoint open_checkpoint(const fs::path& root, std::int64_t step,
     throw ConfigError(concat("no checkpoint of step ", step, " in ", root.string(),
                              have.empty() ? "; there is none" : concat("; there are ", have)));
   }
+  // A folder is renamed before anything in it is removed.
+  const auto removed = [&folder] {
+    return IoError(concat(folder.string(), " was removed while it was opened"));
+  };
   if (!fs::exists(folder / kManifestName, error)) {
+    if (!fs::is_directory(folder, error)) {
+      throw removed();
+    }
     throw Damage(concat(kManifestName, " is missing"));
   }
-  OpenCheckpoint checkpoint{.folder = folder,
+  OpenCheckpoint checkpoint = [&] {
+    try {
+      return OpenCheckpoint{.folder = folder,
                             .manifest_file = ShardFile::open_for_reading(folder / kManifestName),
                             .manifest = {}};
+    } catch (const IoError&) {
+      if (!fs::is_directory(folder, error)) {
+        throw removed();
+      }
+      throw;
+    }
+  }();
   const ShardFile& file = checkpoint.manifest_file;
   if (!file.try_lock_shared() || file.is_deleted()) {
-    throw IoError(concat(folder.string(), " was removed while it was opened"));
+    throw removed();
   }
   const std::int64_t size = file.size_bytes();
   if (size > max_manifest_bytes) {
