@@ -32,7 +32,7 @@ model::MicroBatch meta_micro_batch(std::int64_t num_sequences, std::int64_t sequ
   return batch;
 }
 
-RankPlan plan_rank(const config::RunConfig& config, int rank) {
+RankPlan plan_rank(const config::RunConfig& config, int rank, double assumed_imbalance) {
   Stream stream(Device{DeviceType::kMeta, 0});
   const parallel::MeshShape shape = make_mesh_shape(config.mesh());
   const auto world = parallel::make_meta_world(rank, shape.world_size());
@@ -61,7 +61,7 @@ RankPlan plan_rank(const config::RunConfig& config, int rank) {
   }
   StepOptions step;
   step.recompute = make_recompute_options(train.recompute());
-  step.assumed_imbalance = kAssumedImbalance;
+  step.assumed_imbalance = assumed_imbalance;
   TrainStep train_step(model, *optimizer, mesh, stream);
   const StepResult result = train_step.run(
       micro_batches, TokenCounts(static_cast<std::size_t>(options.mtp_depth) + 1, 1), step, {});
@@ -79,11 +79,11 @@ std::string mebibytes(std::int64_t bytes) {
 
 }  // namespace
 
-std::vector<RankPlan> plan_ranks(const config::RunConfig& config) {
+std::vector<RankPlan> plan_ranks(const config::RunConfig& config, double assumed_imbalance) {
   const parallel::MeshShape shape = make_mesh_shape(config.mesh());
   std::vector<RankPlan> plans;
   for (int stage = 0; stage < shape.pipeline; ++stage) {
-    plans.push_back(plan_rank(config, stage * shape.data * shape.tensor));
+    plans.push_back(plan_rank(config, stage * shape.data * shape.tensor, assumed_imbalance));
   }
   return plans;
 }

@@ -27,7 +27,8 @@ inline constexpr double kAssumedImbalance = 1.25;
 
 // `config` is resolved and valid. Ranks of one pipeline stage do the same work: the one with
 // coordinates 0 stands for them.
-std::vector<RankPlan> plan_ranks(const config::RunConfig& config);
+std::vector<RankPlan> plan_ranks(const config::RunConfig& config,
+                                 double assumed_imbalance = kAssumedImbalance);
 
 // Parameters of the whole model, from its published shapes alone; MTP modules apart.
 struct ParameterCount {

@@ -1,0 +1,151 @@
+// What --dry_run announces, against what a run then holds, sends and counts.
+#include "trainer/rank_plan.h"
+
+#include <cmath>
+
+#include "configs/load.h"
+#include "configs/resolve.h"
+#include "core/rng.h"
+#include "model/factory.h"
+#include "optim/factory.h"
+#include "tests/support/catch.h"
+#include "tests/support/run_ranks.h"
+#include "tests/support/tiny_run.h"
+#include "trainer/factory.h"
+
+using namespace fathom;
+using namespace fathom::testing;
+
+namespace {
+
+config::RunConfig tiny_config(const std::vector<std::string>& overrides) {
+  std::vector<std::string> all = {"model.moe.forced_balance=true", "model.hidden_size=64",
+                                  "train.sequence_length=64", "train.global_batch_size=16"};
+  all.insert(all.end(), overrides.begin(), overrides.end());
+  config::RunConfig config = config::load(FATHOM_SOURCE_DIR "/configs/runs/tiny.textproto", all);
+  config::resolve(config, {.world_size = 0, .ranks_per_node = 1, .cores_per_node = 1});
+  return config;
+}
+
+struct Measured {
+  std::int64_t peak_bytes = 0;
+  std::int64_t reserved_after_two_steps = 0;
+  std::int64_t reserved_at_end = 0;
+  std::map<std::string, std::int64_t> bytes_sent;
+};
+
+// Four steps of the real thing.
+std::vector<Measured> measure(const config::RunConfig& config) {
+  const parallel::MeshShape shape = trainer::make_mesh_shape(config.mesh());
+  std::vector<Measured> measured(static_cast<std::size_t>(shape.world_size()));
+  const int depths = static_cast<int>(config.model().mtp_depth()) + 1;
+  TinyBatch batch;
+  batch.num_sequences = config.train().global_batch_size();
+  batch.sequence_length = config.train().sequence_length();
+  const RandomSource random(1, "tokens");
+  for (std::int64_t i = 0; i < batch.num_sequences * batch.sequence_length * (depths + 1); ++i) {
+    const auto token = static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(i), 512));
+    if (i < batch.num_sequences * batch.sequence_length) {
+      batch.tokens.push_back(token);
+    } else {
+      batch.targets.push_back(token);
+      batch.masks.push_back(1.0F);
+    }
+  }
+  test::run_ranks(shape.world_size(), [&](parallel::Communicator& world, Stream& stream) {
+    Layout layout;
+    layout.mesh = shape;
+    layout.pipeline = trainer::make_pipeline_options(config);
+    layout.micro_batch_size = static_cast<int>(config.train().micro_batch_size());
+    layout.recompute = trainer::make_recompute_options(config.train().recompute());
+    TinyRun run(model::make_model_options(config.model()), layout, world, stream);
+    run.model().initialize(1);
+    const auto optimizer =
+        optim::make_optimizer(config.optimizer(), run.model().parameters(), stream);
+    trainer::StepOptions options;
+    options.learning_rate = 1e-3;
+    Measured& mine = measured[static_cast<std::size_t>(world.rank())];
+    for (int step = 0; step < 4; ++step) {
+      mine.bytes_sent = run.step(batch, *optimizer, options, 0.3).bytes_sent;
+      if (step == 1) {
+        mine.reserved_after_two_steps = stream.allocator()->bytes_reserved();
+      }
+    }
+    mine.reserved_at_end = stream.allocator()->bytes_reserved();
+    mine.peak_bytes = stream.allocator()->peak_bytes();
+  });
+  return measured;
+}
+
+double relative_difference(std::int64_t a, std::int64_t b) {
+  return std::abs(static_cast<double>(a - b)) / static_cast<double>(b);
+}
+
+}  // namespace
+
+TEST_CASE(
+    "The announced peak is within 5% of the real one, and the traffic exact, on every kind of "
+    "layout") {
+  const std::vector<std::vector<std::string>> meshes = {
+      {"mesh.data=1"},
+      {"mesh.data=2"},
+      {"mesh.data=2", "mesh.expert=2"},
+      {"mesh.data=1", "mesh.tensor=2"},
+      {"mesh.data=1", "mesh.pipeline=2"},
+      {"mesh.data=2", "mesh.pipeline=2", "mesh.expert=2"},
+      {"mesh.data=1", "mesh.pipeline=2", "mesh.tensor=2", "mesh.expert=2"}};
+  for (const auto& mesh : meshes) {
+    const config::RunConfig config = tiny_config(mesh);
+    const std::vector<trainer::RankPlan> plans = trainer::plan_ranks(config, 1.0);
+    const std::vector<Measured> measured = measure(config);
+    for (const trainer::RankPlan& plan : plans) {
+      const Measured& real = measured[static_cast<std::size_t>(plan.rank)];
+      INFO(mesh.back() << ", rank " << plan.rank << ": announced " << plan.peak_bytes << ", real "
+                       << real.peak_bytes);
+      CHECK(relative_difference(plan.peak_bytes, real.peak_bytes) < 0.05);
+      for (const auto& [axis, bytes] : plan.bytes_sent) {
+        INFO(axis);
+        if (axis != "expert") {  // which rows leave depends on the routing
+          CHECK(bytes == real.bytes_sent.at(axis));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("A steady step takes no memory from the system") {
+  for (const Measured& rank :
+       measure(tiny_config({"mesh.data=2", "mesh.pipeline=2", "mesh.expert=2"}))) {
+    CHECK(rank.reserved_at_end == rank.reserved_after_two_steps);
+  }
+}
+
+TEST_CASE("Each kind of recomputation saves the bytes that the plan announces") {
+  const auto peak = [](const std::vector<std::string>& overrides) {
+    const config::RunConfig config = tiny_config(overrides);
+    return std::pair(trainer::plan_ranks(config, 1.0).front().peak_bytes,
+                     measure(config).front().peak_bytes);
+  };
+  const auto [plan_without, real_without] = peak({"mesh.data=1", "train.micro_batch_size=8"});
+  for (const char* kind : {"norms", "swiglu", "mla_up_projections", "layers"}) {
+    INFO(kind);
+    const auto [plan, real] = peak(
+        {"mesh.data=1", "train.micro_batch_size=8", concat("train.recompute.", kind, "=true")});
+    CHECK(plan < plan_without);
+    CHECK(real < real_without);
+    CHECK(std::abs(static_cast<double>((real_without - real) - (plan_without - plan))) <
+          0.05 * static_cast<double>(real_without));
+  }
+}
+
+TEST_CASE("The published models have their published sizes, to the unit") {
+  const auto count = [](const std::string& name) {
+    return trainer::count_parameters(
+        config::load_model(FATHOM_SOURCE_DIR "/configs/models/" + name + ".textproto"));
+  };
+  CHECK(count("deepseek-v2-lite").main == 15'706'484'224);
+  CHECK(count("deepseek-v2").main == 235'741'434'880);
+  CHECK(count("deepseek-v3").main == 671'026'404'352);
+  // The published figure counts the module's 256 selection biases too, which are no parameters.
+  CHECK(count("deepseek-v3").mtp + 256 == 11'610'068'224);
+}
