@@ -44,7 +44,7 @@ def main():
                           for _ in range(30)]
     FOLDER.mkdir(parents=True, exist_ok=True)
     (FOLDER / "corpus.txt").write_text(text, encoding="utf-8", newline="")
-    ids = {}
+    ids, pieces = {}, {}
     for name, split in PATTERNS.items():
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = split
@@ -53,10 +53,13 @@ def main():
             vocab_size=VOCAB_SIZE - len(SPECIAL_TOKENS), initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
         tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
         tokenizer.save(str(FOLDER / f"{name}.json"), pretty=False)
+        # Each piece as its number of UTF-8 bytes.
+        pieces[name] = [[len(hard[begin:end].encode()) for _, (begin, end) in split.pre_tokenize_str(hard)] for hard in texts]
         ids[name] = [tokenizer.encode(hard, add_special_tokens=False).ids for hard in texts]
     with open(FOLDER / "texts.jsonl", "w", encoding="utf-8") as out:
         for i, hard in enumerate(texts):
             line = {"text": hard} | {name: ids[name][i] for name in PATTERNS}
+            line |= {f"{name}_pieces": pieces[name][i] for name in PATTERNS}
             out.write(json.dumps(line, separators=(",", ":")) + "\n")
 
 

@@ -39,6 +39,23 @@ TEST_CASE("IndexPermutation sends each index everywhere equally often") {
   }
 }
 
+TEST_CASE("IndexPermutation sends two neighbours to any two places equally often") {
+  // 38,000 permutations of 20, 380 ordered pairs: each count is binomial around 100, standard
+  // deviation 10.
+  constexpr std::int64_t kSize = 20;
+  std::vector<int> counts(kSize * kSize, 0);
+  for (std::uint64_t seed = 0; seed < 38'000; ++seed) {
+    const IndexPermutation permutation(kSize, RandomSource(seed, "test"));
+    ++counts[static_cast<std::size_t>(permutation(6) * kSize + permutation(7))];
+  }
+  for (std::int64_t pair = 0; pair < kSize * kSize; ++pair) {
+    const int count = counts[static_cast<std::size_t>(pair)];
+    const bool is_possible = pair / kSize != pair % kSize;
+    CHECK(count >= (is_possible ? 100 - 60 : 0));
+    CHECK(count <= (is_possible ? 100 + 60 : 0));
+  }
+}
+
 TEST_CASE("Neighbours do not stay neighbours, also at sizes that no table holds") {
   const IndexPermutation permutation(std::int64_t{1} << 40, RandomSource(1, "test"));
   int num_near = 0;

@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "data/bpe_trainer.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
 
@@ -118,6 +119,18 @@ TEST_CASE("A megabyte in one word neither stalls nor crashes") {
   // Milliseconds each when it is linear, hours when it is quadratic: no timing of the machine
   // decides here.
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::minutes(2));
+}
+
+TEST_CASE("Among equal merges the leftmost comes first, in short words and long ones") {
+  WordCounts words;
+  words.add("aaaa");
+  const Tokenizer tokenizer = train_bpe(words, {.vocab_size = 257, .special_tokens = {}});
+  const std::int32_t a = tokenizer.encode("a")[0];
+  for (const std::size_t num_pairs : {3, 63, 64, 500}) {
+    std::vector<std::int32_t> want(num_pairs, 256);
+    want.push_back(a);
+    CHECK(tokenizer.encode(std::string(2 * num_pairs + 1, 'a')) == want);
+  }
 }
 
 TEST_CASE("Long words merge by the same rule as short ones") {
