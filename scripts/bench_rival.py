@@ -230,6 +230,7 @@ def parse_arguments():
         "--warmup", type=int, default=4, help="steps left out, of PyTorch and of Fathom"
     )
     parser.add_argument("--quick", action="store_true", help="only the variants that usually win")
+    parser.add_argument("--batched", action="store_true", help="also batched_mm: 15 GB of memory")
     parser.add_argument(
         "--measure", action="store_true", help="measure one variant in this process"
     )
