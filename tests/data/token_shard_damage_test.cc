@@ -233,6 +233,17 @@ void write_hostile(const std::filesystem::path& path, const std::function<void(h
   H5Fclose(file);
 }
 
+void write_good(hid_t file, const char* name) {
+  const hsize_t size = 4;
+  const std::int64_t values[4] = {1, 2, 3, 4};
+  const hid_t space = H5Screate_simple(1, &size, nullptr);
+  const hid_t dataset =
+      H5Dcreate2(file, name, H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+  H5Dwrite(dataset, H5T_STD_I64LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values);
+  H5Dclose(dataset);
+  H5Sclose(space);
+}
+
 TEST_CASE("Datasets that are stored elsewhere, filtered or larger than the file are refused") {
   const test::TemporaryFolder folder;
   const auto path = folder.path() / "hostile.h5";
@@ -261,12 +272,16 @@ TEST_CASE("Datasets that are stored elsewhere, filtered or larger than the file 
   }
   SECTION("a soft link") {
     write_hostile(path, [&](hid_t file) {
-      H5Lcreate_soft("/elsewhere", file, "d", H5P_DEFAULT, H5P_DEFAULT);
+      write_good(file, "good");
+      H5Lcreate_soft("/good", file, "d", H5P_DEFAULT, H5P_DEFAULT);
     });
+    CHECK(Hdf5Reader(path).dataset("good").num_elements == 4);
   }
   SECTION("an external link") {
+    const std::string other = (folder.path() / "other.h5").string();
+    write_hostile(other, [&](hid_t file) { write_good(file, "d"); });
     write_hostile(path, [&](hid_t file) {
-      H5Lcreate_external("other.h5", "/d", file, "d", H5P_DEFAULT, H5P_DEFAULT);
+      H5Lcreate_external(other.c_str(), "/d", file, "d", H5P_DEFAULT, H5P_DEFAULT);
     });
   }
   SECTION("a claim of more than the file holds") {
