@@ -7,6 +7,26 @@
 namespace fathom::data {
 namespace {
 
+// The last part of the path, so that data may move to another folder; "name #2" for the second of
+// that name.
+std::string default_name(const SourceOptions& source,
+                         const std::vector<std::unique_ptr<SourceStream>>& earlier) {
+  if (source.paths.empty()) {
+    throw ConfigError("data: a source without a path");
+  }
+  const std::filesystem::path path = source.paths.front().lexically_normal();
+  const std::string plain = (path.has_filename() ? path : path.parent_path()).filename().string();
+  const auto is_taken = [&](const std::string& name) {
+    return std::any_of(earlier.begin(), earlier.end(),
+                       [&](const auto& other) { return other->name() == name; });
+  };
+  std::string name = plain;
+  for (int number = 2; is_taken(name); ++number) {
+    name = concat(plain, " #", number);
+  }
+  return name;
+}
+
 std::vector<std::unique_ptr<SourceStream>> open_sources(const TrainingDataOptions& options) {
   if (options.sources.empty()) {
     throw ConfigError("data: no training sources");
@@ -17,7 +37,10 @@ std::vector<std::unique_ptr<SourceStream>> open_sources(const TrainingDataOption
                              ", want at least 1 and 0"));
   }
   std::vector<std::unique_ptr<SourceStream>> sources;
-  for (const SourceOptions& source : options.sources) {
+  for (SourceOptions source : options.sources) {
+    if (source.name.empty()) {
+      source.name = default_name(source, sources);
+    }
     sources.push_back(std::make_unique<SourceStream>(source, options));
     const SourceStream& opened = *sources.back();
     for (const auto& other : sources) {
@@ -40,13 +63,6 @@ std::vector<double> weights_of(const TrainingDataOptions& options) {
   return weights;
 }
 
-std::string name_of(const SourceOptions& source) {
-  if (source.name.empty() && source.paths.empty()) {
-    throw ConfigError("data: a source without a path");
-  }
-  return source.name.empty() ? source.paths.front().string() : source.name;
-}
-
 }  // namespace
 
 SourceStream::Epoch::Epoch(const DocumentSet& documents, const PackingOptions& packing,
@@ -57,7 +73,7 @@ SourceStream::Epoch::Epoch(const DocumentSet& documents, const PackingOptions& p
                                                               "/epoch/", key.epoch))) {}
 
 SourceStream::SourceStream(const SourceOptions& source, const TrainingDataOptions& options)
-    : name_(name_of(source)),
+    : name_(source.name),
       documents_(source.paths),
       packing_{
           .order = options.order, .start = options.document_start, .fim_rate = options.fim_rate},

@@ -14,8 +14,8 @@
 namespace fathom::data {
 
 struct SourceOptions {
-  // Keys its random numbers, so that other sources may come and go. Empty: the first path as it is
-  // written.
+  // Keys its random numbers, so that other sources may come and go. Empty: the last part of the
+  // first path, so that the data may move.
   std::string name = {};
   std::vector<std::filesystem::path> paths = {};  // as open_token_shards() takes them
   double weight = 1.0;

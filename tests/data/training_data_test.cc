@@ -131,6 +131,27 @@ TEST_CASE("Adding a source does not change the samples of the others, only their
   CHECK(index_in_b == 10);
 }
 
+TEST_CASE("Data that moves to another folder is read in the same order") {
+  const test::TemporaryFolder folder;
+  std::filesystem::create_directory(folder.path() / "elsewhere");
+  test::write_shard(folder.path() / "a.h5", test::made_up_documents("a", 300));
+  test::write_shard(folder.path() / "elsewhere" / "a.h5", test::made_up_documents("a", 300));
+  const auto open = [](const std::vector<std::filesystem::path>& paths) {
+    TrainingDataOptions options{.sequence_length = 16};
+    for (const std::filesystem::path& path : paths) {
+      options.sources.push_back({.paths = {path}});
+    }
+    return TrainingData(options);
+  };
+  const TrainingData here = open({folder.path() / "a.h5"});
+  const TrainingData there = open({folder.path() / "elsewhere" / "a.h5"});
+  CHECK(here.read(0, 20).tokens == there.read(0, 20).tokens);
+  const TrainingData both = open({folder.path() / "a.h5", folder.path() / "elsewhere" / "a.h5"});
+  CHECK(both.sources()[0]->name() == "a.h5");
+  CHECK(both.sources()[1]->name() == "a.h5 #2");
+  CHECK(both.read(0, 1).tokens != both.read(1, 1).tokens);
+}
+
 TEST_CASE("A description names the documents that a sample is made of") {
   const test::TemporaryFolder folder;
   test::write_shard(shard_path(folder.path() / "t", 0, 2), {{1, 2, 3}});
