@@ -192,7 +192,7 @@ std::filesystem::path write_crafted(const std::filesystem::path& path, const Cra
 TEST_CASE("Numbers of a shard that contradict each other are refused, checksums or not") {
   const test::TemporaryFolder folder;
   const auto path = folder.path() / "a.h5";
-  const auto refuse = [&](Crafted shard, const std::string& want) {
+  const auto refuse = [&](const Crafted& shard, const std::string& want) {
     try {
       TokenShard(write_crafted(path, shard)).verify();
       FAIL("accepted; want a refusal for " << want);
