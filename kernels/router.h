@@ -33,8 +33,9 @@ struct RouterOptions {
 //   expert_ids [num_tokens, top_k] int32  out, ascending in each row (the order of slots,
 //   docs/numerics.md, rule 8) gates   [num_tokens, top_k]         out, in the order of expert_ids
 // float32; the sum of gates in slot order, a softmax over 16 lanes and a halving tree. Ties, of
-// experts and of groups, go to the lowest index. Throws InternalError on a mismatch, and for a NaN
-// score, naming its row.
+// experts and of groups, go to the lowest index. Throws InternalError on a mismatch. A
+// row with a NaN score, or with fewer than top_k candidates above -inf, gets the first experts and
+// NaN gates: the loss becomes NaN and the caller's step is skipped.
 void router_forward(const RouterOptions& options, const Tensor& logits, const Tensor& bias,
                     Tensor& scores, Tensor& expert_ids, Tensor& gates, Stream& stream);
 

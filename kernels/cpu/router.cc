@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 #include <span>
 #include <vector>
 
@@ -152,6 +153,12 @@ void compute_gates(const RouterOptions& options, const float* scores,
   }
 }
 
+// A token without a choice: its NaN gates reach the loss, and the step is skipped as a whole.
+void choose_none(std::span<std::int32_t> chosen, float* gates) {
+  std::iota(chosen.begin(), chosen.end(), 0);
+  std::fill_n(gates, chosen.size(), std::numeric_limits<float>::quiet_NaN());
+}
+
 void router_forward_cpu(const RouterOptions& options, const Tensor& logits, const Tensor& bias,
                         Tensor& scores, Tensor& expert_ids, Tensor& gates, Stream& stream) {
   const std::int64_t num_experts = options.num_experts;
@@ -163,22 +170,25 @@ void router_forward_cpu(const RouterOptions& options, const Tensor& logits, cons
   auto* gate_rows = gates.mutable_data<float>();
   stream.parallel_for(logits.size(0), kGrainTokens, [&](std::int64_t begin, std::int64_t end) {
     // All scores first: computed row by row, they would each wait for the choice before them.
+    std::vector<bool> has_nan(static_cast<std::size_t>(end - begin));
     for (std::int64_t row = begin; row < end; ++row) {
       const float witness = score_row(options.score, logit_rows + row * num_experts,
                                       score_rows + row * num_experts, num_experts);
-      FATHOM_CHECK(!std::isnan(witness), "router: NaN score in row ", row, " of ", logits.shape());
+      has_nan[static_cast<std::size_t>(row - begin)] = std::isnan(witness);
     }
     Selection selection(options);
     for (std::int64_t row = begin; row < end; ++row) {
       const float* row_scores = score_rows + row * num_experts;
       const std::span chosen(ids + row * options.top_k, top_k);
+      float* const row_gates = gate_rows + row * options.top_k;
       if (options.forced_balance) {
         force_balance(options, row, chosen);
-      } else {
-        FATHOM_CHECK(selection.choose(row_scores, biases, chosen), "router: fewer than top ",
-                     options.top_k, " finite biased scores in row ", row);
+      } else if (has_nan[static_cast<std::size_t>(row - begin)] ||
+                 !selection.choose(row_scores, biases, chosen)) {
+        choose_none(chosen, row_gates);
+        continue;
       }
-      compute_gates(options, row_scores, chosen, gate_rows + row * options.top_k);
+      compute_gates(options, row_scores, chosen, row_gates);
     }
   });
 }
@@ -276,7 +286,9 @@ void balance_statistics_cpu(const RouterOptions& options, const Tensor& scores,
         continue;
       }
       const float* row = score_rows + static_cast<std::int64_t>(token) * num_experts;
-      FATHOM_CHECK(selection.choose_unbiased(row, chosen), "NaN score in row ", token);
+      if (!selection.choose_unbiased(row, chosen)) {
+        std::iota(chosen.begin(), chosen.end(), 0);  // the sums below are NaN already
+      }
       for (const std::int32_t expert : chosen) {
         ++counts[sequence * num_experts + expert];
       }

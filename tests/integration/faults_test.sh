@@ -75,6 +75,13 @@ expect_status 124 "$what"
 expect_text "rank 1" "$what"
 resumes
 
+what="steps that are not finite"
+launch 2 "$folder/diverged" --set train.steps=50 --set optimizer.lr=1e30 --set optimizer.weight_decay=0 --set train.max_skipped_steps=3 \
+  --set mesh.pipeline=2
+expect_status 93 "$what"
+expect_text "(4 in a row" "$what"
+grep -q '"first_sample"' "$folder"/diverged/log/not-finite-step-*.json || fail "$what: no samples named"
+
 what="a time limit"
 launch 2 "$folder/limited" "${long[@]}" --set train.time_limit=2
 expect_status 75 "$what"
