@@ -14,8 +14,8 @@ class Error : public std::runtime_error {
  public:
   Error(std::string_view kind, const std::string& message, std::source_location where);
 
-  // Adds a line saying what the caller was doing; returns *this so that one can `throw
-  // e.add_context`.
+  // Adds a line saying what the caller was doing. In a handler: `e.add_context("..."); throw;`,
+  // since throwing the result would forget which kind of error it is.
   Error& add_context(std::string_view while_doing);
   const char* what() const noexcept override { return text_.c_str(); }
 

@@ -53,7 +53,7 @@ std::vector<double> expert_factors(const MoeOptions& options, const Statistics& 
                            (static_cast<double>(options.top_k) * static_cast<double>(num_tokens));
   const double per_token =
       static_cast<double>(options.num_device_groups) /
-      (static_cast<double>(options.num_kept_groups) * static_cast<double>(num_tokens));
+      (static_cast<double>(options.max_device_groups_per_token) * static_cast<double>(num_tokens));
   std::vector<double> factors(experts);
   const std::size_t group_size = experts / groups;
   for (std::size_t group = 0; group < groups; ++group) {

@@ -26,6 +26,7 @@ MoeOptions make_moe_options(const config::MixtureOfExperts& config) {
   moe.communication_balance_coefficient =
       static_cast<float>(config.communication_balance_coefficient());
   moe.num_device_groups = static_cast<int>(config.num_device_groups());
+  moe.max_device_groups_per_token = static_cast<int>(config.max_device_groups_per_token());
   // V2's softmax router has no bias, neither in the published weights.
   moe.has_selection_bias = moe.score == kernels::ScoreFunction::kSigmoid;
   return moe;

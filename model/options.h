@@ -26,7 +26,8 @@ struct MoeOptions {
   float expert_balance_coefficient = 0.0F;         // V2, arXiv:2405.04434, eq. 23-25
   float device_balance_coefficient = 0.0F;         // V2, eq. 26-28
   float communication_balance_coefficient = 0.0F;  // V2, eq. 29-31
-  int num_device_groups = 1;                       // D of the two above; M is num_kept_groups
+  int num_device_groups = 1;                       // D of the two above
+  int max_device_groups_per_token = 1;             // M of the communication loss
   bool has_selection_bias = true;                  // V3's bias for balancing without a loss
 };
 

@@ -35,11 +35,11 @@ void AdamW::round_values(const ShardState& state, parallel::ParameterGroup& grou
 void AdamW::step(double learning_rate, double grad_scale, Stream& stream) {
   ++num_updates_;
   kernels::AdamWOptions options;
-  options.learning_rate = static_cast<float>(learning_rate);
-  options.beta1 = static_cast<float>(hyperparameters_.beta1);
-  options.beta2 = static_cast<float>(hyperparameters_.beta2);
-  options.epsilon = static_cast<float>(hyperparameters_.epsilon);
-  options.grad_scale = static_cast<float>(grad_scale);
+  options.learning_rate = learning_rate;
+  options.beta1 = hyperparameters_.beta1;
+  options.beta2 = hyperparameters_.beta2;
+  options.epsilon = hyperparameters_.epsilon;
+  options.grad_scale = grad_scale;
   options.step = num_updates_;
   for (std::size_t i = 0; i < states_.size(); ++i) {
     parallel::ParameterGroup& group = buffer_->groups()[i];
@@ -49,8 +49,7 @@ void AdamW::step(double learning_rate, double grad_scale, Stream& stream) {
       const auto part = [&](const Tensor& shard) {
         return shard.view_elements(range.shard_offset, shape);
       };
-      options.weight_decay =
-          range.parameter->weight_decay ? static_cast<float>(hyperparameters_.weight_decay) : 0.0F;
+      options.weight_decay = range.parameter->weight_decay ? hyperparameters_.weight_decay : 0.0;
       Tensor value = part(weights);
       Tensor exp_avg = part(states_[i].exp_avg);
       Tensor exp_avg_sq = part(states_[i].exp_avg_sq);
