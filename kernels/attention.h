@@ -19,15 +19,18 @@ struct AttentionShape {
   float scale = 1.0F;
 };
 
-//   q         [num_tokens, num_heads * (nope + rope)]          per head [nope | rope]
-//   kv        [num_tokens, num_heads * (nope + value)]         per head [k_nope | v]
-//   latent    [num_tokens, >= rope_column + rope]              columns from rope_column hold the
-//   rotated k_rope segments  [num_segments + 1] int32: first token of each isolated segment,
-//   ascending, last = num_tokens out       [num_tokens, num_heads * value] lse       [num_tokens,
-//   num_heads]
+//   q         [num_tokens, num_heads * (nope + rope)]    per head [nope | rope]
+//   kv        [num_tokens, num_heads * (nope + value)]   per head [k_nope | v]
+//   latent    [num_tokens, >= rope_column + rope]        the rotated k_rope from rope_column on
+//   segments  [num_segments + 1]  int32: first token of each isolated segment, ascending, last =
+//             num_tokens
+//   out       [num_tokens, num_heads * value]
+//   lse       [num_tokens, num_heads]
 // All float32 but segments. Keys are walked in blocks of 64 from the start of the segment
-// (docs/numerics.md, rule 7), so a row depends only on its own segment. Scratch for the keys and
-// values of one head and segment a thread. Throws InternalError on a mismatch.
+// (docs/numerics.md, rule 4), so a row depends only on the tokens of its segment up to itself; NaN
+// and Inf in others do not reach it, nor do those of queries that do not see a key reach the key's
+// gradient. Scratch for the keys and values of one head and segment a thread. Throws InternalError
+// on a mismatch.
 void attention_forward(const AttentionShape& shape, const Tensor& q, const Tensor& kv,
                        const Tensor& latent, const Tensor& segments, Tensor& out, Tensor& lse,
                        Stream& stream);

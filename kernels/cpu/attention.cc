@@ -130,9 +130,10 @@ class ForwardHead {
     }
     update_softmax<kRows>(row, num_keys, weights, correction);
     for (std::int64_t column = 0; column < layout_.padded_value; column += simd::kLanes) {
-      const auto sums =
-          multiply_tile<kRows>(Left<Layout::kRowMajor>{weights, kBlock},
-                               {block.values + column, layout_.padded_value}, 0, num_keys);
+      const Left<Layout::kRowMajor> left{weights, kBlock};
+      const Right values{block.values + column, layout_.padded_value};
+      const auto sums = block.is_diagonal ? multiply_tile_to_diagonal<kRows>(left, values, row)
+                                          : multiply_tile<kRows>(left, values, 0, num_keys);
       for (int r = 0; r < kRows; ++r) {
         float* const out = softmax_.out + (row + r) * layout_.padded_value + column;
         simd::store(simd::fma(simd::load(out), simd::broadcast(correction[r]), sums.row[r]), out);

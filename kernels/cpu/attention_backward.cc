@@ -46,6 +46,8 @@ class BackwardHead {
   void pack_keys(const Inputs& inputs);
   void pack_queries(const Inputs& inputs, std::int64_t block);
   void process_pair(float scale, std::int64_t query_block, std::int64_t key_block);
+  void add_over_queries(const float* a, const Right& b, std::int64_t query_block,
+                        std::int64_t key_block, float* to) const;
   template <int kRows>
   void find_weights(float scale, int row, std::int64_t key_block, bool is_diagonal);
   void write_queries(std::int64_t block, float* dq) const;
@@ -126,7 +128,7 @@ void BackwardHead::pack_keys(const Inputs& inputs) {
     float* const keys = key_rows(keys_, block);
     float* const keys_transposed = key_rows(keys_transposed_, block);
     float* const values_transposed = value_rows(values_transposed_, block);
-    // What lies beyond the rows and columns is multiplied by zero or masked, but must be finite.
+    // What lies beyond the rows and columns is masked, but not to be read uninitialized.
     std::fill_n(keys, kBlock * layout_.padded_key, 0.0F);
     if (num_rows < kBlock) {
       std::fill_n(keys_transposed, kBlock * layout_.padded_key, 0.0F);
@@ -204,11 +206,11 @@ void BackwardHead::find_weights(float scale, int row, std::int64_t key_block, bo
   }
 }
 
-// c(r, :) += sum over k in [begin, end) of a(r, k) b(k, :), for kRows rows.
-template <int kRows, Layout kLayout>
-void add_product(const Left<kLayout>& a, const Right& b, int begin, int end, float* c) {
+// c(r, :) += multiply(16 columns of b).row[r], for all columns of b and kRows rows.
+template <int kRows, class Multiply>
+HWY_INLINE void add_product(const Right& b, float* c, const Multiply& multiply) {
   for (std::int64_t column = 0; column < b.stride; column += simd::kLanes) {
-    const auto sums = multiply_tile<kRows>(a, {b.data + column, b.stride}, begin, end);
+    const TileSums<kRows> sums = multiply(Right{b.data + column, b.stride});
     for (int r = 0; r < kRows; ++r) {
       float* const to = c + r * b.stride + column;
       simd::store(simd::load(to) + sums.row[r], to);
@@ -218,27 +220,33 @@ void add_product(const Left<kLayout>& a, const Right& b, int begin, int end, flo
 
 void BackwardHead::process_pair(float scale, std::int64_t query_block, std::int64_t key_block) {
   const bool is_diagonal = query_block == key_block;
-  const int num_queries = segment_.block_rows(query_block);
   const int num_keys = segment_.block_rows(key_block);
-  const float* const keys = key_rows(keys_, key_block);
-  for_each_row_tile(0, num_queries, [&](auto num_rows, int row) {
+  const Right keys{key_rows(keys_, key_block), layout_.padded_key};
+  for_each_row_tile(0, segment_.block_rows(query_block), [&](auto num_rows, int row) {
     find_weights<num_rows>(scale, row, key_block, is_diagonal);
-    add_product<num_rows>(Left<Layout::kRowMajor>{dscores_ + row * kBlock, kBlock},
-                          {keys, layout_.padded_key}, 0, is_diagonal ? row + num_rows : num_keys,
-                          dqueries_ + row * layout_.padded_key);
+    const Left<Layout::kRowMajor> dscores{dscores_ + row * kBlock, kBlock};
+    add_product<num_rows>(keys, dqueries_ + row * layout_.padded_key, [&](const Right& columns) {
+      return is_diagonal ? multiply_tile_to_diagonal<num_rows>(dscores, columns, row)
+                         : multiply_tile<num_rows>(dscores, columns, 0, num_keys);
+    });
   });
-  // On the diagonal the queries before a tile of keys do not see them.
-  float* const dvalues = value_rows(dvalues_, key_block);
-  for_each_row_tile(0, num_keys, [&](auto num_rows, int row) {
-    add_product<num_rows>(Left<Layout::kTransposed>{weights_ + row, kBlock},
-                          {douts_, layout_.padded_value}, is_diagonal ? row : 0, num_queries,
-                          dvalues + row * layout_.padded_value);
-  });
-  float* const dkeys = key_rows(dkeys_, key_block);
-  for_each_row_tile(0, num_keys, [&](auto num_rows, int row) {
-    add_product<num_rows>(Left<Layout::kTransposed>{dscores_ + row, kBlock},
-                          {queries_, layout_.padded_key}, is_diagonal ? row : 0, num_queries,
-                          dkeys + row * layout_.padded_key);
+  add_over_queries(weights_, {douts_, layout_.padded_value}, query_block, key_block,
+                   value_rows(dvalues_, key_block));
+  add_over_queries(dscores_, {queries_, layout_.padded_key}, query_block, key_block,
+                   key_rows(dkeys_, key_block));
+}
+
+// to(j, :) += sum over the queries i of the block that see key j of a(i, j) b(i, :).
+void BackwardHead::add_over_queries(const float* a, const Right& b, std::int64_t query_block,
+                                    std::int64_t key_block, float* to) const {
+  const bool is_diagonal = query_block == key_block;
+  const int num_queries = segment_.block_rows(query_block);
+  for_each_row_tile(0, segment_.block_rows(key_block), [&](auto num_rows, int row) {
+    const Left<Layout::kTransposed> left{a + row, kBlock};
+    add_product<num_rows>(b, to + row * b.stride, [&](const Right& columns) {
+      return is_diagonal ? multiply_tile_from_diagonal<num_rows>(left, columns, row, num_queries)
+                         : multiply_tile<num_rows>(left, columns, 0, num_queries);
+    });
   });
 }
 

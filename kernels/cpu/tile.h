@@ -67,21 +67,63 @@ struct TileSums {
   simd::Floats row[kRows];
 };
 
-// sum(r, c) = sum over k in [begin, end), ascending, of a(r, k) * b(k, c): a chain of fused
-// multiply-adds from +0.
+// sum(r, c) += sum over k in [begin, end), ascending, of a(r, k) * b(k, c): a chain of fused
+// multiply-adds.
 template <int kRows, Layout kLayout>
-HWY_INLINE TileSums<kRows> multiply_tile(const Left<kLayout>& a, const Right& b, std::int64_t begin,
-                                         std::int64_t end) {
-  TileSums<kRows> sums;
-  for (int r = 0; r < kRows; ++r) {
-    sums.row[r] = simd::zero();
-  }
+HWY_INLINE void add_tile(const Left<kLayout>& a, const Right& b, std::int64_t begin,
+                         std::int64_t end, TileSums<kRows>& sums) {
   for (std::int64_t k = begin; k < end; ++k) {
     const simd::Floats right = simd::load(b.data + k * b.stride);
     for (int r = 0; r < kRows; ++r) {
       sums.row[r] = simd::fma(simd::broadcast(*a.at(r, k)), right, sums.row[r]);
     }
   }
+}
+template <int kRows>
+HWY_INLINE TileSums<kRows> zero_sums() {
+  TileSums<kRows> sums;
+  for (int r = 0; r < kRows; ++r) {
+    sums.row[r] = simd::zero();
+  }
+  return sums;
+}
+
+// sum(r, c) = sum over k in [begin, end) of a(r, k) * b(k, c), as above from +0.
+template <int kRows, Layout kLayout>
+HWY_INLINE TileSums<kRows> multiply_tile(const Left<kLayout>& a, const Right& b, std::int64_t begin,
+                                         std::int64_t end) {
+  TileSums<kRows> sums = zero_sums<kRows>();
+  add_tile(a, b, begin, end, sums);
+  return sums;
+}
+
+// The same where a is triangular. The terms beyond the diagonal are left out, not multiplied by 0:
+// 0 * NaN would be NaN.
+// Sums over k in [0, diagonal + r].
+template <int kRows, Layout kLayout>
+HWY_INLINE TileSums<kRows> multiply_tile_to_diagonal(const Left<kLayout>& a, const Right& b,
+                                                     std::int64_t diagonal) {
+  TileSums<kRows> sums = multiply_tile<kRows>(a, b, 0, diagonal);
+  for (int k = 0; k < kRows; ++k) {
+    const simd::Floats right = simd::load(b.data + (diagonal + k) * b.stride);
+    for (int r = k; r < kRows; ++r) {
+      sums.row[r] = simd::fma(simd::broadcast(*a.at(r, diagonal + k)), right, sums.row[r]);
+    }
+  }
+  return sums;
+}
+// Sums over k in [diagonal + r, end), where end >= diagonal + kRows.
+template <int kRows, Layout kLayout>
+HWY_INLINE TileSums<kRows> multiply_tile_from_diagonal(const Left<kLayout>& a, const Right& b,
+                                                       std::int64_t diagonal, std::int64_t end) {
+  TileSums<kRows> sums = zero_sums<kRows>();
+  for (int k = 0; k < kRows; ++k) {
+    const simd::Floats right = simd::load(b.data + (diagonal + k) * b.stride);
+    for (int r = 0; r <= k; ++r) {
+      sums.row[r] = simd::fma(simd::broadcast(*a.at(r, diagonal + k)), right, sums.row[r]);
+    }
+  }
+  add_tile(a, b, diagonal + kRows, end, sums);
   return sums;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -344,6 +345,59 @@ TEST_CASE("An attention row does not depend on the tokens after it, nor on how m
     part.forward();
     CHECK(count_row_differences(part.out, 0, whole.out, 0, size) == 0);
     CHECK(count_row_differences(part.lse, 0, whole.lse, 0, size) == 0);
+  }
+}
+
+// Tokens [first, end) of a tensor become NaN, +inf and -inf in turn.
+void poison(Tensor& x, std::int64_t first, std::int64_t end) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const float values[] = {std::numeric_limits<float>::quiet_NaN(), kInfinity, -kInfinity};
+  for (std::int64_t i = first * x.size(1); i < end * x.size(1); ++i) {
+    x.mutable_data<float>()[i] = values[i % 3];
+  }
+}
+
+TEST_CASE("NaN and Inf in later tokens and in other segments do not reach an attention row") {
+  const AttentionShape shape = GENERATE(kSmall, kOdd, kManyHeads);
+  Stream stream({}, 1);
+  const std::vector<std::int32_t> starts = {0, 70, 210, 300};
+  Case clean(shape, starts, stream);
+  clean.forward();
+  clean.backward();
+  for (const std::int64_t num_clean : {1, 2, 5, 6, 9, 63, 64, 65, 127, 131, 140}) {
+    const std::int64_t first = starts[1];
+    const std::int64_t end = first + num_clean;
+    INFO("tokens " << first << " to " << end << " are clean");
+    Case poisoned(shape, starts, stream);
+    for (Tensor* const x : {&poisoned.q, &poisoned.kv, &poisoned.latent, &poisoned.dout}) {
+      poison(*x, 0, first);
+      poison(*x, end, poisoned.num_tokens);
+    }
+    poisoned.forward();
+    poisoned.backward();
+    CHECK(count_row_differences(poisoned.out, first, clean.out, first, num_clean) == 0);
+    CHECK(count_row_differences(poisoned.lse, first, clean.lse, first, num_clean) == 0);
+    CHECK(count_row_differences(poisoned.dq, first, clean.dq, first, num_clean) == 0);
+    if (end == starts[2]) {  // otherwise keys have gradients of the poisoned queries after them
+      CHECK(count_row_differences(poisoned.dkv, first, clean.dkv, first, num_clean) == 0);
+    }
+  }
+}
+
+TEST_CASE("NaN and Inf in the queries before a key do not reach the key's gradient") {
+  const AttentionShape shape = GENERATE(kSmall, kOdd, kManyHeads);
+  Stream stream({}, 1);
+  Case clean(shape, {0, 140}, stream);
+  clean.forward();
+  clean.backward();
+  for (const std::int64_t first : {1, 2, 5, 6, 9, 63, 64, 65, 127, 131, 139}) {
+    INFO("queries before " << first << " are poisoned");
+    Case poisoned(shape, {0, 140}, stream);
+    poison(poisoned.q, 0, first);
+    poison(poisoned.dout, 0, first);
+    poisoned.forward();
+    poisoned.backward();
+    CHECK(count_row_differences(poisoned.dkv, first, clean.dkv, first, 140 - first) == 0);
   }
 }
 
