@@ -2,8 +2,39 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <numeric>
 
 namespace fathom::config {
+namespace {
+
+// What is not given follows from the model and the sequences alone, never from the layout: another
+// layout must have the same bits.
+void resolve_numerics(RunConfig& config) {
+  Numerics& numerics = *config.mutable_numerics();
+  if (!numerics.has_mode()) {
+    numerics.set_mode(config.run().device() == Run::CPU ? Numerics::EXACT : Numerics::FAST);
+  }
+  if (numerics.mode() == Numerics::FAST) {
+    return;
+  }
+  if (!numerics.has_gradient_unit_tokens()) {
+    constexpr std::int64_t kUnitTokens = 512;
+    numerics.set_gradient_unit_tokens(
+        std::max<std::int64_t>(1, std::gcd(kUnitTokens, config.train().sequence_length())));
+  }
+  if (!numerics.has_tensor_chunks()) {
+    const Model& model = config.model();
+    std::int64_t chunks = 4;
+    for (const std::int64_t size :
+         {model.vocab_size(), model.num_attention_heads(), model.intermediate_size(),
+          model.moe().num_shared_experts() * model.moe().intermediate_size()}) {
+      chunks = std::gcd(chunks, size);
+    }
+    numerics.set_tensor_chunks(chunks);
+  }
+}
+
+}  // namespace
 
 void resolve(RunConfig& config, const Launch& launch) {
   Mesh& mesh = *config.mutable_mesh();
@@ -33,6 +64,7 @@ void resolve(RunConfig& config, const Launch& launch) {
   if (config.model().max_position() == 0) {
     config.mutable_model()->set_max_position(config.train().sequence_length());
   }
+  resolve_numerics(config);
 }
 
 std::vector<std::int64_t> layers_of_stages(const RunConfig& config) {

@@ -124,10 +124,4 @@ void check_optimizer(const Optimizer& optimizer, Problems& problems) {
   check_schedule(optimizer.schedule(), problems);
 }
 
-void check_numerics(const RunConfig& config, Problems& problems) {
-  // What EXACT asks of a layout belongs here too.
-  problems.require(config.numerics().mode() == Numerics::FAST, "numerics.mode ",
-                   Numerics::Mode_Name(config.numerics().mode()), " is not available: use FAST");
-}
-
 }  // namespace fathom::config

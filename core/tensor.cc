@@ -73,4 +73,13 @@ Tensor Tensor::view_elements(std::int64_t first_element, Shape shape) const {
   return view;
 }
 
+Tensor Tensor::view_as(DType dtype, Shape shape) const {
+  FATHOM_CHECK(shape.numel() * size_of(dtype) <= size_bytes(), dtype, ' ', shape, " in ", dtype_,
+               ' ', shape_);
+  Tensor view = *this;
+  view.shape_ = shape;
+  view.dtype_ = dtype;
+  return view;
+}
+
 }  // namespace fathom

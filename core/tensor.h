@@ -35,6 +35,9 @@ class Tensor {
   Tensor narrow(std::int64_t begin, std::int64_t end) const;  // rows [begin, end) of dimension 0
   Tensor view_elements(std::int64_t first_element,
                        Shape shape) const;  // shape.numel() elements from first_element
+  // The first bytes read as another dtype, for an operation that converts in place. Throws
+  // InternalError when they are too few.
+  Tensor view_as(DType dtype, Shape shape) const;
 
   // Checked against dtype(); null on the meta device.
   template <class T>

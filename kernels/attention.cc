@@ -1,5 +1,7 @@
 #include "kernels/attention.h"
 
+#include <bit>
+
 #include "core/error.h"
 #include "kernels/check_tensor.h"
 
@@ -21,6 +23,10 @@ void check_attention(const TensorCheck& check, const AttentionShape& shape,
                    shape.rope_column >= 0,
                "attention of ", shape.num_heads, " heads, sizes ", shape.nope_size, " + ",
                shape.rope_size, " and ", shape.value_size, ", rope column ", shape.rope_column);
+  FATHOM_CHECK(shape.num_chunks > 0 &&
+                   std::has_single_bit(static_cast<unsigned>(shape.num_chunks)) &&
+                   shape.num_heads % shape.num_chunks == 0,
+               "attention: ", shape.num_chunks, " chunks of ", shape.num_heads, " heads");
   check.rank("q or dq", tensors.q, 2);
   const std::int64_t num_tokens = tensors.q.size(0);
   const std::int64_t num_heads = shape.num_heads;

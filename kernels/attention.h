@@ -17,6 +17,7 @@ struct AttentionShape {
   int value_size = 0;   // per head
   int rope_column = 0;  // first column of k_rope in a row of `latent`
   float scale = 1.0F;
+  int num_chunks = 1;  // equal parts of the heads, for sums over heads; a power of two
 };
 
 //   q         [num_tokens, num_heads * (nope + rope)]    per head [nope | rope]
@@ -45,8 +46,9 @@ struct AttentionSaved {
   const Tensor& lse;
 };
 
-// Gradients with respect to the rotated q, to kv, and (summed over heads, ascending) to k_rope,
-// which is written into the columns from rope_column of dlatent; its other columns are left alone.
+// Gradients with respect to the rotated q, to kv, and to k_rope, which is written into the columns
+// from rope_column of dlatent; its other columns are left alone. The latter is summed over the
+// heads of each chunk, ascending, then in a binary tree over the chunks (docs/numerics.md, rule 4).
 // All are overwritten. dq like q, dkv like kv, dlatent like latent. dQ is summed over key blocks
 // ascending, dK and dV over query blocks ascending.
 void attention_backward(const AttentionShape& shape, const AttentionSaved& saved,

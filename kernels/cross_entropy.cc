@@ -1,12 +1,14 @@
 #include "kernels/cross_entropy.h"
 
+#include <bit>
+
 #include "kernels/check_tensor.h"
 
 namespace fathom::kernels {
 
 constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> cross_entropy_row_max_slot{
     "cross_entropy_row_max"};
-constinit KernelSlot<void(Tensor&, const Tensor&, std::int64_t, const Tensor&, Tensor&, Tensor&,
+constinit KernelSlot<void(Tensor&, const CrossEntropyClasses&, const Tensor&, Tensor&, Tensor&,
                           Stream&)>
     cross_entropy_exp_sum_slot{"cross_entropy_exp_sum"};
 constinit KernelSlot<void(Tensor&, const CrossEntropyRows&, std::int64_t, Tensor&, Stream&)>
@@ -30,16 +32,20 @@ void cross_entropy_row_max(const Tensor& logits, Tensor& row_max, Stream& stream
   cross_entropy_row_max_slot(stream, logits, row_max);
 }
 
-void cross_entropy_exp_sum(Tensor& logits, const Tensor& targets, std::int64_t first_class,
+void cross_entropy_exp_sum(Tensor& logits, const CrossEntropyClasses& classes,
                            const Tensor& row_max, Tensor& row_sum, Tensor& target_logit,
                            Stream& stream) {
   const TensorCheck check("cross_entropy_exp_sum", stream);
   const Shape per_token = check_logits(check, logits);
-  check.shape("targets", targets, per_token, DType::kInt32);
+  check.shape("targets", classes.targets, per_token, DType::kInt32);
+  FATHOM_CHECK(classes.num_chunks > 0 &&
+                   std::has_single_bit(static_cast<unsigned>(classes.num_chunks)) &&
+                   logits.size(1) % classes.num_chunks == 0,
+               classes.num_chunks, " chunks of ", logits.size(1), " classes");
   check.shape("row_max", row_max, per_token);
   check.shape("row_sum", row_sum, per_token);
   check.shape("target_logit", target_logit, per_token);
-  cross_entropy_exp_sum_slot(stream, logits, targets, first_class, row_max, row_sum, target_logit);
+  cross_entropy_exp_sum_slot(stream, logits, classes, row_max, row_sum, target_logit);
 }
 
 void cross_entropy_backward(Tensor& logits, const CrossEntropyRows& rows, std::int64_t first_class,

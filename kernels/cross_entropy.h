@@ -18,12 +18,18 @@ namespace fathom::kernels {
 //   logits   [num_tokens, num_classes] float32, in-out: this rank's classes, the first of them
 //   `first_class` targets  [num_tokens] int32, any value for a token of weight 0 row_max, row_sum,
 //   target_logit, loss, weights  [num_tokens] float32
-// Row sums over 16 lanes and a halving tree; exp and log within 1 ulp. A class whose logit is -inf
+// Row sums over 16 lanes and a halving tree for each chunk of classes, and a binary tree over the
+// chunks (docs/numerics.md, rule 4); exp and log within 1 ulp. A class whose logit is -inf
 // (padding) has probability and gradient 0. A token of weight 0 has loss 0 and gradient 0, whatever
 // its logits. A NaN or +inf logit makes the loss and the gradient of its token NaN. Asynchronous on
 // `stream`. Throws InternalError on a shape or dtype mismatch.
 void cross_entropy_row_max(const Tensor& logits, Tensor& row_max, Stream& stream);
-void cross_entropy_exp_sum(Tensor& logits, const Tensor& targets, std::int64_t first_class,
+struct CrossEntropyClasses {
+  const Tensor& targets;
+  std::int64_t first_class = 0;
+  int num_chunks = 1;  // equal parts of the classes; a power of two
+};
+void cross_entropy_exp_sum(Tensor& logits, const CrossEntropyClasses& classes,
                            const Tensor& row_max, Tensor& row_sum, Tensor& target_logit,
                            Stream& stream);
 struct CrossEntropyRows {
@@ -38,7 +44,7 @@ void cross_entropy_backward(Tensor& logits, const CrossEntropyRows& rows, std::i
                             Tensor& loss, Stream& stream);
 
 extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> cross_entropy_row_max_slot;
-extern constinit KernelSlot<void(Tensor&, const Tensor&, std::int64_t, const Tensor&, Tensor&,
+extern constinit KernelSlot<void(Tensor&, const CrossEntropyClasses&, const Tensor&, Tensor&,
                                  Tensor&, Stream&)>
     cross_entropy_exp_sum_slot;
 extern constinit KernelSlot<void(Tensor&, const CrossEntropyRows&, std::int64_t, Tensor&, Stream&)>

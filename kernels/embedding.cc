@@ -6,32 +6,34 @@ namespace fathom::kernels {
 
 constinit KernelSlot<void(const Tensor&, const Tensor&, std::int64_t, Tensor&, Stream&)>
     embedding_forward_slot{"embedding_forward"};
-constinit KernelSlot<void(const Tensor&, const Tensor&, std::int64_t, Tensor&, Stream&)>
+constinit KernelSlot<void(const Tensor&, const Tensor&, std::int64_t, GradientSum&, Stream&)>
     embedding_backward_slot{"embedding_backward"};
 
 namespace {
 
-void check_embedding(std::string_view operation, const Tensor& tokens, const Tensor& table,
-                     const Tensor& rows, const Stream& stream) {
-  const TensorCheck check(operation, stream);
+void check_embedding(const TensorCheck& check, const Tensor& tokens, const Shape& table,
+                     const Tensor& rows) {
   check.rank("tokens", tokens, 1);
   check.dtype_and_device("tokens", tokens, DType::kInt32);
-  check.rank("table", table, 2);
-  check.dtype_and_device("table", table, DType::kFloat32);
-  check.shape("rows", rows, Shape{tokens.size(0), table.size(1)});
+  FATHOM_CHECK(table.rank() == 2, "table ", table);
+  check.shape("rows", rows, Shape{tokens.size(0), table[1]});
 }
 
 }  // namespace
 
 void embedding_forward(const Tensor& tokens, const Tensor& table, std::int64_t first_row,
                        Tensor& out, Stream& stream) {
-  check_embedding("embedding_forward", tokens, table, out, stream);
+  const TensorCheck check("embedding_forward", stream);
+  check.dtype_and_device("table", table, DType::kFloat32);
+  check_embedding(check, tokens, table.shape(), out);
   embedding_forward_slot(stream, tokens, table, first_row, out);
 }
 
 void embedding_backward(const Tensor& tokens, const Tensor& dout, std::int64_t first_row,
-                        Tensor& table_grad, Stream& stream) {
-  check_embedding("embedding_backward", tokens, table_grad, dout, stream);
+                        GradientSum& table_grad, Stream& stream) {
+  const TensorCheck check("embedding_backward", stream);
+  check_embedding(check, tokens, table_grad.sum.shape(), dout);
+  check_gradient(check, "table_grad", table_grad, table_grad.sum.shape(), 0);
   embedding_backward_slot(stream, tokens, dout, first_row, table_grad);
 }
 

@@ -8,19 +8,22 @@ constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, 
     grouped_matmul_forward_slot("grouped_matmul_forward");
 constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
     grouped_matmul_backward_input_slot("grouped_matmul_backward_input");
-constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Accumulate,
-                          Stream&)>
+constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, GradientSum&, Stream&)>
     grouped_matmul_backward_weight_slot("grouped_matmul_backward_weight");
 
 namespace {
 
-void check_grouped(const TensorCheck& check, const Tensor& x, const Tensor& w,
-                   const Tensor& offsets, const Tensor& y) {
-  check.rank("w or dw", w, 3);
+void check_grouped(const TensorCheck& check, const Tensor& x, const Shape& w, const Tensor& y) {
+  FATHOM_CHECK(w.rank() == 3, "w or dw ", w);
   check.rank("x or dx", x, 2);
-  check.dtype_and_device("w or dw", w, DType::kFloat32);
-  check.shape("x or dx", x, {x.size(0), w.size(2)});
-  check.shape("y or dy", y, {x.size(0), w.size(1)});
+  check.shape("x or dx", x, {x.size(0), w[2]});
+  check.shape("y or dy", y, {x.size(0), w[1]});
+}
+
+void check_products(const TensorCheck& check, const Tensor& x, const Tensor& w,
+                    const Tensor& offsets, const Tensor& y) {
+  check_grouped(check, x, w.shape(), y);
+  check.dtype_and_device("w", w, DType::kFloat32);
   check.shape("offsets", offsets, {w.size(0) + 1}, DType::kInt64);
 }
 
@@ -28,20 +31,26 @@ void check_grouped(const TensorCheck& check, const Tensor& x, const Tensor& w,
 
 void grouped_matmul_forward(const Tensor& x, const Tensor& w, const Tensor& offsets, Tensor& y,
                             Stream& stream) {
-  check_grouped({"grouped_matmul_forward", stream}, x, w, offsets, y);
+  check_products({"grouped_matmul_forward", stream}, x, w, offsets, y);
   grouped_matmul_forward_slot(stream, x, w, offsets, y);
 }
 
 void grouped_matmul_backward_input(const Tensor& dy, const Tensor& w, const Tensor& offsets,
                                    Tensor& dx, Stream& stream) {
-  check_grouped({"grouped_matmul_backward_input", stream}, dx, w, offsets, dy);
+  check_products({"grouped_matmul_backward_input", stream}, dx, w, offsets, dy);
   grouped_matmul_backward_input_slot(stream, dy, w, offsets, dx);
 }
 
-void grouped_matmul_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& offsets,
-                                    Tensor& dw, Accumulate accumulate, Stream& stream) {
-  check_grouped({"grouped_matmul_backward_weight", stream}, x, dw, offsets, dy);
-  grouped_matmul_backward_weight_slot(stream, dy, x, offsets, dw, accumulate);
+void grouped_matmul_backward_weight(const Tensor& dy, const Tensor& x, const Tensor& part_offsets,
+                                    GradientSum& dw, Stream& stream) {
+  const TensorCheck check("grouped_matmul_backward_weight", stream);
+  check_grouped(check, x, dw.sum.shape(), dy);
+  check_gradient(check, "dw", dw, dw.sum.shape(), 0);
+  check.rank("part_offsets", part_offsets, 1);
+  check.dtype_and_device("part_offsets", part_offsets, DType::kInt64);
+  FATHOM_CHECK(part_offsets.numel() > 1 && (part_offsets.numel() - 1) % dw.sum.size(0) == 0,
+               part_offsets.numel() - 1, " parts of the rows of ", dw.sum.size(0), " experts");
+  grouped_matmul_backward_weight_slot(stream, dy, x, part_offsets, dw);
 }
 
 }  // namespace fathom::kernels

@@ -1,44 +1,61 @@
 #include "kernels/matmul.h"
 
+#include <bit>
+
 #include "kernels/check_tensor.h"
 
 namespace fathom::kernels {
 
-constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)> matmul_forward_slot(
+constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, int, Stream&)> matmul_forward_slot(
     "matmul_forward");
-constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Accumulate, Stream&)>
+constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, const InputGradientOptions&,
+                          Stream&)>
     matmul_backward_input_slot("matmul_backward_input");
-constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Accumulate, Stream&)>
+constinit KernelSlot<void(const Tensor&, const Tensor&, GradientSum&, Stream&)>
     matmul_backward_weight_slot("matmul_backward_weight");
 
 namespace {
 
 // y = x W^T and its two gradients take tensors of the same shapes.
-void check_linear(const TensorCheck& check, const Tensor& x, const Tensor& w, const Tensor& y) {
-  check.rank("w or dw", w, 2);
+void check_linear(const TensorCheck& check, const Tensor& x, const Shape& w, const Tensor& y) {
   check.rank("x or dx", x, 2);
-  check.dtype_and_device("w or dw", w, DType::kFloat32);
-  check.rows("x or dx", x, x.size(0), w.size(1));
-  check.shape("y or dy", y, {x.size(0), w.size(0)});
+  FATHOM_CHECK(w.rank() == 2, "w or dw ", w);
+  check.rows("x or dx", x, x.size(0), w[1]);
+  check.shape("y or dy", y, {x.size(0), w[0]});
+}
+
+void check_chunks(int num_chunks, std::int64_t inner) {
+  FATHOM_CHECK(num_chunks > 0 && std::has_single_bit(static_cast<unsigned>(num_chunks)) &&
+                   inner % num_chunks == 0,
+               num_chunks, " chunks of an inner size of ", inner);
 }
 
 }  // namespace
 
-void matmul_forward(const Tensor& x, const Tensor& w, Tensor& y, Stream& stream) {
-  check_linear({"matmul_forward", stream}, x, w, y);
-  matmul_forward_slot(stream, x, w, y);
+void matmul_forward(const Tensor& x, const Tensor& w, Tensor& y, int num_chunks, Stream& stream) {
+  const TensorCheck check("matmul_forward", stream);
+  check.dtype_and_device("w", w, DType::kFloat32);
+  check_linear(check, x, w.shape(), y);
+  check_chunks(num_chunks, w.size(1));
+  matmul_forward_slot(stream, x, w, y, num_chunks);
 }
 
-void matmul_backward_input(const Tensor& dy, const Tensor& w, Tensor& dx, Accumulate accumulate,
-                           Stream& stream) {
-  check_linear({"matmul_backward_input", stream}, dx, w, dy);
-  matmul_backward_input_slot(stream, dy, w, dx, accumulate);
+void matmul_backward_input(const Tensor& dy, const Tensor& w, Tensor& dx,
+                           const InputGradientOptions& options, Stream& stream) {
+  const TensorCheck check("matmul_backward_input", stream);
+  check.dtype_and_device("w", w, DType::kFloat32);
+  check_linear(check, dx, w.shape(), dy);
+  check_chunks(options.num_chunks, w.size(0));
+  FATHOM_CHECK(options.num_chunks == 1 || options.accumulate == Accumulate::kOverwrite,
+               "adding a sum of ", options.num_chunks, " chunks");
+  matmul_backward_input_slot(stream, dy, w, dx, options);
 }
 
-void matmul_backward_weight(const Tensor& dy, const Tensor& x, Tensor& dw, Accumulate accumulate,
-                            Stream& stream) {
-  check_linear({"matmul_backward_weight", stream}, x, dw, dy);
-  matmul_backward_weight_slot(stream, dy, x, dw, accumulate);
+void matmul_backward_weight(const Tensor& dy, const Tensor& x, GradientSum& dw, Stream& stream) {
+  const TensorCheck check("matmul_backward_weight", stream);
+  check_linear(check, x, dw.sum.shape(), dy);
+  check_gradient(check, "dw", dw, dw.sum.shape(), x.size(0));
+  matmul_backward_weight_slot(stream, dy, x, dw);
 }
 
 }  // namespace fathom::kernels

@@ -5,6 +5,7 @@
 #include "core/stream.h"
 #include "core/tensor.h"
 #include "kernels/dispatch.h"
+#include "kernels/gradient_sum.h"
 
 namespace fathom::kernels {
 
@@ -17,27 +18,38 @@ enum class Accumulate { kOverwrite, kAdd };
 // alone, never on the other rows, on threads or on how a caller batched. An inner size of 0 gives
 // zeros.
 //
+// A sum over an inner dimension that tensor parallelism may cut (rule 4) is a binary tree over
+// `num_chunks` equal parts, each of them a product as above: neighbours (0, 1), (2, 3), ... first,
+// then those pairs, and so on. num_chunks is a power of two that divides the inner size, and 1 with
+// kAdd.
+//
 // x and dx may have more columns than the product needs: the leading ones are used, the others left
 // alone.
 //   x, dx  [num_rows, >= in_size]
-//   w, dw  [out_size, in_size]
+//   w, dw  [out_size, in_size]; of dw each unit of rows is one contribution
 //   y, dy  [num_rows, out_size]
 // Outputs must not alias inputs. Throws InternalError on a shape or dtype mismatch.
-void matmul_forward(const Tensor& x, const Tensor& w, Tensor& y, Stream& stream);  // y = x W^T
-void matmul_backward_input(const Tensor& dy, const Tensor& w, Tensor& dx, Accumulate accumulate,
-                           Stream& stream);  // dx (+)= dy W
-void matmul_backward_weight(const Tensor& dy, const Tensor& x, Tensor& dw, Accumulate accumulate,
-                            Stream& stream);  // dW (+)= dy^T x
+void matmul_forward(const Tensor& x, const Tensor& w, Tensor& y, int num_chunks,
+                    Stream& stream);  // y = x W^T
+struct InputGradientOptions {
+  Accumulate accumulate = Accumulate::kOverwrite;
+  int num_chunks = 1;
+};
+void matmul_backward_input(const Tensor& dy, const Tensor& w, Tensor& dx,
+                           const InputGradientOptions& options, Stream& stream);  // dx (+)= dy W
+void matmul_backward_weight(const Tensor& dy, const Tensor& x, GradientSum& dw,
+                            Stream& stream);  // dW += dy^T x
 
 // The length of a slice.
 inline constexpr std::int64_t kInnerSlice = 256;
 
 // For backends.
-extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)>
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, int, Stream&)>
     matmul_forward_slot;
-extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Accumulate, Stream&)>
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, const InputGradientOptions&,
+                                 Stream&)>
     matmul_backward_input_slot;
-extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Accumulate, Stream&)>
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, GradientSum&, Stream&)>
     matmul_backward_weight_slot;
 
 }  // namespace fathom::kernels

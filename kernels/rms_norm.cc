@@ -9,20 +9,25 @@ constinit KernelSlot<void(const Tensor&, const Tensor&, float, Tensor&, Tensor&,
 constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&, Tensor&,
                           Stream&)>
     rms_norm_backward_input_slot{"rms_norm_backward_input"};
-constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
+constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, GradientSum&, Stream&)>
     rms_norm_backward_gain_slot{"rms_norm_backward_gain"};
 
 namespace {
 
-// gain [hidden_size], x [num_tokens, >= hidden_size], inv_rms [num_tokens].
+// x [num_tokens, >= hidden_size], inv_rms [num_tokens].
+void check_rows(const TensorCheck& check, const Tensor& x, std::int64_t hidden_size,
+                const Tensor& inv_rms) {
+  FATHOM_CHECK(hidden_size >= 1, "gain of ", hidden_size);
+  check.rank("x", x, 2);
+  check.rows("x", x, x.size(0), hidden_size);
+  check.shape("inv_rms", inv_rms, Shape{x.size(0)});
+}
+
 void check_norm(const TensorCheck& check, const Tensor& x, const Tensor& gain,
                 const Tensor& inv_rms) {
   check.rank("gain", gain, 1);
   check.dtype_and_device("gain", gain, DType::kFloat32);
-  FATHOM_CHECK(gain.size(0) >= 1, "gain ", gain.shape());
-  check.rank("x", x, 2);
-  check.rows("x", x, x.size(0), gain.size(0));
-  check.shape("inv_rms", inv_rms, Shape{x.size(0)});
+  check_rows(check, x, gain.size(0), inv_rms);
 }
 
 }  // namespace
@@ -45,10 +50,12 @@ void rms_norm_backward_input(const Tensor& dy, const Tensor& x, const Tensor& ga
 }
 
 void rms_norm_backward_gain(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
-                            Tensor& gain_grad, Stream& stream) {
+                            GradientSum& gain_grad, Stream& stream) {
   const TensorCheck check("rms_norm_backward_gain", stream);
-  check_norm(check, x, gain_grad, inv_rms);
-  check.rows("dy", dy, x.size(0), gain_grad.size(0));
+  const std::int64_t hidden_size = gain_grad.sum.numel();
+  check_gradient(check, "gain_grad", gain_grad, Shape{hidden_size}, x.size(0));
+  check_rows(check, x, hidden_size, inv_rms);
+  check.rows("dy", dy, x.size(0), hidden_size);
   rms_norm_backward_gain_slot(stream, dy, x, inv_rms, gain_grad);
 }
 

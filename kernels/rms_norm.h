@@ -3,6 +3,7 @@
 #include "core/stream.h"
 #include "core/tensor.h"
 #include "kernels/dispatch.h"
+#include "kernels/gradient_sum.h"
 
 namespace fathom::kernels {
 
@@ -21,17 +22,18 @@ void rms_norm_forward(const Tensor& x, const Tensor& gain, float eps, Tensor& y,
 void rms_norm_backward_input(const Tensor& dy, const Tensor& x, const Tensor& gain,
                              const Tensor& inv_rms, Tensor& dx, Stream& stream);
 
-// gain_grad += sum over tokens of dy * x_hat, tokens ascending; the sum is added as one term.
-//   gain_grad  [hidden_size] float32
+// gain_grad += sum over the tokens of each unit of dy * x_hat, tokens ascending.
+//   gain_grad  [hidden_size]
 void rms_norm_backward_gain(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
-                            Tensor& gain_grad, Stream& stream);
+                            GradientSum& gain_grad, Stream& stream);
 
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, float, Tensor&, Tensor&, Stream&)>
     rms_norm_forward_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                                  Tensor&, Stream&)>
     rms_norm_backward_input_slot;
-extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, GradientSum&,
+                                 Stream&)>
     rms_norm_backward_gain_slot;
 
 }  // namespace fathom::kernels

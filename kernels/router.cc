@@ -38,13 +38,14 @@ void check_options(const RouterOptions& options) {
 // per_token [num_tokens, num_experts], sequence_ids [num_tokens], per_sequence [num_sequences,
 // num_experts].
 void check_balance(const TensorCheck& check, const RouterOptions& options, const Tensor& per_token,
-                   const Tensor& sequence_ids, const Tensor& per_sequence) {
+                   const Tensor& sequence_ids, const Tensor& per_sequence, DType dtype) {
   check_options(options);
   check.rank("sequence_ids", sequence_ids, 1);
   check.dtype_and_device("sequence_ids", sequence_ids, DType::kInt32);
   check.shape("scores", per_token, Shape{sequence_ids.size(0), options.num_experts});
   check.rank("per sequence", per_sequence, 2);
-  check.shape("per sequence", per_sequence, Shape{per_sequence.size(0), options.num_experts});
+  check.shape("per sequence", per_sequence, Shape{per_sequence.size(0), options.num_experts},
+              dtype);
 }
 
 }  // namespace
@@ -91,7 +92,7 @@ void balance_statistics(const RouterOptions& options, const Tensor& scores,
                         const Tensor& sequence_ids, Tensor& selected_counts, Tensor& score_sums,
                         Stream& stream) {
   const TensorCheck check("balance_statistics", stream);
-  check_balance(check, options, scores, sequence_ids, score_sums);
+  check_balance(check, options, scores, sequence_ids, score_sums, DType::kInt64);
   check.shape("selected_counts", selected_counts, score_sums.shape(), DType::kInt64);
   balance_statistics_slot(stream, options, scores, sequence_ids, selected_counts, score_sums);
 }
@@ -117,7 +118,7 @@ void balance_backward(const RouterOptions& options, const Tensor& scores,
                       const Tensor& sequence_ids, const Tensor& coefficient, Tensor& d_scores,
                       Stream& stream) {
   const TensorCheck check("balance_backward", stream);
-  check_balance(check, options, scores, sequence_ids, coefficient);
+  check_balance(check, options, scores, sequence_ids, coefficient, DType::kFloat32);
   check.shape("d_scores", d_scores, scores.shape());
   balance_backward_slot(stream, options, scores, sequence_ids, coefficient, d_scores);
 }

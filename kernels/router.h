@@ -54,11 +54,14 @@ void router_backward(const RouterOptions& options, const Tensor& scores, const T
 void count_experts(const Tensor& expert_ids, Tensor& counts, Stream& stream);
 
 // What the sequence-wise balance losses (arXiv:2412.19437, eq. 17-20) need of a range of tokens, as
-// integers and float32 sums per sequence, tokens ascending:
+// integers per sequence, so that tokens may be summed in any order on any number of ranks:
 //   sequence_ids     [num_tokens] int32 in [0, num_sequences)
 //   selected_counts  [num_sequences, num_experts] int64  += 1 for each expert among the top_k of
-//   the unbiased, ungrouped scores score_sums       [num_sequences, num_experts] float32 += s' of
-//   the token, s' = s / sum_j s for kSigmoid, s for kSoftmax
+//   the unbiased, ungrouped scores
+//   score_sums       [num_sequences, num_experts] int64 += s' of the token in multiples of
+//   2^-kScoreFractionBits, s' = s / sum_j s for kSigmoid, s for kSoftmax. A NaN counts as 0: the
+//   gates of its token are NaN already.
+inline constexpr int kScoreFractionBits = 40;  // up to 2^22 tokens a sequence
 void balance_statistics(const RouterOptions& options, const Tensor& scores,
                         const Tensor& sequence_ids, Tensor& selected_counts, Tensor& score_sums,
                         Stream& stream);

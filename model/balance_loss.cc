@@ -1,5 +1,6 @@
 #include "model/balance_loss.h"
 
+#include <cmath>
 #include <vector>
 
 #include "kernels/elementwise.h"
@@ -10,7 +11,7 @@ namespace {
 // Sums over the tokens of each sequence, the same on all tensor ranks.
 struct Statistics {
   Tensor unbiased_counts;     // [sequences, experts] int64
-  Tensor score_sums;          // [sequences, experts] float32
+  Tensor score_sums;          // [sequences, experts] int64, multiples of 2^-kScoreFractionBits
   Tensor selected_counts;     // [sequences, experts] int64
   Tensor group_token_counts;  // [sequences, groups] int64
 };
@@ -22,7 +23,7 @@ Statistics gather_statistics(const MoeOptions& options, const kernels::RouterOpt
   const Shape per_expert{context.batch.num_sequences, options.num_experts};
   Statistics statistics;
   statistics.unbiased_counts = Tensor::zeros(per_expert, DType::kInt64, stream);
-  statistics.score_sums = Tensor::zeros(per_expert, DType::kFloat32, stream);
+  statistics.score_sums = Tensor::zeros(per_expert, DType::kInt64, stream);
   statistics.selected_counts = Tensor::zeros(per_expert, DType::kInt64, stream);
   statistics.group_token_counts = Tensor::zeros(
       Shape{context.batch.num_sequences, options.num_device_groups}, DType::kInt64, stream);
@@ -98,7 +99,7 @@ void BalanceLoss::forward(const kernels::RouterOptions& router, const Tensor& sc
   }
   const std::int64_t num_tokens = context.batch.sequence_length;
   const auto coefficients = saved.coefficient.mutable_values<float>();
-  const auto sums = statistics.score_sums.values<float>();
+  const auto sums = statistics.score_sums.values<std::int64_t>();
   for (std::int64_t sequence = 0; sequence < context.batch.num_sequences; ++sequence) {
     const std::vector<double> factors = expert_factors(options_, statistics, sequence, num_tokens);
     const std::size_t first = static_cast<std::size_t>(sequence) * factors.size();
@@ -107,7 +108,8 @@ void BalanceLoss::forward(const kernels::RouterOptions& router, const Tensor& sc
       const double scaled =
           context.batch.balance_scale * factors[i] / static_cast<double>(num_tokens);
       coefficients[first + i] = static_cast<float>(scaled);
-      loss += scaled * static_cast<double>(sums[first + i]);
+      loss +=
+          scaled * std::ldexp(static_cast<double>(sums[first + i]), -kernels::kScoreFractionBits);
     }
     // All tensor ranks hold the same sums: each counts its share of the sequences.
     const parallel::Communicator& tensor = context.mesh.tensor();

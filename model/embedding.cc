@@ -9,7 +9,9 @@ Embedding::Embedding(const ModelOptions& options, const parallel::Mesh& mesh,
                      parallel::Communicator& replicas)
     : table_(parallel::row_cut_parameter("model.embed_tokens.weight",
                                          Shape{options.vocab_size, options.hidden_size},
-                                         mesh.tensor(), replicas)) {}
+                                         mesh.tensor(), replicas)) {
+  table_.is_table = true;
+}
 
 Tensor Embedding::forward(const Tensor& tokens, Saved& saved, const Context& context) const {
   saved.tokens = tokens;

@@ -63,4 +63,26 @@ ModelOptions make_model_options(const config::Model& config) {
   return options;
 }
 
+NumericsOptions make_numerics_options(const config::RunConfig& config) {
+  NumericsOptions options;
+  const config::Numerics& numerics = config.numerics();
+  if (numerics.mode() == config::Numerics::FAST) {
+    return options;
+  }
+  options.tensor_chunks = static_cast<int>(numerics.tensor_chunks());
+  options.gradients.dtype = DType::kInt64;
+  options.gradients.unit_tokens = numerics.gradient_unit_tokens();
+  options.gradients.fraction_bits = static_cast<int>(numerics.gradient_fraction_bits());
+  options.gradients.tokens_per_step =
+      config.train().global_batch_size() * config.train().sequence_length();
+  options.gradients.uses_per_token = 1 + static_cast<int>(config.model().mtp_depth());
+  return options;
+}
+
+ModelOptions make_model_options(const config::RunConfig& config) {
+  ModelOptions options = make_model_options(config.model());
+  options.numerics = make_numerics_options(config);
+  return options;
+}
+
 }  // namespace fathom::model

@@ -6,7 +6,7 @@ namespace {
 std::variant<Mlp, Moe> make_layer(const std::string& prefix, const ModelOptions& options,
                                   bool is_dense, const parallel::Mesh& mesh) {
   if (is_dense) {
-    return Mlp(prefix, options.hidden_size, options.intermediate_size, mesh);
+    return Mlp(prefix, options, options.intermediate_size, mesh);
   }
   return Moe(prefix, options, mesh);
 }

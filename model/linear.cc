@@ -4,7 +4,7 @@ namespace fathom::model {
 
 Tensor Linear::forward(const Tensor& x, Stream& stream) const {
   Tensor y = Tensor::empty(Shape{x.size(0), out_size()}, DType::kFloat32, stream);
-  kernels::matmul_forward(x, weight_.value, y, stream);
+  kernels::matmul_forward(x, weight_.value, y, chunks_.in, stream);
   return y;
 }
 
@@ -16,11 +16,11 @@ Tensor Linear::backward_input(const Tensor& dy, Stream& stream) const {
 
 void Linear::backward_input(const Tensor& dy, Tensor& dx, kernels::Accumulate accumulate,
                             Stream& stream) const {
-  kernels::matmul_backward_input(dy, weight_.value, dx, accumulate, stream);
+  kernels::matmul_backward_input(dy, weight_.value, dx, {accumulate, chunks_.out}, stream);
 }
 
 void Linear::backward_weight(const Tensor& dy, const Tensor& x, Stream& stream) {
-  kernels::matmul_backward_weight(dy, x, weight_.grad, kernels::Accumulate::kAdd, stream);
+  kernels::matmul_backward_weight(dy, x, weight_.grad, stream);
 }
 
 }  // namespace fathom::model

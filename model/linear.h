@@ -11,8 +11,16 @@ namespace fathom::model {
 // holds the layer moves tokens and sums between ranks.
 class Linear {
  public:
+  // Chunks of this rank's part of W's columns (in) or rows (out), for the sums that run over a
+  // dimension which tensor parallelism cuts; see kernels/matmul.h.
+  struct Chunks {
+    int in = 1;
+    int out = 1;
+  };
+
   Linear() = default;
-  explicit Linear(parallel::Parameter weight) : weight_(std::move(weight)) {}
+  explicit Linear(parallel::Parameter weight, const Chunks& chunks = {1, 1})
+      : weight_(std::move(weight)), chunks_(chunks) {}
 
   // x [rows, >= in_size] -> [rows, out_size]
   Tensor forward(const Tensor& x, Stream& stream) const;
@@ -30,6 +38,7 @@ class Linear {
 
  private:
   parallel::Parameter weight_;
+  Chunks chunks_;
 };
 
 }  // namespace fathom::model

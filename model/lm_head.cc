@@ -27,9 +27,11 @@ void count_losses(const Tensor& loss, const Tensor& mask, ExactSum& sum, const C
 }  // namespace
 
 LmHead::LmHead(const ModelOptions& options, const parallel::Mesh& mesh)
-    : linear_(parallel::row_cut_parameter("lm_head.weight",
+    : num_chunks_(options.numerics.chunks_per_rank(mesh.tensor())),
+      linear_(parallel::row_cut_parameter("lm_head.weight",
                                           Shape{options.vocab_size, options.hidden_size},
-                                          mesh.tensor(), mesh.data())),
+                                          mesh.tensor(), mesh.data()),
+              {.out = num_chunks_}),
       first_class_(linear_.weight().pieces[0].row_begin) {}
 
 void LmHead::forward(const Tensor& x, const Targets& targets, int depth, Saved& saved,
@@ -47,8 +49,8 @@ void LmHead::forward(const Tensor& x, const Targets& targets, int depth, Saved& 
   Tensor sums = Tensor::empty(Shape{2, num_tokens}, DType::kFloat32, stream);
   Tensor row_sum = sums.narrow(0, 1).reshape(Shape{num_tokens});
   Tensor target_logit = sums.narrow(1, 2).reshape(Shape{num_tokens});
-  kernels::cross_entropy_exp_sum(logits, targets.ids, first_class_, row_max, row_sum, target_logit,
-                                 stream);
+  kernels::cross_entropy_exp_sum(logits, {targets.ids, first_class_, num_chunks_}, row_max, row_sum,
+                                 target_logit, stream);
   tensor.all_reduce(sums, parallel::ReduceOp::kSum, stream).wait();
 
   Tensor loss = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);

@@ -32,6 +32,7 @@ class LmHead {
   parallel::Parameter& weight() noexcept { return linear_.weight(); }
 
  private:
+  int num_chunks_ = 1;  // of this rank's vocabulary
   Linear linear_;
   std::int64_t first_class_ = 0;
 };

@@ -30,6 +30,8 @@ Mla::Mla(const std::string& prefix, const ModelOptions& options, const Tensor& c
   shape_.value_size = options.v_head_dim;
   shape_.rope_column = options.kv_lora_rank;
   shape_.scale = options.softmax_scale();
+  const int chunks = options.numerics.chunks_per_rank(tensor);
+  shape_.num_chunks = chunks;
   query_columns_ = {shape_.num_heads, options.qk_head_dim(), options.qk_nope_head_dim,
                     options.qk_rope_head_dim};
   key_columns_ = {1, 0, options.kv_lora_rank, options.qk_rope_head_dim};
@@ -43,18 +45,21 @@ Mla::Mla(const std::string& prefix, const ModelOptions& options, const Tensor& c
                       options.rms_norm_epsilon, mesh.plane());
   }
   q_b_ = Linear(row_cut_parameter(prefix + (has_q_lora_ ? "q_b_proj.weight" : "q_proj.weight"),
-                                  query_shape, tensor, mesh.data()));
+                                  query_shape, tensor, mesh.data()),
+                {.out = chunks});
   kv_a_ = Linear(whole_parameter(prefix + "kv_a_proj_with_mqa.weight",
                                  Shape{options.kv_lora_rank + options.qk_rope_head_dim, hidden},
                                  mesh.plane()));
   kv_norm_ = RmsNorm(prefix + "kv_a_layernorm.weight", options.kv_lora_rank,
                      options.rms_norm_epsilon, mesh.plane());
-  kv_b_ = Linear(row_cut_parameter(
-      prefix + "kv_b_proj.weight",
-      Shape{heads * (options.qk_nope_head_dim + options.v_head_dim), options.kv_lora_rank}, tensor,
-      mesh.data()));
+  kv_b_ = Linear(row_cut_parameter(prefix + "kv_b_proj.weight",
+                                   Shape{heads * (options.qk_nope_head_dim + options.v_head_dim),
+                                         options.kv_lora_rank},
+                                   tensor, mesh.data()),
+                 {.out = chunks});
   o_ = Linear(column_cut_parameter(prefix + "o_proj.weight",
-                                   Shape{hidden, heads * options.v_head_dim}, tensor, mesh.data()));
+                                   Shape{hidden, heads * options.v_head_dim}, tensor, mesh.data()),
+              {.in = chunks});
 }
 
 Tensor Mla::rotated_queries(const Tensor& q_input, const Context& context) const {

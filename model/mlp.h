@@ -4,6 +4,7 @@
 
 #include "model/context.h"
 #include "model/linear.h"
+#include "model/options.h"
 #include "parallel/parameter.h"
 
 namespace fathom::model {
@@ -14,13 +15,13 @@ class Mlp {
  public:
   struct Saved {
     Tensor x;              // [local tokens, hidden]; may be taken away and given back by the caller
-    Tensor gate_up;        // [all tokens, 2 * local features]
+    Tensor gate_up;        // [all tokens, 2 * local features], chunk by chunk [gate | up]
     Tensor activated;      // [all tokens, local features]
     Tensor dy, d_gate_up;  // left by backward_input for backward_weight
   };
 
   Mlp() = default;
-  Mlp(const std::string& prefix, std::int64_t hidden_size, std::int64_t intermediate_size,
+  Mlp(const std::string& prefix, const ModelOptions& options, std::int64_t intermediate_size,
       const parallel::Mesh& mesh);
 
   Tensor forward(const Tensor& x, Saved& saved, const Context& context) const;
@@ -29,6 +30,10 @@ class Mlp {
   void for_each_parameter(const parallel::VisitParameter& visit);
 
  private:
+  // [all tokens, local features]
+  Tensor activate(const Tensor& gate_up, Stream& stream) const;
+
+  int num_chunks_ = 1;
   Linear gate_up_, down_;
 };
 

@@ -41,6 +41,7 @@ parallel::Parameter expert_parameter(const std::string& prefix,
 
 Moe::Moe(const std::string& prefix, const ModelOptions& options, const parallel::Mesh& mesh)
     : options_(options.moe),
+      unit_tokens_(options.numerics.gradients.unit_tokens),
       prefix_(prefix),
       hidden_size_(options.hidden_size),
       local_experts_(options.moe.num_experts / mesh.expert().world_size()),
@@ -55,7 +56,7 @@ Moe::Moe(const std::string& prefix, const ModelOptions& options, const parallel:
                                      Shape{options.hidden_size, options.moe.intermediate_size},
                                      options.moe.num_experts, mesh)) {
   if (options_.num_shared_experts > 0) {
-    shared_ = Mlp(prefix + "shared_experts.", options.hidden_size,
+    shared_ = Mlp(prefix + "shared_experts.", options,
                   std::int64_t{options_.num_shared_experts} * options_.intermediate_size, mesh);
   }
 }
@@ -111,8 +112,11 @@ Tensor Moe::forward(const Tensor& x, Saved& saved, const Context& context) const
 void Moe::run_experts(Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
   parallel::Communicator& expert = context.mesh.expert();
-  saved.route = parallel::plan_expert_route(
-      saved.expert_ids, {options_.num_experts, context.assumed_imbalance}, expert, stream);
+  saved.route = parallel::plan_expert_route(saved.expert_ids,
+                                            {.num_experts = options_.num_experts,
+                                             .unit_tokens = unit_tokens_,
+                                             .assumed_imbalance = context.assumed_imbalance},
+                                            expert, stream);
   Tensor home_x =
       Tensor::empty(Shape{saved.route.num_home_rows, hidden_size_}, DType::kFloat32, stream);
   kernels::permute_forward(saved.x, saved.route.slot_of_row, options_.top_k, home_x, stream);
@@ -195,13 +199,14 @@ Tensor Moe::backward_experts(const Tensor& dy, Saved& saved, Tensor& d_gates,
 void Moe::backward_weight(Saved& saved, const Context& context) {
   Stream& stream = context.stream;
   const std::int64_t width = options_.intermediate_size;
-  Tensor down_grad = experts_down_.grad.reshape(Shape{local_experts_, hidden_size_, width});
-  kernels::grouped_matmul_backward_weight(saved.d_expert_y, saved.activated, saved.route.offsets,
-                                          down_grad, kernels::Accumulate::kAdd, stream);
-  Tensor gate_up_grad =
+  kernels::GradientSum down_grad =
+      experts_down_.grad.reshape(Shape{local_experts_, hidden_size_, width});
+  kernels::grouped_matmul_backward_weight(saved.d_expert_y, saved.activated,
+                                          saved.route.part_offsets, down_grad, stream);
+  kernels::GradientSum gate_up_grad =
       experts_gate_up_.grad.reshape(Shape{local_experts_, 2 * width, hidden_size_});
-  kernels::grouped_matmul_backward_weight(saved.d_gate_up, saved.expert_x, saved.route.offsets,
-                                          gate_up_grad, kernels::Accumulate::kAdd, stream);
+  kernels::grouped_matmul_backward_weight(saved.d_gate_up, saved.expert_x, saved.route.part_offsets,
+                                          gate_up_grad, stream);
   router_.backward_weight(saved.d_logits, saved.x, stream);
   if (options_.num_shared_experts > 0) {
     saved.shared.x = saved.x;

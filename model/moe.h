@@ -59,6 +59,7 @@ class Moe {
   kernels::RouterOptions router_options(const Context& context) const;
 
   MoeOptions options_;
+  std::int64_t unit_tokens_ = 0;
   std::string prefix_;
   std::int64_t hidden_size_ = 0;
   std::int64_t local_experts_ = 0;

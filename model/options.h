@@ -6,6 +6,8 @@
 
 #include "kernels/rope.h"
 #include "kernels/router.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/parameter_buffer.h"
 
 namespace fathom::model {
 
@@ -31,7 +33,19 @@ struct MoeOptions {
   bool has_selection_bias = true;                  // V3's bias for balancing without a loss
 };
 
-// The shape of a model: everything that its published tensors depend on.
+// How sums are taken (docs/numerics.md): the mode of a run, as numbers.
+struct NumericsOptions {
+  // Equal parts, over all tensor ranks, of dimensions that tensor parallelism cuts and sums run
+  // over; 0: one a rank. Rule 4.
+  int tensor_chunks = 0;
+  parallel::GradientFormat gradients;
+
+  int chunks_per_rank(const parallel::Communicator& tensor) const noexcept {
+    return tensor_chunks == 0 ? 1 : tensor_chunks / tensor.world_size();
+  }
+};
+
+// A model: everything that its published tensors depend on, and how it sums.
 struct ModelOptions {
   std::int64_t vocab_size = 0;
   int hidden_size = 0;
@@ -53,6 +67,7 @@ struct ModelOptions {
   float initializer_range = 0.006F;
   int mtp_depth = 0;
   MoeOptions moe;
+  NumericsOptions numerics;
 
   int qk_head_dim() const noexcept { return qk_nope_head_dim + qk_rope_head_dim; }
   bool is_dense_layer(int layer) const noexcept {

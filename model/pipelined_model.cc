@@ -26,7 +26,8 @@ PipelinedModel::PipelinedModel(const ModelOptions& options, const PipelineOption
     }
     stage_pointers_.push_back(stages_.back().get());
   }
-  buffer_ = std::make_unique<parallel::ParameterBuffer>(parameters, stream);
+  buffer_ =
+      std::make_unique<parallel::ParameterBuffer>(parameters, options.numerics.gradients, stream);
 }
 
 void PipelinedModel::initialize(std::uint64_t seed) {

@@ -11,7 +11,7 @@ namespace fathom::optim {
 GradientNorm gradient_norm(parallel::ParameterBuffer& buffer, parallel::Communicator& world,
                            Stream& stream) {
   ExactSum sum;
-  std::int64_t num_non_finite = 0;
+  std::int64_t num_non_finite = buffer.num_refused();
   for (const parallel::ParameterGroup& group : buffer.groups()) {
     // Shards partition a group over its replicas, so that summing them over the job counts each
     // element once.

@@ -10,7 +10,8 @@ namespace fathom::optim {
 
 struct GradientNorm {
   double norm = 0.0;  // sqrt(sum of squares) over every parameter of the model, each counted once
-  std::int64_t num_non_finite = 0;  // elements that are NaN or Inf, in the whole job
+  // Elements that are NaN or Inf and contributions that int64 sums refused, in the whole job.
+  std::int64_t num_non_finite = 0;
 };
 
 // The global norm of the reduced gradients over all axes, exact and so the same on every layout up

@@ -2,9 +2,12 @@
 
 #include <cmath>
 #include <numeric>
+#include <span>
+#include <vector>
 
 #include "core/error.h"
 #include "kernels/permute.h"
+#include "kernels/router.h"
 
 namespace fathom::parallel {
 namespace {
@@ -23,33 +26,59 @@ void assume_counts(ExpertRoute& route, const ExpertRouteOptions& options,
   }
 }
 
-// counts_from_each [rank][local expert] -> offsets, and where each arrived row goes in the order
-// (expert, rank).
-void arrange_by_expert(ExpertRoute& route, const std::vector<std::int64_t>& counts_from_each,
-                       std::int64_t local_experts, Stream& stream) {
-  const auto ranks = static_cast<std::int64_t>(route.rows_from_each.size());
+// Slots by (rank that they come from, unit of its tokens, expert of this rank).
+struct PartCounts {
+  std::int64_t num_ranks = 0;
+  std::int64_t num_units = 0;
+  std::int64_t num_experts = 0;
+  std::vector<std::int64_t> counts;
+
+  std::int64_t at(std::int64_t rank, std::int64_t unit, std::int64_t expert) const {
+    return counts[static_cast<std::size_t>((rank * num_units + unit) * num_experts + expert)];
+  }
+  std::int64_t of_rank(std::int64_t rank, std::int64_t expert) const {
+    std::int64_t total = 0;
+    for (std::int64_t unit = 0; unit < num_units; ++unit) {
+      total += at(rank, unit, expert);
+    }
+    return total;
+  }
+};
+
+// Where the rows of each expert, and of each of its parts in the order (rank, unit), begin.
+void set_offsets(ExpertRoute& route, const PartCounts& parts) {
+  const bool has_parts = route.part_offsets.raw() != route.offsets.raw();
+  const auto part_offsets = route.part_offsets.mutable_values<std::int64_t>();
   const auto offsets = route.offsets.mutable_values<std::int64_t>();
-  std::fill(offsets.begin(), offsets.end(), 0);
-  for (std::int64_t rank = 0; rank < ranks; ++rank) {
-    for (std::int64_t e = 0; e < local_experts; ++e) {
-      offsets[static_cast<std::size_t>(e + 1)] +=
-          counts_from_each[static_cast<std::size_t>(rank * local_experts + e)];
+  std::size_t part = 0;
+  std::int64_t row = 0;
+  for (std::int64_t e = 0; e < parts.num_experts; ++e) {
+    offsets[static_cast<std::size_t>(e)] = row;
+    for (std::int64_t rank = 0; rank < parts.num_ranks; ++rank) {
+      for (std::int64_t unit = 0; unit < parts.num_units; ++unit) {
+        if (has_parts) {
+          part_offsets[part++] = row;
+        }
+        row += parts.at(rank, unit, e);
+      }
     }
   }
-  std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());
-  if (ranks == 1) {
-    return;
-  }
+  offsets.back() = row;
+  part_offsets.back() = row;
+}
+
+// Where each arrived row, in the order (rank, expert), goes in the order (expert, rank).
+void arrange_by_expert(ExpertRoute& route, const PartCounts& parts, Stream& stream) {
   route.arrival_of_row = Tensor::empty(Shape{route.num_expert_rows}, DType::kInt32, stream);
   route.row_of_arrival = Tensor::empty(Shape{route.num_expert_rows}, DType::kInt32, stream);
   const auto arrival_of_row = route.arrival_of_row.mutable_values<std::int32_t>();
   const auto row_of_arrival = route.row_of_arrival.mutable_values<std::int32_t>();
+  const auto offsets = route.offsets.values<std::int64_t>();
   std::vector<std::int64_t> next_row(offsets.begin(), offsets.end() - 1);
   std::int64_t arrival = 0;
-  for (std::int64_t rank = 0; rank < ranks; ++rank) {
-    for (std::int64_t e = 0; e < local_experts; ++e) {
-      const std::int64_t count =
-          counts_from_each[static_cast<std::size_t>(rank * local_experts + e)];
+  for (std::int64_t rank = 0; rank < parts.num_ranks; ++rank) {
+    for (std::int64_t e = 0; e < parts.num_experts; ++e) {
+      const std::int64_t count = parts.of_rank(rank, e);
       for (std::int64_t i = 0; i < count; ++i, ++arrival) {
         const std::int64_t row = next_row[static_cast<std::size_t>(e)]++;
         arrival_of_row[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(arrival);
@@ -59,24 +88,46 @@ void arrange_by_expert(ExpertRoute& route, const std::vector<std::int64_t>& coun
   }
 }
 
-// counts [num_experts] of this rank's slots -> counts_from_each, rows_to_each, rows_from_each.
-std::vector<std::int64_t> exchange_counts(ExpertRoute& route, const Tensor& counts,
-                                          std::int64_t local_experts, Communicator& expert) {
-  const auto ranks = static_cast<std::size_t>(expert.world_size());
-  const auto mine = counts.values<std::int64_t>();
-  const auto width = static_cast<std::size_t>(local_experts);
-  std::vector<std::int64_t> all(ranks * mine.size());
-  expert.all_gather_integers(mine, all);
-  std::vector<std::int64_t> from_each;
-  for (std::size_t rank = 0; rank < ranks; ++rank) {
-    const auto to_rank = mine.subspan(rank * width, width);
-    route.rows_to_each.push_back(std::accumulate(to_rank.begin(), to_rank.end(), std::int64_t{0}));
-    const auto* const from =
-        all.data() + rank * mine.size() + static_cast<std::size_t>(expert.rank()) * width;
-    from_each.insert(from_each.end(), from, from + width);
-    route.rows_from_each.push_back(std::accumulate(from, from + width, std::int64_t{0}));
+// Slots of each unit of this rank's tokens by expert: [num_units, num_experts].
+Tensor count_by_unit(const Tensor& expert_ids, std::int64_t num_experts, std::int64_t num_units,
+                     Stream& stream) {
+  Tensor counts = Tensor::zeros(Shape{num_units, num_experts}, DType::kInt64, stream);
+  const std::int64_t unit = expert_ids.size(0) / num_units;
+  for (std::int64_t i = 0; i < num_units; ++i) {
+    Tensor of_unit = counts.narrow(i, i + 1).reshape(Shape{num_experts});
+    kernels::count_experts(expert_ids.narrow(i * unit, (i + 1) * unit), of_unit, stream);
   }
-  return from_each;
+  return counts;
+}
+
+// counts [num_units, num_experts] of this rank's slots -> those for this rank's experts, and how
+// many rows go to and come from each rank.
+PartCounts exchange_counts(ExpertRoute& route, const Tensor& counts, Communicator& expert) {
+  PartCounts parts{expert.world_size(), counts.size(0), counts.size(1) / expert.world_size(), {}};
+  const auto mine = counts.values<std::int64_t>();
+  const auto width = static_cast<std::size_t>(parts.num_experts);
+  const auto row = static_cast<std::size_t>(counts.size(1));
+  std::vector<std::int64_t> all(static_cast<std::size_t>(parts.num_ranks) * mine.size());
+  expert.all_gather_integers(mine, all);
+  for (std::int64_t rank = 0; rank < parts.num_ranks; ++rank) {
+    const auto index = static_cast<std::size_t>(rank);
+    std::int64_t to_rank = 0;
+    std::int64_t from_rank = 0;
+    for (std::size_t unit = 0; unit < static_cast<std::size_t>(parts.num_units); ++unit) {
+      const auto leaving = mine.subspan(unit * row + index * width, width);
+      to_rank += std::accumulate(leaving.begin(), leaving.end(), std::int64_t{0});
+      const auto arriving = std::span(all).subspan(
+          index * mine.size() + unit * row + static_cast<std::size_t>(expert.rank()) * width,
+          width);
+      from_rank += std::accumulate(arriving.begin(), arriving.end(), std::int64_t{0});
+      parts.counts.insert(parts.counts.end(), arriving.begin(), arriving.end());
+    }
+    route.rows_to_each.push_back(to_rank);
+    route.rows_from_each.push_back(from_rank);
+  }
+  route.num_expert_rows =
+      std::accumulate(route.rows_from_each.begin(), route.rows_from_each.end(), std::int64_t{0});
+  return parts;
 }
 
 }  // namespace
@@ -91,6 +142,13 @@ ExpertRoute plan_expert_route(const Tensor& expert_ids, const ExpertRouteOptions
   route.slot_of_row = Tensor::empty(Shape{route.num_home_rows}, DType::kInt32, stream);
   route.row_of_slot = Tensor::empty(Shape{route.num_home_rows}, DType::kInt32, stream);
   route.offsets = Tensor::empty(Shape{local_experts + 1}, DType::kInt64, stream);
+  const std::int64_t num_units =
+      options.unit_tokens == 0 ? 1 : expert_ids.size(0) / options.unit_tokens;
+  const std::int64_t num_parts = expert.world_size() * num_units;
+  route.part_offsets =
+      options.unit_tokens == 0
+          ? route.offsets
+          : Tensor::empty(Shape{local_experts * num_parts + 1}, DType::kInt64, stream);
   Tensor counts = Tensor::empty(Shape{options.num_experts}, DType::kInt64, stream);
   kernels::sort_slots(expert_ids, counts, route.slot_of_row, route.row_of_slot, stream);
   if (stream.is_meta()) {
@@ -103,10 +161,12 @@ ExpertRoute plan_expert_route(const Tensor& expert_ids, const ExpertRouteOptions
     }
     return route;
   }
-  const std::vector<std::int64_t> from_each = exchange_counts(route, counts, local_experts, expert);
-  route.num_expert_rows =
-      std::accumulate(route.rows_from_each.begin(), route.rows_from_each.end(), std::int64_t{0});
-  arrange_by_expert(route, from_each, local_experts, stream);
+  const PartCounts parts = exchange_counts(
+      route, count_by_unit(expert_ids, options.num_experts, num_units, stream), expert);
+  set_offsets(route, parts);
+  if (expert.world_size() > 1) {
+    arrange_by_expert(route, parts, stream);
+  }
   return route;
 }
 

@@ -19,6 +19,8 @@ struct ExpertRoute {
   std::int64_t num_home_rows = 0;    // tokens * top_k
   std::int64_t num_expert_rows = 0;  // rows that this rank's experts work on
   Tensor offsets;                    // [local experts + 1] int64: rows of each local expert
+  Tensor part_offsets;    // the same, cut further into contributions to the expert's gradient: by
+                          // (source rank, unit of its tokens) with unit_tokens, else not at all
   Tensor arrival_of_row;  // [num_expert_rows] int32: expert-ordered row <- arrived row; undefined
                           // when they agree
   Tensor row_of_arrival;  // its inverse
@@ -26,6 +28,7 @@ struct ExpertRoute {
 
 struct ExpertRouteOptions {
   int num_experts = 0;
+  std::int64_t unit_tokens = 0;  // of a gradient's contribution; divides a rank's tokens; 0: all
   // Meta device only, where no router chose: rows that this rank's experts get, as a multiple of
   // the mean.
   double assumed_imbalance = 1.0;

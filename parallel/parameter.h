@@ -7,6 +7,7 @@
 
 #include "core/shape.h"
 #include "core/tensor.h"
+#include "kernels/gradient_sum.h"
 #include "parallel/comm/communicator.h"
 
 namespace fathom::parallel {
@@ -35,11 +36,12 @@ struct Parameter {
   Communicator* replicas =
       nullptr;  // the ranks that hold this same array and whose gradients add up
   bool weight_decay = true;
+  bool is_table = false;  // its gradient gets one contribution a token, not one a unit of tokens
   InitialValue initial_value = InitialValue::kNormal;
 
   // Views into the ParameterBuffer that owns them; set by it.
-  Tensor value;  // compute dtype
-  Tensor grad;   // float32: sum over this rank's tokens of dL/dvalue
+  Tensor value;               // compute dtype
+  kernels::GradientSum grad;  // sum over this rank's tokens of dL/dvalue
 };
 
 using VisitParameter = std::function<void(Parameter&)>;

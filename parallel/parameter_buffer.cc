@@ -15,7 +15,9 @@ std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-void lay_out(ParameterGroup& group, Stream& stream) {
+}  // namespace
+
+void ParameterBuffer::lay_out(ParameterGroup& group, Stream& stream) {
   std::vector<std::int64_t> offsets;
   std::int64_t size = 0;
   for (const Parameter* parameter : group.parameters) {
@@ -24,14 +26,15 @@ void lay_out(ParameterGroup& group, Stream& stream) {
   }
   const std::int64_t padded = round_up(size, kAlignment * group.replicas->world_size());
   group.values = Tensor::zeros(Shape{padded}, DType::kFloat32, stream);
-  group.gradients = Tensor::zeros(Shape{padded}, DType::kFloat32, stream);
+  group.gradients = Tensor::zeros(Shape{padded}, format_.dtype, stream);
   group.shard_size = padded / group.replicas->world_size();
   const std::int64_t shard_begin = group.replicas->rank() * group.shard_size;
   group.value_shard = group.values.narrow(shard_begin, shard_begin + group.shard_size);
   for (std::size_t i = 0; i < group.parameters.size(); ++i) {
     Parameter& parameter = *group.parameters[i];
     parameter.value = group.values.view_elements(offsets[i], parameter.shape);
-    parameter.grad = group.gradients.view_elements(offsets[i], parameter.shape);
+    parameter.grad =
+        gradient_sum(parameter, group.gradients.view_elements(offsets[i], parameter.shape));
     const std::int64_t begin = std::max(shard_begin, offsets[i]);
     const std::int64_t end =
         std::min(shard_begin + group.shard_size, offsets[i] + parameter.shape.numel());
@@ -42,9 +45,29 @@ void lay_out(ParameterGroup& group, Stream& stream) {
   }
 }
 
-}  // namespace
+kernels::GradientSum ParameterBuffer::gradient_sum(const Parameter& parameter,
+                                                   const Tensor& elements) const {
+  kernels::GradientSum gradient;
+  gradient.sum = elements;
+  gradient.unit_rows = format_.unit_tokens;
+  if (format_.dtype == DType::kInt64) {
+    const std::int64_t tokens = std::max<std::int64_t>(1, format_.tokens_per_step);
+    const std::int64_t unit =
+        parameter.is_table || format_.unit_tokens == 0 ? 1 : format_.unit_tokens;
+    gradient.num_refused = num_refused_;
+    gradient.fraction_bits = format_.fraction_bits;
+    gradient.limit = kernels::contribution_limit(
+        format_.fraction_bits, (tokens + unit - 1) / unit * format_.uses_per_token);
+  }
+  return gradient;
+}
 
-ParameterBuffer::ParameterBuffer(const std::vector<Parameter*>& parameters, Stream& stream) {
+ParameterBuffer::ParameterBuffer(const std::vector<Parameter*>& parameters,
+                                 const GradientFormat& format, Stream& stream)
+    : format_(format) {
+  if (format.dtype == DType::kInt64) {
+    num_refused_ = Tensor::zeros(Shape{1}, DType::kInt64, stream);
+  }
   for (Parameter* parameter : parameters) {
     FATHOM_CHECK(parameter->replicas != nullptr, parameter->name);
     auto group = std::find_if(groups_.begin(), groups_.end(), [&](const ParameterGroup& candidate) {
@@ -75,21 +98,36 @@ void ParameterBuffer::zero_gradients(Stream& stream) {
   for (ParameterGroup& group : groups_) {
     kernels::fill(group.gradients, 0.0F, stream);
   }
+  if (num_refused_.defined()) {
+    kernels::fill(num_refused_, 0.0F, stream);
+  }
+}
+
+std::int64_t ParameterBuffer::num_refused() const {
+  return num_refused_.defined() && num_refused_.raw() != nullptr
+             ? num_refused_.values<std::int64_t>()[0]
+             : 0;
+}
+
+void ParameterBuffer::reduce(ParameterGroup& group, DType dtype, Stream& stream) const {
+  if (format_.dtype == DType::kFloat32 && dtype != DType::kFloat32) {
+    Tensor rounded = Tensor::empty(group.gradients.shape(), dtype, stream);
+    kernels::convert(group.gradients, rounded, stream);
+    kernels::convert(rounded, group.gradients, stream);
+  }
+  const std::int64_t begin = group.replicas->rank() * group.shard_size;
+  Tensor shard = group.gradients.narrow(begin, begin + group.shard_size);
+  group.replicas->reduce_scatter(group.gradients, shard, stream).wait();
+  group.gradient_shard = shard;
+  if (format_.dtype == DType::kInt64) {
+    group.gradient_shard = shard.view_as(DType::kFloat32, shard.shape());
+    kernels::round_gradient(shard, format_.fraction_bits, group.gradient_shard, stream);
+  }
 }
 
 void ParameterBuffer::reduce_gradients(Stream& stream, DType dtype) {
   for (ParameterGroup& group : groups_) {
-    if (dtype != DType::kFloat32) {
-      Tensor rounded = Tensor::empty(group.gradients.shape(), dtype, stream);
-      kernels::convert(group.gradients, rounded, stream);
-      kernels::convert(rounded, group.gradients, stream);
-    }
-    if (group.replicas->world_size() == 1) {
-      group.gradient_shard = group.gradients;
-      continue;
-    }
-    group.gradient_shard = Tensor::empty(Shape{group.shard_size}, DType::kFloat32, stream);
-    group.replicas->reduce_scatter(group.gradients, group.gradient_shard, stream).wait();
+    reduce(group, dtype, stream);
   }
 }
 

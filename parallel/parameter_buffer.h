@@ -18,6 +18,16 @@ struct ParameterRange {
   std::int64_t shard_offset = 0;  // where the range starts in the shard
 };
 
+// How gradients are summed over tokens and ranks (docs/numerics.md, rules 2 and 3).
+struct GradientFormat {
+  DType dtype = DType::kFloat32;  // of the sums: float32, or int64 for sums without order
+  std::int64_t unit_tokens = 0;   // tokens of one contribution; 0: all of a micro-batch on a rank
+  // Of int64 sums:
+  int fraction_bits = 56;
+  std::int64_t tokens_per_step = 0;  // the most of any step: no sum of contributions wraps
+  int uses_per_token = 1;  // how often a step applies a weight that layers share to a token
+};
+
 // All parameters with the same replicas, back to back in one array of values and one of gradients,
 // so that one collective serves all. ZeRO stage 1 (arXiv:1910.02054): each replica owns an even
 // range of elements, its shard, and keeps the optimizer's states of that range alone.
@@ -25,11 +35,11 @@ struct ParameterGroup {
   Communicator* replicas = nullptr;
   std::vector<Parameter*> parameters;
   Tensor values;                             // [padded] compute dtype
-  Tensor gradients;                          // [padded] float32
+  Tensor gradients;                          // [padded] the format's dtype
   std::int64_t shard_size = 0;               // padded / replicas->world_size()
   std::vector<ParameterRange> shard_ranges;  // this rank's shard, without padding
   Tensor value_shard;                        // view of values
-  Tensor gradient_shard;                     // set by reduce_gradients()
+  Tensor gradient_shard;                     // float32; set by reduce_gradients()
 };
 
 // Owns the values and gradients of a rank's parameters, and moves both between replicas.
@@ -37,19 +47,30 @@ class ParameterBuffer {
  public:
   // Allocates and hands each parameter its views. `parameters` outlive the buffer and stay where
   // they are.
-  ParameterBuffer(const std::vector<Parameter*>& parameters, Stream& stream);
+  ParameterBuffer(const std::vector<Parameter*>& parameters, const GradientFormat& format,
+                  Stream& stream);
 
   std::vector<ParameterGroup>& groups() noexcept { return groups_; }
   std::int64_t num_local_elements() const noexcept;  // without padding
 
   void zero_gradients(Stream& stream);
-  // gradient_shard of each group <- sum over replicas of what each has accumulated in float32,
-  // rounded to `dtype` first.
+  // gradient_shard of each group <- sum over replicas of what each has accumulated, in float32.
+  // float32 sums are rounded to `dtype` before they are added. The gradients of the group are used
+  // up: the shard lies where they were.
   void reduce_gradients(Stream& stream, DType dtype = DType::kFloat32);
+  // Contributions of this rank's tokens that int64 sums left out since zero_gradients(): NaN, or
+  // too large.
+  std::int64_t num_refused() const;
   // values of all replicas <- the owners' value shards.
   void gather_values(Stream& stream);
 
  private:
+  void lay_out(ParameterGroup& group, Stream& stream);
+  kernels::GradientSum gradient_sum(const Parameter& parameter, const Tensor& elements) const;
+  void reduce(ParameterGroup& group, DType dtype, Stream& stream) const;
+
+  GradientFormat format_;
+  Tensor num_refused_;  // [1] int64; defined for int64 sums
   std::vector<ParameterGroup> groups_;
 };
 

@@ -37,7 +37,7 @@ RankPlan plan_rank(const config::RunConfig& config, int rank, double assumed_imb
   const parallel::MeshShape shape = make_mesh_shape(config.mesh());
   const auto world = parallel::make_meta_world(rank, shape.world_size());
   const parallel::Mesh mesh(*world, shape);
-  const model::ModelOptions options = model::make_model_options(config.model());
+  const model::ModelOptions options = model::make_model_options(config);
   model::PipelinedModel model(options, make_pipeline_options(config), mesh, stream);
   const Allocator& allocator = *stream.allocator();
   RankPlan plan;

@@ -266,28 +266,68 @@ void BackwardHead::write_keys(const Outputs& outputs) const {
             outputs.dk_rope + segment_.first * layout_.rope_size, layout_.rope_size);
 }
 
-// Columns of dlatent = (or, after the first group of heads, +=) the heads' gradients one after the
-// other.
-void sum_heads(const AttentionLayout& layout, const Tensor& dk_rope, std::int64_t num_heads,
-               bool is_first_group, Tensor& dlatent, Stream& stream) {
-  const std::int64_t num_tokens = dlatent.size(0);
-  const float* const from = dk_rope.data<float>();
-  float* const to = dlatent.mutable_data<float>() + layout.rope_column;
-  stream.parallel_for(num_tokens, 64, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t token = begin; token < end; ++token) {
-      simd::for_each_block(layout.rope_size, [&](std::int64_t column, auto extent) {
-        const float* const first = from + token * layout.rope_size + column;
-        float* const sum_to = to + token * layout.latent_stride + column;
-        simd::Floats sum = is_first_group ? simd::load(first, extent)
-                                          : simd::load(sum_to, extent) + simd::load(first, extent);
-        for (std::int64_t head = 1; head < num_heads; ++head) {
-          sum = sum + simd::load(first + head * num_tokens * layout.rope_size, extent);
-        }
-        simd::store(sum, sum_to, extent);
-      });
+// Sums over heads: ascending within a chunk of heads, then a binary tree over the chunks.
+class HeadSums {
+ public:
+  HeadSums(const AttentionShape& shape, const AttentionLayout& layout, std::int64_t num_tokens,
+           Stream& stream)
+      : layout_(layout),
+        num_tokens_(num_tokens),
+        num_chunks_(shape.num_chunks),
+        heads_per_chunk_(shape.num_heads / shape.num_chunks),
+        sums_(Tensor::empty({num_chunks_, num_tokens, layout.rope_size}, DType::kFloat32, stream)) {
+  }
+
+  // Adds dk_rope [num_heads, num_tokens, rope] of the heads from `first_head` on.
+  void add(const Tensor& dk_rope, std::int64_t first_head, std::int64_t num_heads, Stream& stream) {
+    const std::int64_t head_stride = num_tokens_ * layout_.rope_size;
+    const float* const from = dk_rope.data<float>();
+    float* const to = sums_.mutable_data<float>();
+    stream.parallel_for(head_stride, 1024, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t head = first_head; head < first_head + num_heads; ++head) {
+        float* const sums = to + head / heads_per_chunk_ * head_stride + begin;
+        const float* const terms = from + (head - first_head) * head_stride + begin;
+        const bool is_first = head % heads_per_chunk_ == 0;
+        simd::for_each_block(end - begin, [&](std::int64_t i, auto extent) {
+          const simd::Floats term = simd::load(terms + i, extent);
+          simd::store(is_first ? term : simd::load(sums + i, extent) + term, sums + i, extent);
+        });
+      }
+    });
+  }
+
+  // Into the columns of k_rope of dlatent.
+  void write(Tensor& dlatent, Stream& stream) const {
+    float* const to = dlatent.mutable_data<float>() + layout_.rope_column;
+    stream.parallel_for(num_tokens_, 64, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t token = begin; token < end; ++token) {
+        simd::for_each_block(layout_.rope_size, [&](std::int64_t column, auto extent) {
+          simd::store(sum_chunks(0, num_chunks_, token * layout_.rope_size + column, extent),
+                      to + token * layout_.latent_stride + column, extent);
+        });
+      }
+    });
+  }
+
+ private:
+  template <class Extent>
+  simd::Floats sum_chunks(std::int64_t first, std::int64_t count, std::int64_t element,
+                          Extent extent) const {
+    if (count == 1) {
+      return simd::load(sums_.data<float>() + first * num_tokens_ * layout_.rope_size + element,
+                        extent);
     }
-  });
-}
+    const std::int64_t half = count / 2;
+    const simd::Floats left = sum_chunks(first, half, element, extent);
+    return left + sum_chunks(first + half, half, element, extent);
+  }
+
+  const AttentionLayout& layout_;
+  std::int64_t num_tokens_;
+  std::int64_t num_chunks_;
+  std::int64_t heads_per_chunk_;
+  Tensor sums_;  // [num_chunks, num_tokens, rope]
+};
 
 void backward(const AttentionShape& shape, const AttentionSaved& saved, const Tensor& dout,
               Tensor& dq, Tensor& dkv, Tensor& dlatent, Stream& stream) {
@@ -301,6 +341,7 @@ void backward(const AttentionShape& shape, const AttentionSaved& saved, const Te
       std::min<std::int64_t>(shape.num_heads, std::max(8, 2 * stream.num_threads()));
   Tensor dk_rope =
       Tensor::empty({group_size, num_tokens, layout.rope_size}, DType::kFloat32, stream);
+  HeadSums sums(shape, layout, num_tokens, stream);
   const Inputs inputs{saved.q.data<float>(),
                       saved.kv.data<float>(),
                       saved.latent.data<float>(),
@@ -328,8 +369,9 @@ void backward(const AttentionShape& shape, const AttentionSaved& saved, const Te
                            dk_rope.mutable_data<float>() + head * num_tokens * layout.rope_size});
       }
     });
-    sum_heads(layout, dk_rope, num_heads, first_head == 0, dlatent, stream);
+    sums.add(dk_rope, first_head, num_heads, stream);
   }
+  sums.write(dlatent, stream);
 }
 
 const KernelRegistration register_backward(attention_backward_slot, DeviceType::kCpu, &backward);

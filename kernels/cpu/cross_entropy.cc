@@ -26,24 +26,35 @@ void row_max_cpu(const Tensor& logits, Tensor& row_max, Stream& stream) {
                       });
 }
 
-void exp_sum_cpu(Tensor& logits, const Tensor& targets, std::int64_t first_class,
-                 const Tensor& row_max, Tensor& row_sum, Tensor& target_logit, Stream& stream) {
+// row <- exp(row - largest), summed in a tree over chunks.
+float exp_sum_tree(float* row, float largest, std::int64_t chunk_size, int num_chunks) {
+  if (num_chunks == 1) {
+    return simd::row_exp_sum(row, largest, row, chunk_size);
+  }
+  const int half = num_chunks / 2;
+  const float left = exp_sum_tree(row, largest, chunk_size, half);
+  return left + exp_sum_tree(row + half * chunk_size, largest, chunk_size, half);
+}
+
+void exp_sum_cpu(Tensor& logits, const CrossEntropyClasses& classes, const Tensor& row_max,
+                 Tensor& row_sum, Tensor& target_logit, Stream& stream) {
   const std::int64_t num_classes = logits.size(1);
+  const std::int64_t chunk_size = num_classes / classes.num_chunks;
   auto* rows = logits.mutable_data<float>();
-  const auto* target = targets.data<std::int32_t>();
+  const auto* target = classes.targets.data<std::int32_t>();
   const float* largest = row_max.data<float>();
   auto* sums = row_sum.mutable_data<float>();
   auto* target_logits = target_logit.mutable_data<float>();
-  stream.parallel_for(logits.size(0), row_grain(num_classes),
-                      [=](std::int64_t begin, std::int64_t end) {
-                        for (std::int64_t token = begin; token < end; ++token) {
-                          float* row = rows + token * num_classes;
-                          const std::int64_t local = target[token] - first_class;
-                          const bool is_here = local >= 0 && local < num_classes;
-                          target_logits[token] = is_here ? row[local] - largest[token] : 0.0F;
-                          sums[token] = simd::row_exp_sum(row, largest[token], row, num_classes);
-                        }
-                      });
+  stream.parallel_for(
+      logits.size(0), row_grain(num_classes), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t token = begin; token < end; ++token) {
+          float* row = rows + token * num_classes;
+          const std::int64_t local = target[token] - classes.first_class;
+          const bool is_here = local >= 0 && local < num_classes;
+          target_logits[token] = is_here ? row[local] - largest[token] : 0.0F;
+          sums[token] = exp_sum_tree(row, largest[token], chunk_size, classes.num_chunks);
+        }
+      });
 }
 
 void backward_cpu(Tensor& logits, const CrossEntropyRows& tokens, std::int64_t first_class,

@@ -1,6 +1,8 @@
 #include "kernels/embedding.h"
 
-#include <cstring>
+#include <algorithm>
+
+#include "kernels/cpu/contribution.h"
 
 namespace fathom::kernels {
 namespace {
@@ -14,43 +16,39 @@ void embedding_forward_cpu(const Tensor& tokens, const Tensor& table, std::int64
   const std::int32_t* token = tokens.data<std::int32_t>();
   const float* rows = table.data<float>();
   auto* result = out.mutable_data<float>();
-  const auto row_bytes = static_cast<std::size_t>(hidden) * sizeof(float);
   stream.parallel_for(out.size(0), 1 + kGrainElements / (hidden + 1),
                       [=](std::int64_t begin, std::int64_t end) {
                         for (std::int64_t i = begin; i < end; ++i) {
                           const std::int64_t row = token[i] - first_row;
+                          float* const to = result + i * hidden;
                           if (row >= 0 && row < num_rows) {
-                            std::memcpy(result + i * hidden, rows + row * hidden, row_bytes);
+                            std::transform(rows + row * hidden, rows + (row + 1) * hidden, to,
+                                           [](float x) { return x + 0.0F; });
                           } else {
-                            std::memset(result + i * hidden, 0, row_bytes);
+                            std::fill_n(to, hidden, 0.0F);
                           }
                         }
                       });
 }
 
-// Threads split columns, so that each element is a sum over all tokens in their order.
+// Threads split columns, so that an element's tokens come in their order.
 void embedding_backward_cpu(const Tensor& tokens, const Tensor& dout, std::int64_t first_row,
-                            Tensor& table_grad, Stream& stream) {
+                            GradientSum& table_grad, Stream& stream) {
   const std::int64_t num_tokens = tokens.size(0);
-  const std::int64_t num_rows = table_grad.size(0);
-  const std::int64_t hidden = table_grad.size(1);
+  const std::int64_t num_rows = table_grad.sum.size(0);
+  const std::int64_t hidden = table_grad.sum.size(1);
   const std::int32_t* token = tokens.data<std::int32_t>();
   const float* gradient = dout.data<float>();
-  auto* rows = table_grad.mutable_data<float>();
-  stream.parallel_for(hidden, 16 + kGrainElements / (num_tokens + 1),
-                      [=](std::int64_t begin, std::int64_t end) {
-                        for (std::int64_t i = 0; i < num_tokens; ++i) {
-                          const std::int64_t row = token[i] - first_row;
-                          if (row < 0 || row >= num_rows) {
-                            continue;
-                          }
-                          const float* from = gradient + i * hidden;
-                          float* to = rows + row * hidden;
-                          for (std::int64_t column = begin; column < end; ++column) {
-                            to[column] += from[column];
-                          }
-                        }
-                      });
+  stream.parallel_for(
+      hidden, 16 + kGrainElements / (num_tokens + 1), [&](std::int64_t begin, std::int64_t end) {
+        cpu::ContributionSink sink(table_grad);
+        for (std::int64_t i = 0; i < num_tokens; ++i) {
+          const std::int64_t row = token[i] - first_row;
+          if (row >= 0 && row < num_rows) {
+            sink.add(gradient + i * hidden + begin, row * hidden + begin, end - begin);
+          }
+        }
+      });
 }
 
 const KernelRegistration register_forward(embedding_forward_slot, DeviceType::kCpu,

@@ -77,35 +77,48 @@ void backward_input(const Tensor& dy, const Tensor& w, const Tensor& offsets, Te
                 checked_offsets(offsets, dy.size(0)), stream);
 }
 
+// Adds the contributions of one expert's parts to some rows of its dw.
+void add_expert(const Product& product, std::span<const std::int64_t> bounds,
+                const WeightBlock& block, Stream& stream) {
+  if (block.gradient->sum.dtype() == DType::kInt64 || bounds.size() != 2) {
+    add_contributions(product, bounds, block, stream);
+    return;
+  }
+  Product whole = product.inner_range(bounds.front(), bounds.back());
+  whole.c = block.gradient->sum.mutable_data<float>() + block.first;
+  whole.c_row_stride = block.row_stride;
+  whole.accumulate = Accumulate::kAdd;
+  multiply(whole, stream);
+}
+
 // Threads split the output into blocks of rows of one expert's dw, weighed by the expert's number
 // of tokens.
-void backward_weight(const Tensor& dy, const Tensor& x, const Tensor& offsets, Tensor& dw,
-                     Accumulate accumulate, Stream& stream) {
+void backward_weight(const Tensor& dy, const Tensor& x, const Tensor& part_offsets, GradientSum& dw,
+                     Stream& stream) {
   constexpr std::int64_t kBlockOverhead = 8;  // in tokens; also what an expert without any costs
-  const std::int64_t out_size = dw.size(1);
-  const std::int64_t in_size = dw.size(2);
-  const auto first_tokens = checked_offsets(offsets, x.size(0));
+  const auto num_experts = static_cast<std::size_t>(dw.sum.size(0));
+  const std::int64_t out_size = dw.sum.size(1);
+  const std::int64_t in_size = dw.sum.size(2);
+  const auto bounds = checked_offsets(part_offsets, x.size(0));
+  const std::size_t num_parts = (bounds.size() - 1) / num_experts;
   const auto num_blocks = static_cast<std::size_t>((out_size + kThreadBlock - 1) / kThreadBlock);
   std::vector<std::int64_t> weights;
-  for (std::size_t e = 0; e + 1 < first_tokens.size(); ++e) {
+  for (std::size_t e = 0; e < num_experts; ++e) {
     weights.insert(weights.end(), num_blocks,
-                   first_tokens[e + 1] - first_tokens[e] + kBlockOverhead);
+                   bounds[(e + 1) * num_parts] - bounds[e * num_parts] + kBlockOverhead);
   }
+  const Product all{.rows = out_size,
+                    .columns = in_size,
+                    .inner = x.size(0),
+                    .a = {dy.data<float>(), 1, out_size},
+                    .b = {x.data<float>(), in_size, 1}};
   const auto work = [&](std::size_t e, std::size_t first_block, std::size_t last_block) {
-    const std::int64_t token = first_tokens[e];
-    const Product product{
-        .rows = out_size,
-        .columns = in_size,
-        .inner = first_tokens[e + 1] - token,
-        .a = {dy.data<float>() + token * out_size, 1, out_size},
-        .b = {x.data<float>() + token * in_size, in_size, 1},
-        .c = dw.mutable_data<float>() + static_cast<std::int64_t>(e) * out_size * in_size,
-        .c_row_stride = in_size,
-        .accumulate = accumulate};
-    multiply(
-        product.row_range(static_cast<std::int64_t>(first_block) * kThreadBlock,
-                          std::min(static_cast<std::int64_t>(last_block) * kThreadBlock, out_size)),
-        stream);
+    const std::int64_t first = static_cast<std::int64_t>(first_block) * kThreadBlock;
+    const std::int64_t last =
+        std::min(static_cast<std::int64_t>(last_block) * kThreadBlock, out_size);
+    const std::int64_t first_row = static_cast<std::int64_t>(e) * out_size + first;
+    add_expert(all.row_range(first, last), bounds.subspan(e * num_parts, num_parts + 1),
+               {&dw, first_row * in_size, in_size}, stream);
   };
   parallel_for_weighted(weights, 1 + kMinThreadMultiplyAdds / (kThreadBlock * in_size), stream,
                         [&](std::size_t begin, std::size_t end) {

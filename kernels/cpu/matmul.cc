@@ -3,6 +3,7 @@
 #include <blis.h>
 
 #include <algorithm>
+#include <vector>
 
 #include "kernels/cpu/product.h"
 
@@ -43,6 +44,14 @@ Product Product::column_range(std::int64_t begin, std::int64_t end) const {
   return part;
 }
 
+Product Product::inner_range(std::int64_t begin, std::int64_t end) const {
+  Product part = *this;
+  part.inner = end - begin;
+  part.a = a.from_column(begin);
+  part.b = b.from_row(begin);
+  return part;
+}
+
 void multiply_by_blis(const Product& product) {
   bool is_adding = product.accumulate == Accumulate::kAdd;
   for (std::int64_t first = 0; first < product.inner; first += kInnerSlice) {
@@ -61,6 +70,8 @@ void multiply(const Product& product, Stream& stream) {
          ++row) {
       std::fill_n(product.c + row * product.c_row_stride, product.columns, 0.0F);
     }
+  } else if (product.num_chunks > 1) {
+    multiply_chunks(product, stream);
   } else if (is_for_tiles(product)) {
     multiply_by_tiles(product, stream);
   } else {
@@ -68,7 +79,12 @@ void multiply(const Product& product, Stream& stream) {
   }
 }
 
-void multiply_on_threads(const Product& product, Stream& stream) {
+namespace {
+
+// Calls body(begin, end) on ranges of the product's rows, or of its columns where those are more:
+// whole register blocks, on the threads of the stream.
+template <class Body>
+void split_outputs(const Product& product, Stream& stream, Body&& body) {
   const bool split_rows = product.rows >= product.columns;
   const std::int64_t size = split_rows ? product.rows : product.columns;
   const std::int64_t other = split_rows ? product.columns : product.rows;
@@ -79,14 +95,21 @@ void multiply_on_threads(const Product& product, Stream& stream) {
       [&](std::int64_t begin, std::int64_t end) {
         const std::int64_t first = begin * kThreadBlock;
         const std::int64_t last = std::min(end * kThreadBlock, size);
-        multiply(split_rows ? product.row_range(first, last) : product.column_range(first, last),
-                 stream);
+        body(split_rows ? product.row_range(first, last) : product.column_range(first, last),
+             split_rows ? first : 0, split_rows ? 0 : first);
       });
+}
+
+}  // namespace
+
+void multiply_on_threads(const Product& product, Stream& stream) {
+  split_outputs(product, stream,
+                [&](const Product& part, std::int64_t, std::int64_t) { multiply(part, stream); });
 }
 
 namespace {
 
-void forward(const Tensor& x, const Tensor& w, Tensor& y, Stream& stream) {
+void forward(const Tensor& x, const Tensor& w, Tensor& y, int num_chunks, Stream& stream) {
   const std::int64_t in_size = w.size(1);
   const std::int64_t out_size = w.size(0);
   multiply_on_threads({.rows = x.size(0),
@@ -95,12 +118,13 @@ void forward(const Tensor& x, const Tensor& w, Tensor& y, Stream& stream) {
                        .a = {x.data<float>(), x.size(1), 1},
                        .b = {w.data<float>(), 1, in_size},
                        .c = y.mutable_data<float>(),
-                       .c_row_stride = out_size},
+                       .c_row_stride = out_size,
+                       .num_chunks = num_chunks},
                       stream);
 }
 
-void backward_input(const Tensor& dy, const Tensor& w, Tensor& dx, Accumulate accumulate,
-                    Stream& stream) {
+void backward_input(const Tensor& dy, const Tensor& w, Tensor& dx,
+                    const InputGradientOptions& options, Stream& stream) {
   const std::int64_t in_size = w.size(1);
   const std::int64_t out_size = w.size(0);
   multiply_on_threads({.rows = dy.size(0),
@@ -110,23 +134,43 @@ void backward_input(const Tensor& dy, const Tensor& w, Tensor& dx, Accumulate ac
                        .b = {w.data<float>(), in_size, 1},
                        .c = dx.mutable_data<float>(),
                        .c_row_stride = dx.size(1),
-                       .accumulate = accumulate},
+                       .accumulate = options.accumulate,
+                       .num_chunks = options.num_chunks},
                       stream);
 }
 
-void backward_weight(const Tensor& dy, const Tensor& x, Tensor& dw, Accumulate accumulate,
-                     Stream& stream) {
-  const std::int64_t in_size = dw.size(1);
-  const std::int64_t out_size = dw.size(0);
-  multiply_on_threads({.rows = out_size,
-                       .columns = in_size,
-                       .inner = dy.size(0),
-                       .a = {dy.data<float>(), 1, out_size},
-                       .b = {x.data<float>(), x.size(1), 1},
-                       .c = dw.mutable_data<float>(),
-                       .c_row_stride = in_size,
-                       .accumulate = accumulate},
-                      stream);
+// Bounds of the contributions: whole units of rows, or all rows at once.
+std::vector<std::int64_t> unit_bounds(std::int64_t num_rows, std::int64_t unit_rows) {
+  std::vector<std::int64_t> bounds;
+  for (std::int64_t row = 0; unit_rows > 0 && row < num_rows; row += unit_rows) {
+    bounds.push_back(row);
+  }
+  if (bounds.empty()) {
+    bounds.push_back(0);
+  }
+  bounds.push_back(num_rows);
+  return bounds;
+}
+
+void backward_weight(const Tensor& dy, const Tensor& x, GradientSum& dw, Stream& stream) {
+  const std::int64_t in_size = dw.sum.size(1);
+  const std::int64_t out_size = dw.sum.size(0);
+  Product product{.rows = out_size,
+                  .columns = in_size,
+                  .inner = dy.size(0),
+                  .a = {dy.data<float>(), 1, out_size},
+                  .b = {x.data<float>(), x.size(1), 1}};
+  if (dw.sum.dtype() == DType::kFloat32 && dw.unit_rows == 0) {
+    product.c = dw.sum.mutable_data<float>();
+    product.c_row_stride = in_size;
+    product.accumulate = Accumulate::kAdd;
+    multiply_on_threads(product, stream);
+    return;
+  }
+  const std::vector<std::int64_t> bounds = unit_bounds(product.inner, dw.unit_rows);
+  split_outputs(product, stream, [&](const Product& part, std::int64_t row, std::int64_t column) {
+    add_contributions(part, bounds, {&dw, row * in_size + column, in_size}, stream);
+  });
 }
 
 const KernelRegistration register_forward(matmul_forward_slot, DeviceType::kCpu, &forward);

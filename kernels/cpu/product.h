@@ -1,8 +1,10 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "core/stream.h"
+#include "kernels/gradient_sum.h"
 #include "kernels/matmul.h"
 
 namespace fathom::kernels::cpu {
@@ -32,10 +34,12 @@ struct Product {
   float* c = nullptr;
   std::int64_t c_row_stride = 0;  // elements from one row of c to the next; columns are adjacent
   Accumulate accumulate = Accumulate::kOverwrite;
+  int num_chunks = 1;  // of the inner dimension, whose products are added in a tree
 
-  // Only the output rows or columns [begin, end).
+  // Only the output rows or columns [begin, end), or that range of the inner dimension.
   Product row_range(std::int64_t begin, std::int64_t end) const;
   Product column_range(std::int64_t begin, std::int64_t end) const;
+  Product inner_range(std::int64_t begin, std::int64_t end) const;
 };
 
 // On the calling thread, by one of the two implementations below. Scratch from the stream's
@@ -43,6 +47,20 @@ struct Product {
 void multiply(const Product& product, Stream& stream);
 // On the threads of the stream: each computes a range of rows or of columns.
 void multiply_on_threads(const Product& product, Stream& stream);
+
+// multiply() for num_chunks above 1.
+void multiply_chunks(const Product& product, Stream& stream);
+
+// Rows of a weight gradient that one thread adds to.
+struct WeightBlock {
+  GradientSum* gradient = nullptr;
+  std::int64_t first = 0;       // index of the block's first element in gradient->sum
+  std::int64_t row_stride = 0;  // from one of its rows to the next
+};
+// The products over each range [bounds[i], bounds[i + 1]) of the inner dimension, one contribution
+// each. On the calling thread; the product has no output of its own.
+void add_contributions(const Product& product, std::span<const std::int64_t> bounds,
+                       const WeightBlock& block, Stream& stream);
 
 // BLIS, one call a slice.
 void multiply_by_blis(const Product& product);

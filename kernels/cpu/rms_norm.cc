@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/cpu/contribution.h"
 #include "kernels/cpu/rows.h"
 
 namespace fathom::kernels {
@@ -72,11 +73,11 @@ void rms_norm_backward_input_cpu(const Tensor& dy, const Tensor& x, const Tensor
   });
 }
 
-// gain_grad[i ...] += sum over tokens, for up to kTileBlocks blocks of columns whose sums stay in
-// registers.
+// The sums over tokens of up to kTileBlocks blocks of columns stay in registers.
 constexpr int kTileBlocks = 4;
 constexpr std::int64_t kTile = kTileBlocks * simd::kLanes;
 
+// The tokens of one contribution.
 struct GainRows {
   const float* dy;
   const float* x;
@@ -86,7 +87,7 @@ struct GainRows {
   std::int64_t num_tokens;
 };
 
-void add_gain_tile(const GainRows& rows, std::int64_t first, float* gain_grad) {
+void add_gain_tile(const GainRows& rows, std::int64_t first, cpu::ContributionSink& sink) {
   Floats total[kTileBlocks] = {simd::zero(), simd::zero(), simd::zero(), simd::zero()};
   for (std::int64_t token = 0; token < rows.num_tokens; ++token) {
     const float* gradient = rows.dy + token * rows.dy_stride + first;
@@ -98,41 +99,53 @@ void add_gain_tile(const GainRows& rows, std::int64_t first, float* gain_grad) {
     }
   }
   for (int b = 0; b < kTileBlocks; ++b) {
-    float* to = gain_grad + first + b * simd::kLanes;
-    simd::store(simd::load(to) + total[b], to);
+    sink.add(total[b], first + b * simd::kLanes, simd::WholeBlock{});
   }
 }
 
 template <class Extent>
-void add_gain_block(const GainRows& rows, std::int64_t first, Extent extent, float* gain_grad) {
+void add_gain_block(const GainRows& rows, std::int64_t first, Extent extent,
+                    cpu::ContributionSink& sink) {
   Floats total = simd::zero();
   for (std::int64_t token = 0; token < rows.num_tokens; ++token) {
     const Floats in = simd::load(rows.x + token * rows.x_stride + first, extent);
     total = simd::fma(simd::load(rows.dy + token * rows.dy_stride + first, extent),
                       in * simd::broadcast(rows.inv_rms[token]), total);
   }
-  simd::store(simd::load(gain_grad + first, extent) + total, gain_grad + first, extent);
+  sink.add(total, first, extent);
 }
 
-// Threads split columns: each element is a sum over all tokens in their order.
+// Columns [first, last) of one contribution.
+void add_gain(const GainRows& rows, std::int64_t first, std::int64_t last,
+              cpu::ContributionSink& sink) {
+  for (; first + kTile <= last; first += kTile) {
+    add_gain_tile(rows, first, sink);
+  }
+  simd::for_each_block(last - first, [&](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
+    add_gain_block(rows, first + i, extent, sink);
+  });
+}
+
+// Threads split columns: each contribution is a sum over its tokens in their order.
 void rms_norm_backward_gain_cpu(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
-                                Tensor& gain_grad, Stream& stream) {
-  const std::int64_t hidden = gain_grad.size(0);
-  const GainRows rows{dy.data<float>(), x.data<float>(), inv_rms.data<float>(),
-                      dy.size(1),       x.size(1),       x.size(0)};
-  auto* gradients = gain_grad.mutable_data<float>();
-  const std::int64_t grain = 1 + kGrainElements / ((rows.num_tokens + 1) * kTile);
-  stream.parallel_for(
-      (hidden + kTile - 1) / kTile, grain, [=](std::int64_t begin, std::int64_t end) {
-        std::int64_t first = begin * kTile;
-        const std::int64_t last = std::min(end * kTile, hidden);
-        for (; first + kTile <= last; first += kTile) {
-          add_gain_tile(rows, first, gradients);
-        }
-        simd::for_each_block(last - first, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
-          add_gain_block(rows, first + i, extent, gradients);
-        });
-      });
+                                GradientSum& gain_grad, Stream& stream) {
+  const std::int64_t hidden = gain_grad.sum.size(0);
+  const std::int64_t num_tokens = x.size(0);
+  const std::int64_t unit = gain_grad.unit_rows > 0 ? gain_grad.unit_rows : num_tokens;
+  const std::int64_t grain = 1 + kGrainElements / ((num_tokens + 1) * kTile);
+  stream.parallel_for((hidden + kTile - 1) / kTile, grain,
+                      [&](std::int64_t begin, std::int64_t end) {
+                        cpu::ContributionSink sink(gain_grad);
+                        for (std::int64_t token = 0; token < num_tokens; token += unit) {
+                          const GainRows rows{dy.data<float>() + token * dy.size(1),
+                                              x.data<float>() + token * x.size(1),
+                                              inv_rms.data<float>() + token,
+                                              dy.size(1),
+                                              x.size(1),
+                                              unit};
+                          add_gain(rows, begin * kTile, std::min(end * kTile, hidden), sink);
+                        }
+                      });
 }
 
 const KernelRegistration register_forward(rms_norm_forward_slot, DeviceType::kCpu,

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/cpu/contribution.h"
 #include "kernels/cpu/rows.h"
 
 namespace fathom::kernels {
@@ -272,7 +273,8 @@ void balance_statistics_cpu(const RouterOptions& options, const Tensor& scores,
   const auto sequences = sequence_ids.values<std::int32_t>();
   const float* score_rows = scores.data<float>();
   auto* counts = selected_counts.mutable_data<std::int64_t>();
-  auto* sums = score_sums.mutable_data<float>();
+  auto* sums = score_sums.mutable_data<std::int64_t>();
+  const cpu::Quantizer quantizer(kScoreFractionBits, 2.0F);
   for (const std::int32_t sequence : sequences) {
     FATHOM_CHECK(sequence >= 0 && sequence < num_sequences, "sequence ", sequence, " of ",
                  num_sequences);
@@ -294,10 +296,9 @@ void balance_statistics_cpu(const RouterOptions& options, const Tensor& scores,
       }
       const Floats divisor = simd::broadcast(
           options.score == ScoreFunction::kSigmoid ? simd::row_sum(row, num_experts) : 1.0F);
-      float* sum = sums + sequence * num_experts;
+      std::int64_t* sum = sums + sequence * num_experts;
       simd::for_each_block(num_experts, [=](std::int64_t i, auto extent) {
-        const Floats share = simd::load(row + i, extent) / divisor;
-        simd::store(simd::load(sum + i, extent) + share, sum + i, extent);
+        quantizer.add(simd::load(row + i, extent) / divisor, sum + i, extent);
       });
     }
   });

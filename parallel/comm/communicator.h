@@ -49,7 +49,8 @@ class Communicator {
   virtual Work all_reduce(Tensor& x, ReduceOp op, Stream& stream) = 0;
   // full [world_size * n, ...] <- the shards [n, ...] of all ranks in rank order.
   virtual Work all_gather(const Tensor& shard, Tensor& full, Stream& stream) = 0;
-  // shard [n, ...] <- rows [rank * n, (rank + 1) * n) of the sum of full [world_size * n, ...].
+  // shard [n, ...] <- rows [rank * n, (rank + 1) * n) of the sum of full [world_size * n, ...]. The
+  // shard may be those rows of `full`.
   virtual Work reduce_scatter(const Tensor& full, Tensor& shard, Stream& stream) = 0;
   virtual Work broadcast(Tensor& x, int root, Stream& stream) = 0;
   // Rows of dimension 0: the first send_rows[0] go to rank 0, and so on; recv is filled in rank

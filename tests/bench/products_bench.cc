@@ -20,7 +20,6 @@ namespace {
 using fathom::DType;
 using fathom::Stream;
 using fathom::Tensor;
-using fathom::kernels::Accumulate;
 
 struct Linear {
   const char* name;
@@ -84,14 +83,15 @@ void run_ours(Problem& p, Kind kind, Stream& stream) {
   const bool grouped = p.linear.num_experts > 0;
   if (kind == kForward) {
     grouped ? k::grouped_matmul_forward(p.x, p.w, p.offsets, p.y, stream)
-            : k::matmul_forward(p.x, p.w, p.y, stream);
+            : k::matmul_forward(p.x, p.w, p.y, 1, stream);
   } else if (kind == kBackwardInput) {
     grouped ? k::grouped_matmul_backward_input(p.y, p.w, p.offsets, p.x, stream)
-            : k::matmul_backward_input(p.y, p.w, p.x, Accumulate::kOverwrite, stream);
+            : k::matmul_backward_input(p.y, p.w, p.x, {}, stream);
   } else {
-    grouped ? k::grouped_matmul_backward_weight(p.y, p.x, p.offsets, p.w, Accumulate::kOverwrite,
-                                                stream)
-            : k::matmul_backward_weight(p.y, p.x, p.w, Accumulate::kOverwrite, stream);
+    k::GradientSum dw;
+    dw.sum = p.w;
+    grouped ? k::grouped_matmul_backward_weight(p.y, p.x, p.offsets, dw, stream)
+            : k::matmul_backward_weight(p.y, p.x, dw, stream);
   }
 }
 

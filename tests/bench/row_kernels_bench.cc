@@ -76,7 +76,8 @@ void time_rows(Bench& bench) {
   const Tensor gain = bench.random(Shape{kHidden});
   Tensor y = bench.random(shape);
   Tensor inv_rms = bench.random(Shape{kTokens});
-  Tensor gain_grad = bench.random(Shape{kHidden});
+  GradientSum gain_grad;
+  gain_grad.sum = bench.random(Shape{kHidden});
   bench.time("add", n, 12 * n, [&] { add(x, dy, y, stream); });
   bench.time("rms_norm_forward", n, 8 * n,
              [&] { rms_norm_forward(x, gain, 1e-6F, y, inv_rms, stream); });
@@ -98,8 +99,10 @@ void time_rows(Bench& bench) {
   const Tensor tokens = bench.integers(Shape{kTokens}, [](auto i) { return i * 7919 % kClasses; });
   bench.time("embedding_forward", n, 8 * n,
              [&] { embedding_forward(tokens, embedding, 0, y, stream); });
+  GradientSum table_grad;
+  table_grad.sum = embedding;
   bench.time("embedding_backward", n, 12 * n,
-             [&] { embedding_backward(tokens, dy, 0, embedding, stream); });
+             [&] { embedding_backward(tokens, dy, 0, table_grad, stream); });
 }
 
 void time_cross_entropy(Bench& bench) {
@@ -117,7 +120,7 @@ void time_cross_entropy(Bench& bench) {
   bench.time("cross_entropy_row_max", n, 4 * n,
              [&] { cross_entropy_row_max(logits, row_max, stream); });
   bench.time("cross_entropy_exp_sum", n, 8 * n, [&] {
-    cross_entropy_exp_sum(logits, targets, 0, row_max, row_sum, target_logit, stream);
+    cross_entropy_exp_sum(logits, {targets, 0, 1}, row_max, row_sum, target_logit, stream);
   });
   fill(row_sum, 1.0F, stream);  // so that repeating it does not shrink the numbers away
   bench.time("cross_entropy_backward", n, 8 * n, [&] {
@@ -143,7 +146,7 @@ void time_experts(Bench& bench) {
              [&] { router_backward(options, scores, ids, d_gates, logits, d_logits, stream); });
   const Tensor sequences = bench.integers(Shape{kTokens}, [](auto i) { return i / 256; });
   Tensor sequence_counts = Tensor::zeros(Shape{8, kExperts}, DType::kInt64, stream);
-  Tensor score_sums = bench.random(Shape{8, kExperts});
+  Tensor score_sums = Tensor::zeros(Shape{8, kExperts}, DType::kInt64, stream);
   bench.time("balance_statistics (token)", kTokens, 4 * kTokens * kExperts, [&] {
     balance_statistics(options, scores, sequences, sequence_counts, score_sums, stream);
   });

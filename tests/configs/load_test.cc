@@ -53,7 +53,7 @@ TEST_CASE("a config is read, and defaults are those of the schema") {
   CHECK(config.train().steps() == 5);
   CHECK(config.optimizer().adamw().beta2() == 0.95);
   CHECK(config.data().shuffle());
-  CHECK(config.numerics().mode() == Numerics::FAST);
+  CHECK(config.numerics().mode() == Numerics::EXACT);
 }
 
 TEST_CASE(

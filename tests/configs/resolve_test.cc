@@ -62,6 +62,32 @@ TEST_CASE("the rest of the absent fields follows from the run") {
   CHECK(given.train().batch_ramp().increment() == 4);
 }
 
+TEST_CASE("EXACT's parts follow from the model and the sequences, never from the layout") {
+  RunConfig config;
+  config.mutable_model()->set_vocab_size(129280);
+  config.mutable_model()->set_num_attention_heads(6);
+  config.mutable_model()->set_intermediate_size(64);
+  config.mutable_train()->set_sequence_length(384);
+  config.mutable_mesh()->set_tensor(3);
+  resolve(config, {});
+  CHECK(config.numerics().mode() == Numerics::EXACT);
+  CHECK(config.numerics().gradient_unit_tokens() == 128);
+  CHECK(config.numerics().tensor_chunks() == 2);
+
+  RunConfig given;
+  given.mutable_train()->set_sequence_length(4096);
+  given.mutable_numerics()->set_gradient_unit_tokens(64);
+  given.mutable_numerics()->set_tensor_chunks(16);
+  resolve(given, {});
+  CHECK(given.numerics().gradient_unit_tokens() == 64);
+  CHECK(given.numerics().tensor_chunks() == 16);
+
+  RunConfig cuda;
+  cuda.mutable_run()->set_device(Run::CUDA);
+  resolve(cuda, {});
+  CHECK(cuda.numerics().mode() == Numerics::FAST);
+}
+
 TEST_CASE("layers are spread as evenly as possible, or as told") {
   RunConfig config;
   config.mutable_model()->set_num_layers(61);

@@ -138,7 +138,7 @@ TEST_CASE("contradictions inside the model are reported with both numbers") {
 
 TEST_CASE("a layout that does not fit is reported with its numbers") {
   check_cases({
-      {{"mesh.tensor=3"},
+      {{"mesh.tensor=3", "numerics.mode=FAST"},
        {"mesh.pipeline (1) x mesh.tensor (3) = 3 does not divide the number of ranks (4)"},
        4},
       {{"mesh.pipeline=2", "mesh.data=2"},
@@ -153,14 +153,14 @@ TEST_CASE("a layout that does not fit is reported with its numbers") {
       {{"mesh.expert=16", "train.global_batch_size=16"},
        {"mesh.expert (16) does not divide model.moe.num_experts (8)"},
        16},
-      {{"mesh.tensor=3", "train.sequence_length=33"},
+      {{"mesh.tensor=3", "train.sequence_length=33", "numerics.mode=FAST"},
        {"mesh.tensor (3) does not divide model.vocab_size (512)",
         "mesh.tensor (3) does not divide model.num_attention_heads (4)",
         "mesh.tensor (3) does not divide model.intermediate_size (64)",
         "mesh.tensor (3) does not divide model.moe.num_shared_experts x "
         "model.moe.intermediate_size (16)"},
        3},
-      {{"mesh.tensor=2", "train.sequence_length=33"},
+      {{"mesh.tensor=2", "train.sequence_length=33", "numerics.mode=FAST"},
        {"mesh.tensor (2) does not divide train.micro_batch_size x train.sequence_length (33)"},
        2},
       {{"mesh.pipeline=8"},
@@ -206,7 +206,7 @@ TEST_CASE("a batch that does not divide is reported with its numbers") {
       {{"train.batch_ramp={start_global_batch_size: 4}"},
        {"train.batch_ramp.ramp_tokens (0) must be positive"}},
       {{"model.max_position=16"}, {"train.sequence_length (32) is above model.max_position (16)"}},
-      {{"train.sequence_length=2", "model.mtp_depth=2"},
+      {{"train.sequence_length=2", "model.mtp_depth=2", "numerics.mode=FAST"},
        {"train.sequence_length (2) must be above model.mtp_depth (2)"}},
   });
 }
@@ -249,12 +249,37 @@ TEST_CASE("what needs a tokenizer or held-out text says so") {
       {{"evaluation.interval=10"},
        {"evaluation.interval (10) needs data.validation or evaluation.prompts"}},
       {{"data.validation=\"\""}, {"data.validation[0] is empty"}},
-      {{"numerics.mode=EXACT"}, {"numerics.mode EXACT is not available: use FAST"}},
+  });
+}
+
+TEST_CASE("what EXACT asks of a layout is said with the numbers and the way out") {
+  check_cases({
+      {{"mesh.tensor=2", "numerics.gradient_unit_tokens=32"},
+       {"numerics.mode EXACT: a rank's part of a micro-batch, train.micro_batch_size (1) x "
+        "train.sequence_length (32) / mesh.tensor (2) = 16 tokens, is not whole units of "
+        "numerics.gradient_unit_tokens (32): make the micro-batch larger, or set the unit to 16, "
+        "which changes the bits of the run"},
+       2},
+      {{"mesh.tensor=4", "numerics.tensor_chunks=2"},
+       {"mesh.tensor (4) does not divide numerics.tensor_chunks (2): sums over tensor ranks are "
+        "trees over that many parts; set it to a multiple, which changes the bits of the run, or "
+        "use numerics.mode FAST"},
+       4},
+      {{"numerics.tensor_chunks=3"},
+       {"numerics.tensor_chunks (3) is not a power of two in [1, 4096]"}},
+      {{"numerics.tensor_chunks=8"},
+       {"numerics.tensor_chunks (8) does not divide model.num_attention_heads (4)"}},
+      {{"numerics.gradient_fraction_bits=61"},
+       {"numerics.gradient_fraction_bits (61) is not in [32, 60]"}},
+      {{"optimizer.gradient_dtype=BFLOAT16"},
+       {"optimizer.gradient_dtype BFLOAT16 needs numerics.mode FAST: EXACT sums gradients as "
+        "integers"}},
+      {{"numerics.gradient_unit_tokens=0"}, {"numerics.gradient_unit_tokens is not set"}},
   });
 }
 
 TEST_CASE("all problems come in one error, a line each") {
-  RunConfig config = load(kTiny, {"mesh.tensor=3", "optimizer.lr=-1"});
+  RunConfig config = load(kTiny, {"mesh.tensor=3", "numerics.mode=FAST", "optimizer.lr=-1"});
   resolve(config, {.world_size = 4});
   try {
     validate(config, 4);

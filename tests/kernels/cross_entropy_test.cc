@@ -30,7 +30,8 @@ Loss cross_entropy(std::vector<Tensor> parts, const Tensor& targets, const Tenso
   }
   std::int64_t first_class = 0;
   for (Tensor& part : parts) {
-    cross_entropy_exp_sum(part, targets, first_class, row_max, part_result, part_target, stream);
+    cross_entropy_exp_sum(part, {targets, first_class, 1}, row_max, part_result, part_target,
+                          stream);
     add_in_place(row_sum, part_result, stream);
     add_in_place(target_logit, part_target, stream);
     first_class += part.size(1);
@@ -164,8 +165,8 @@ TEST_CASE("Cross-entropy refuses shapes that do not fit") {
   Tensor three = filled(Shape{3}, 1.0F, stream);
   const Tensor targets = tensor_of<std::int32_t>({0, 1}, Shape{2}, stream);
   CHECK_THROWS_AS(cross_entropy_row_max(logits, three, stream), InternalError);
-  CHECK_THROWS_AS(cross_entropy_exp_sum(logits, two, 0, two, two, two, stream), InternalError);
-  CHECK_THROWS_AS(cross_entropy_exp_sum(logits, targets, 0, two, three, two, stream),
+  CHECK_THROWS_AS(cross_entropy_exp_sum(logits, {two, 0, 1}, two, two, two, stream), InternalError);
+  CHECK_THROWS_AS(cross_entropy_exp_sum(logits, {targets, 0, 1}, two, three, two, stream),
                   InternalError);
   CHECK_THROWS_AS(cross_entropy_backward(logits, {targets, three, two, two}, 0, two, stream),
                   InternalError);

@@ -49,7 +49,7 @@ std::int64_t count_wrong_elements(const LinearSize& size, Stream& stream) {
 
   std::int64_t wrong = 0;
   Tensor y = random_tensor({num_rows, out_size}, "old y", stream);
-  matmul_forward(x, w, y, stream);
+  matmul_forward(x, w, y, 1, stream);
   wrong += count_differences(
       y.values<float>(), reference(x_view, w_transposed, num_rows, out_size, in_size, false, {}));
   for (const Accumulate accumulate : {Accumulate::kOverwrite, Accumulate::kAdd}) {
@@ -57,14 +57,15 @@ std::int64_t count_wrong_elements(const LinearSize& size, Stream& stream) {
     Tensor dx = random_tensor({num_rows, in_size}, "old dx", stream);
     const auto dx_want =
         reference(dy_view, w_view, num_rows, in_size, out_size, is_adding, values_of(dx));
-    matmul_backward_input(dy, w, dx, accumulate, stream);
+    matmul_backward_input(dy, w, dx, {accumulate, 1}, stream);
     wrong += count_differences(dx.values<float>(), dx_want);
-    Tensor dw = random_tensor({out_size, in_size}, "old dw", stream);
-    const auto dw_want =
-        reference(dy_transposed, x_view, out_size, in_size, num_rows, is_adding, values_of(dw));
-    matmul_backward_weight(dy, x, dw, accumulate, stream);
-    wrong += count_differences(dw.values<float>(), dw_want);
   }
+  const Tensor dw = random_tensor({out_size, in_size}, "old dw", stream);
+  const auto dw_want =
+      reference(dy_transposed, x_view, out_size, in_size, num_rows, true, values_of(dw));
+  GradientSum dw_sum = float_sum(dw);
+  matmul_backward_weight(dy, x, dw_sum, stream);
+  wrong += count_differences(dw.values<float>(), dw_want);
   return wrong;
 }
 
@@ -90,11 +91,11 @@ TEST_CASE("A row of a product does not depend on the rows around it") {
   const Tensor x = random_tensor({300, 320}, "x", stream);
   const Tensor w = random_tensor({150, 320}, "w", stream);
   Tensor y = Tensor::empty({300, 150}, DType::kFloat32, stream);
-  matmul_forward(x, w, y, stream);
+  matmul_forward(x, w, y, 1, stream);
   for (const std::int64_t num_rows : {1, 2, 9, 31, 64, 299}) {
     for (const std::int64_t first : {std::int64_t{0}, 300 - num_rows}) {
       Tensor part = Tensor::empty({num_rows, 150}, DType::kFloat32, stream);
-      matmul_forward(x.narrow(first, first + num_rows), w, part, stream);
+      matmul_forward(x.narrow(first, first + num_rows), w, part, 1, stream);
       CHECK(count_differences(part.values<float>(),
                               y.narrow(first, first + num_rows).values<float>()) == 0);
     }
@@ -113,21 +114,21 @@ TEST_CASE("Columns of x and dx beyond the inner size are neither used nor touche
 
   Tensor y_wide = Tensor::empty({70, 20}, DType::kFloat32, stream);
   Tensor y_narrow = Tensor::empty({70, 20}, DType::kFloat32, stream);
-  matmul_forward(wide, w, y_wide, stream);
-  matmul_forward(narrow, w, y_narrow, stream);
+  matmul_forward(wide, w, y_wide, 1, stream);
+  matmul_forward(narrow, w, y_narrow, 1, stream);
   CHECK(count_differences(y_wide.values<float>(), y_narrow.values<float>()) == 0);
 
-  Tensor dw_wide = Tensor::empty({20, 32}, DType::kFloat32, stream);
-  Tensor dw_narrow = Tensor::empty({20, 32}, DType::kFloat32, stream);
-  matmul_backward_weight(dy, wide, dw_wide, Accumulate::kOverwrite, stream);
-  matmul_backward_weight(dy, narrow, dw_narrow, Accumulate::kOverwrite, stream);
-  CHECK(count_differences(dw_wide.values<float>(), dw_narrow.values<float>()) == 0);
+  GradientSum dw_wide = float_sum(Tensor::zeros({20, 32}, DType::kFloat32, stream));
+  GradientSum dw_narrow = float_sum(Tensor::zeros({20, 32}, DType::kFloat32, stream));
+  matmul_backward_weight(dy, wide, dw_wide, stream);
+  matmul_backward_weight(dy, narrow, dw_narrow, stream);
+  CHECK(count_differences(dw_wide.sum.values<float>(), dw_narrow.sum.values<float>()) == 0);
 
   Tensor dx_wide = random_tensor({70, 40}, "old dx", stream);
   const std::vector<float> before = values_of(dx_wide);
   Tensor dx_narrow = Tensor::empty({70, 32}, DType::kFloat32, stream);
-  matmul_backward_input(dy, w, dx_wide, Accumulate::kOverwrite, stream);
-  matmul_backward_input(dy, w, dx_narrow, Accumulate::kOverwrite, stream);
+  matmul_backward_input(dy, w, dx_wide, {}, stream);
+  matmul_backward_input(dy, w, dx_narrow, {}, stream);
   for (std::size_t i = 0; i < 70; ++i) {
     for (std::size_t j = 0; j < 40; ++j) {
       const float want = j < 32 ? dx_narrow.values<float>()[i * 32 + j] : before[i * 40 + j];
@@ -142,12 +143,16 @@ TEST_CASE("A product over nothing is zero, or adds nothing") {
   const Tensor dy = Tensor::empty({0, 4}, DType::kFloat32, stream);
   Tensor dw = random_tensor({4, 8}, "old dw", stream);
   const std::vector<float> before = values_of(dw);
-  matmul_backward_weight(dy, x, dw, Accumulate::kAdd, stream);
+  GradientSum dw_sum = float_sum(dw);
+  matmul_backward_weight(dy, x, dw_sum, stream);
   CHECK(values_of(dw) == before);
-  matmul_backward_weight(dy, x, dw, Accumulate::kOverwrite, stream);
-  CHECK(values_of(dw) == std::vector<float>(32, 0.0F));
   Tensor y = Tensor::empty({0, 4}, DType::kFloat32, stream);
-  matmul_forward(x, dw, y, stream);  // no rows: nothing to do
+  matmul_forward(x, dw, y, 1, stream);  // no rows: nothing to do
+  const Tensor narrow_x = Tensor::empty({3, 0}, DType::kFloat32, stream);
+  const Tensor narrow_w = Tensor::empty({4, 0}, DType::kFloat32, stream);
+  Tensor zeros = random_tensor({3, 4}, "old y", stream);
+  matmul_forward(narrow_x, narrow_w, zeros, 1, stream);
+  CHECK(values_of(zeros) == std::vector<float>(12, 0.0F));
 }
 
 TEST_CASE("Matrix products refuse shapes and dtypes that do not fit") {
@@ -159,11 +164,13 @@ TEST_CASE("Matrix products refuse shapes and dtypes that do not fit") {
   Tensor y_wide = Tensor::empty({3, 5}, DType::kFloat32, stream);
   Tensor y_bfloat16 = Tensor::empty({3, 4}, DType::kBFloat16, stream);
   const Tensor x_narrow = random_tensor({3, 7}, "x", stream);
-  CHECK_THROWS_AS(matmul_forward(x, w, y_short, stream), InternalError);
-  CHECK_THROWS_AS(matmul_forward(x, w, y_wide, stream), InternalError);
-  CHECK_THROWS_AS(matmul_forward(x, w, y_bfloat16, stream), InternalError);
-  CHECK_THROWS_AS(matmul_forward(x_narrow, w, y, stream), InternalError);
-  CHECK_THROWS_AS(matmul_backward_input(y_wide, w, y, Accumulate::kAdd, stream), InternalError);
+  CHECK_THROWS_AS(matmul_forward(x, w, y_short, 1, stream), InternalError);
+  CHECK_THROWS_AS(matmul_forward(x, w, y_wide, 1, stream), InternalError);
+  CHECK_THROWS_AS(matmul_forward(x, w, y_bfloat16, 1, stream), InternalError);
+  CHECK_THROWS_AS(matmul_forward(x_narrow, w, y, 1, stream), InternalError);
+  CHECK_THROWS_AS(matmul_backward_input(y_wide, w, y, {}, stream), InternalError);
+  CHECK_THROWS_AS(matmul_forward(x, w, y, 3, stream), InternalError);   // not a power of two
+  CHECK_THROWS_AS(matmul_forward(x, w, y, 16, stream), InternalError);  // more than the inner size
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include "core/rng.h"
 #include "core/tensor.h"
+#include "kernels/gradient_sum.h"
 
 namespace fathom::kernels {
 
@@ -19,6 +20,13 @@ inline Tensor random_tensor(const Shape& shape, const std::string& purpose, Stre
     x.mutable_data<float>()[i] = random.normal(static_cast<std::uint64_t>(i));
   }
   return x;
+}
+
+// A sum of float32 contributions, one a call, in `values`.
+inline GradientSum float_sum(const Tensor& values) {
+  GradientSum gradient;
+  gradient.sum = values;
+  return gradient;
 }
 
 // A matrix element by element: at(row, column).

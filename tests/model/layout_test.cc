@@ -1,126 +1,17 @@
-// Every kind of layout against one rank: losses, gradient norms and final weights; and what each
-// rank holds and sends against formulas, so that nothing is secretly replicated.
+// Every kind of layout against one rank within rounding: losses, gradient norms and final weights;
+// and what each rank holds and sends against formulas, so that nothing is secretly replicated.
 #include <cmath>
-#include <mutex>
 
-#include "core/rng.h"
-#include "optim/adamw.h"
 #include "tests/support/catch.h"
-#include "tests/support/run_ranks.h"
-#include "tests/support/tiny_run.h"
+#include "tests/support/small_training.h"
 
 using namespace fathom;
 using namespace fathom::testing;
 
 namespace {
 
-constexpr int kSteps = 5;
-constexpr std::int64_t kSequences = 8;
-constexpr std::int64_t kLength = 16;
-
-model::ModelOptions small_options() {
-  model::ModelOptions options;
-  options.vocab_size = 64;
-  options.hidden_size = 32;
-  options.num_layers = 4;
-  options.num_dense_layers = 1;
-  options.intermediate_size = 48;
-  options.num_attention_heads = 4;
-  options.q_lora_rank = 20;
-  options.kv_lora_rank = 16;
-  options.qk_nope_head_dim = 12;
-  options.qk_rope_head_dim = 8;
-  options.v_head_dim = 10;
-  options.max_position = kLength;
-  options.initializer_range = 0.1F;
-  options.mtp_depth = 1;
-  options.moe.num_experts = 8;
-  options.moe.num_shared_experts = 1;
-  options.moe.top_k = 2;
-  options.moe.intermediate_size = 12;
-  options.moe.num_groups = 4;
-  options.moe.num_kept_groups = 2;
-  options.moe.gate_scale = 2.5F;
-  options.moe.sequence_balance_coefficient = 0.01F;
-  return options;
-}
-
-TinyBatch batch_of(std::int64_t step, int depths, std::int64_t vocabulary) {
-  const RandomSource random(5, concat("batch ", step));
-  const auto token = [&](std::int64_t sequence, std::int64_t position) {
-    return static_cast<std::int32_t>(
-        random.below(static_cast<std::uint64_t>(sequence * 1000 + position),
-                     static_cast<std::uint64_t>(vocabulary)));
-  };
-  TinyBatch batch;
-  batch.num_sequences = kSequences;
-  batch.sequence_length = kLength;
-  for (int depth = -1; depth < depths; ++depth) {
-    for (std::int64_t s = 0; s < kSequences; ++s) {
-      for (std::int64_t i = 0; i < kLength; ++i) {
-        if (depth < 0) {
-          batch.tokens.push_back(token(s, i));
-        } else {
-          batch.targets.push_back(token(s, i + 1 + depth));
-          batch.masks.push_back((s + i) % 7 == 0 ? 0.0F : 1.0F);
-        }
-      }
-    }
-  }
-  return batch;
-}
-
-struct RankFacts {
-  std::map<std::string, std::int64_t> bytes_sent;  // last step
-  std::int64_t num_parameters = 0;
-  std::int64_t shard_elements = 0;  // weights that this rank owns
-};
-
-struct Training {
-  std::vector<trainer::StepResult> steps;  // of rank 0
-  Tensors weights;
-  std::vector<RankFacts> ranks;
-};
-
-Training train(const model::ModelOptions& options, const Layout& layout) {
-  Training training;
-  training.ranks.resize(static_cast<std::size_t>(layout.mesh.world_size()));
-  std::mutex mutex;
-  test::run_ranks(layout.mesh.world_size(), [&](parallel::Communicator& world, Stream& stream) {
-    TinyRun run(options, layout, world, stream);
-    run.model().initialize(3);
-    // Adam divides by the size of the gradient: with the usual epsilon, the rounding noise of an
-    // element whose gradient is all but zero becomes a whole step. A larger one makes the update as
-    // smooth as the gradients that are compared.
-    optim::AdamWHyperparameters hyperparameters;
-    hyperparameters.epsilon = 1e-3;
-    optim::AdamW optimizer(run.model().parameters(), hyperparameters, stream);
-    trainer::StepOptions step_options;
-    step_options.learning_rate = 1e-3;
-    step_options.selection_bias_rate = 1e-3;
-    trainer::StepResult result;
-    for (std::int64_t step = 0; step < kSteps; ++step) {
-      result = run.step(batch_of(step, options.mtp_depth + 1, options.vocab_size), optimizer,
-                        step_options, 0.3);
-      if (world.rank() == 0) {
-        training.steps.push_back(result);
-      }
-    }
-    const std::lock_guard lock(mutex);
-    StoreTensors store(training.weights);
-    optimizer.visit_state(store);
-    run.model().visit_state(store);
-    RankFacts& facts = training.ranks[static_cast<std::size_t>(world.rank())];
-    facts.bytes_sent = result.bytes_sent;
-    facts.num_parameters = run.model().parameters().num_local_elements();
-    for (const auto& group : run.model().parameters().groups()) {
-      for (const auto& range : group.shard_ranges) {
-        facts.shard_elements += range.end - range.begin;
-      }
-    }
-  });
-  return training;
-}
+constexpr std::int64_t kSequences = kSmallSequences;
+constexpr std::int64_t kLength = kSmallLength;
 
 // Difference of two tensors relative to the reference's norm.
 double difference(const std::vector<float>& a, const std::vector<float>& reference) {

@@ -57,7 +57,7 @@ std::map<std::string, float> train(parallel::Communicator& replicas, Stream& str
   std::vector<parallel::Parameter> parameters = {
       parallel::whole_parameter("matrix", Shape{kRows, kColumns}, replicas),
       parallel::whole_parameter("gain", Shape{kColumns}, replicas)};
-  parallel::ParameterBuffer buffer({&parameters[0], &parameters[1]}, stream);
+  parallel::ParameterBuffer buffer({&parameters[0], &parameters[1]}, {}, stream);
   for (parallel::Parameter& parameter : parameters) {
     auto values = parameter.value.mutable_values<float>();
     for (std::size_t i = 0; i < values.size(); ++i) {
@@ -68,7 +68,7 @@ std::map<std::string, float> train(parallel::Communicator& replicas, Stream& str
   for (int step = 0; step < 10; ++step) {
     buffer.zero_gradients(stream);
     for (std::size_t p = 0; p < parameters.size(); ++p) {
-      auto grads = parameters[p].grad.mutable_values<float>();
+      auto grads = parameters[p].grad.sum.mutable_values<float>();
       for (std::size_t i = 0; i < grads.size(); ++i) {
         if (static_cast<int>(i) % replicas.world_size() == replicas.rank()) {
           grads[i] = gradient_of(step, static_cast<std::int64_t>(p), static_cast<std::int64_t>(i));
@@ -143,7 +143,7 @@ TEST_CASE(
   std::map<std::string, float> elements;
   test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
     parallel::Parameter parameter = parallel::whole_parameter("matrix", Shape{4, 4}, world);
-    parallel::ParameterBuffer buffer({&parameter}, stream);
+    parallel::ParameterBuffer buffer({&parameter}, {}, stream);
     for (float& value : parameter.value.mutable_values<float>()) {
       value = 1.0F;
     }
@@ -154,7 +154,7 @@ TEST_CASE(
     AdamW optimizer(buffer, hyperparameters, stream);
     optimizer.values_drawn(stream);
     for (int step = 0; step < 10; ++step) {
-      for (float& grad : parameter.grad.mutable_values<float>()) {
+      for (float& grad : parameter.grad.sum.mutable_values<float>()) {
         grad = 1.0F;
       }
       buffer.reduce_gradients(stream);

@@ -14,8 +14,8 @@ TEST_CASE("The gradient norm counts every element of the model once, whatever th
   std::vector<optim::GradientNorm> norms(static_cast<std::size_t>(ranks));
   test::run_ranks(ranks, [&](parallel::Communicator& world, Stream& stream) {
     parallel::Parameter parameter = parallel::whole_parameter("weight", Shape{5, 3}, world);
-    parallel::ParameterBuffer buffer({&parameter}, stream);
-    auto grads = parameter.grad.mutable_values<float>();
+    parallel::ParameterBuffer buffer({&parameter}, {}, stream);
+    auto grads = parameter.grad.sum.mutable_values<float>();
     for (std::size_t i = 0; i < grads.size(); ++i) {
       grads[i] = static_cast<float>(i) / static_cast<float>(world.world_size());
     }
@@ -32,10 +32,10 @@ TEST_CASE("One rank's non-finite gradient is seen by all") {
   std::vector<std::int64_t> counts(2);
   test::run_ranks(2, [&](parallel::Communicator& world, Stream& stream) {
     parallel::Parameter parameter = parallel::whole_parameter("weight", Shape{64}, world);
-    parallel::ParameterBuffer buffer({&parameter}, stream);
+    parallel::ParameterBuffer buffer({&parameter}, {}, stream);
     if (world.rank() == 1) {
-      parameter.grad.mutable_values<float>()[3] = std::numeric_limits<float>::infinity();
-      parameter.grad.mutable_values<float>()[40] = std::numeric_limits<float>::quiet_NaN();
+      parameter.grad.sum.mutable_values<float>()[3] = std::numeric_limits<float>::infinity();
+      parameter.grad.sum.mutable_values<float>()[40] = std::numeric_limits<float>::quiet_NaN();
     }
     buffer.reduce_gradients(stream);
     counts[static_cast<std::size_t>(world.rank())] =

@@ -20,6 +20,7 @@ struct Layout {
   model::PipelineOptions pipeline;
   int micro_batch_size = 1;
   model::RecomputeOptions recompute;
+  int threads = 1;
 };
 std::string to_string(const Layout& layout);
 

@@ -58,7 +58,7 @@ std::vector<Measured> measure(const config::RunConfig& config) {
     layout.pipeline = trainer::make_pipeline_options(config);
     layout.micro_batch_size = static_cast<int>(config.train().micro_batch_size());
     layout.recompute = trainer::make_recompute_options(config.train().recompute());
-    TinyRun run(model::make_model_options(config.model()), layout, world, stream);
+    TinyRun run(model::make_model_options(config), layout, world, stream);
     run.model().initialize(1);
     const auto optimizer =
         optim::make_optimizer(config.optimizer(), run.model().parameters(), stream);

@@ -1,0 +1,77 @@
+#include <bit>
+#include <numeric>
+
+#include "configs/rules.h"
+
+namespace fathom::config {
+namespace {
+
+constexpr std::int64_t kMaxChunks = 4096;
+
+void check_unit(const RunConfig& config, Problems& problems) {
+  const Train& train = config.train();
+  const std::int64_t unit = config.numerics().gradient_unit_tokens();
+  const std::int64_t tensor = config.mesh().tensor();
+  const std::int64_t tokens = train.micro_batch_size() * train.sequence_length();
+  if (!require_size(problems, "numerics.gradient_unit_tokens", unit) || tokens <= 0 ||
+      tensor <= 0 || tokens % tensor != 0) {
+    return;
+  }
+  const std::int64_t part = tokens / tensor;
+  problems.require(part % unit == 0,
+                   "numerics.mode EXACT: a rank's part of a micro-batch, "
+                   "train.micro_batch_size (",
+                   train.micro_batch_size(), ") x train.sequence_length (", train.sequence_length(),
+                   ") / mesh.tensor (", tensor, ") = ", part,
+                   " tokens, is not whole units of "
+                   "numerics.gradient_unit_tokens (",
+                   unit, "): make the micro-batch larger, or set the unit to ",
+                   std::gcd(part, unit), ", which changes the bits of the run");
+}
+
+void check_chunks(const RunConfig& config, Problems& problems) {
+  const Model& model = config.model();
+  const std::int64_t chunks = config.numerics().tensor_chunks();
+  if (!problems.require(chunks > 0 && chunks <= kMaxChunks &&
+                            std::has_single_bit(static_cast<std::uint64_t>(chunks)),
+                        "numerics.tensor_chunks (", chunks, ") is not a power of two in [1, ",
+                        kMaxChunks, ']')) {
+    return;
+  }
+  const auto divides = [&](std::string_view field, std::int64_t value) {
+    require_divides(problems, "numerics.tensor_chunks", chunks, field, value);
+  };
+  divides("model.vocab_size", model.vocab_size());
+  divides("model.num_attention_heads", model.num_attention_heads());
+  if (model.num_dense_layers() > 0 || !model.has_moe()) {
+    divides("model.intermediate_size", model.intermediate_size());
+  }
+  divides("model.moe.num_shared_experts x model.moe.intermediate_size",
+          model.moe().num_shared_experts() * model.moe().intermediate_size());
+  const std::int64_t tensor = config.mesh().tensor();
+  problems.require(
+      tensor <= 0 || chunks % tensor == 0, "mesh.tensor (", tensor,
+      ") does not divide numerics.tensor_chunks (", chunks,
+      "): sums over tensor ranks are trees over that many parts; set it to a multiple, "
+      "which changes the bits of the run, or use numerics.mode FAST");
+}
+
+}  // namespace
+
+void check_numerics(const RunConfig& config, Problems& problems) {
+  const Numerics& numerics = config.numerics();
+  if (numerics.mode() == Numerics::FAST) {
+    return;
+  }
+  check_unit(config, problems);
+  check_chunks(config, problems);
+  problems.require(
+      numerics.gradient_fraction_bits() >= 32 && numerics.gradient_fraction_bits() <= 60,
+      "numerics.gradient_fraction_bits (", numerics.gradient_fraction_bits(),
+      ") is not in [32, 60]");
+  problems.require(config.optimizer().gradient_dtype() == FLOAT32, "optimizer.gradient_dtype ",
+                   DType_Name(config.optimizer().gradient_dtype()),
+                   " needs numerics.mode FAST: EXACT sums gradients as integers");
+}
+
+}  // namespace fathom::config

@@ -1,0 +1,151 @@
+// The flagship promise: the same bits in every layout, after 20 steps, by ==.
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "tests/support/catch.h"
+#include "tests/support/small_training.h"
+
+using namespace fathom;
+using namespace fathom::testing;
+
+namespace {
+
+constexpr int kSteps = 20;
+
+bool same_bits(double a, double b) {
+  return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
+}
+
+// The first thing in which two runs differ; empty when they are the same bits.
+std::string difference(const Training& a, const Training& b) {
+  for (std::size_t step = 0; step < a.steps.size(); ++step) {
+    const trainer::StepResult& x = a.steps[step];
+    const trainer::StepResult& y = b.steps[step];
+    const bool same_mtp = std::equal(x.mtp_losses.begin(), x.mtp_losses.end(), y.mtp_losses.begin(),
+                                     y.mtp_losses.end(), same_bits);
+    const std::string at = concat(" of step ", step);
+    if (!same_bits(x.loss, y.loss)) {
+      return concat("loss", at, ": ", x.loss - y.loss, " apart");
+    }
+    if (!same_mtp || !same_bits(x.balance_loss, y.balance_loss)) {
+      return concat(same_mtp ? "balance loss" : "MTP losses", at);
+    }
+    if (!same_bits(x.grad_norm, y.grad_norm)) {
+      return concat("gradient norm", at, ": ", x.grad_norm - y.grad_norm, " apart");
+    }
+  }
+  for (const auto& [key, values] : a.weights) {
+    const auto other = b.weights.find(key);
+    if (other == b.weights.end() || other->second.size() != values.size() ||
+        std::memcmp(values.data(), other->second.data(), values.size() * sizeof(float)) != 0) {
+      return key;
+    }
+  }
+  return a.weights.size() == b.weights.size() ? "" : "the number of tensors";
+}
+
+SmallTraining long_training() {
+  SmallTraining training;
+  training.num_steps = kSteps;
+  training.epsilon = 1e-8;
+  return training;
+}
+
+// {pipeline, data, tensor, expert}, {stages a rank, layers of each stage}, micro-batch,
+// recomputation, threads
+const std::vector<Layout>& layouts() {
+  static const std::vector<Layout> table = {
+      // micro-batch sizes from 1 to 8, so accumulation from 8 to 1; threads; recomputation
+      {{1, 1, 1, 1}, {}, 1, {}},
+      {{1, 1, 1, 1}, {}, 4, {}, 2},
+      {{1, 1, 1, 1}, {}, 8, {}, 2},
+      {{1, 1, 1, 1}, {}, 2, {true, true, true, false}},
+      {{1, 1, 1, 1}, {}, 2, {false, false, false, true}},
+      // each axis alone, at 2 and at 4
+      {{1, 2, 1, 1}, {}, 1, {}},
+      {{1, 4, 1, 1}, {}, 2, {}},
+      {{1, 1, 2, 1}, {}, 4, {}},
+      {{1, 1, 4, 1}, {}, 1, {}},
+      {{2, 1, 1, 1}, {}, 1, {}},
+      {{4, 1, 1, 1}, {}, 2, {}},
+      {{1, 2, 1, 2}, {}, 1, {}},
+      {{1, 4, 1, 4}, {}, 1, {}},
+      {{1, 1, 2, 2}, {}, 1, {}},
+      // each pair
+      {{2, 2, 1, 1}, {}, 1, {}},
+      {{2, 1, 2, 1}, {}, 1, {}},
+      {{1, 2, 2, 1}, {}, 4, {}},
+      {{1, 2, 2, 2}, {}, 1, {}},
+      {{1, 2, 2, 4}, {}, 2, {}},
+      {{2, 2, 1, 2}, {}, 1, {}},
+      {{2, 1, 2, 2}, {}, 1, {true, true, true, false}},
+      // uneven stages, interleaving
+      {{2, 1, 1, 1}, {1, {1, 3}}, 1, {}},
+      {{2, 1, 1, 1}, {2, {}}, 1, {}},
+      {{2, 2, 1, 2}, {2, {1, 1, 2, 0}}, 1, {}},
+      // three and all four, at 8 and 16 ranks
+      {{2, 2, 2, 1}, {}, 1, {}},
+      {{2, 2, 2, 2}, {}, 2, {}, 2},
+      {{2, 2, 2, 4}, {2, {}}, 1, {false, false, false, true}},
+      {{1, 2, 4, 8}, {}, 2, {}},
+      {{2, 4, 2, 8}, {}, 1, {}},
+      {{4, 2, 2, 2}, {}, 1, {}},
+      {{2, 2, 4, 4}, {}, 2, {}},
+  };
+  return table;
+}
+
+void check_layouts(const model::ModelOptions& options, const std::vector<Layout>& table) {
+  Layout alone;
+  alone.micro_batch_size = 2;
+  const Training reference = train(exact(options), alone, long_training());
+  REQUIRE(std::isfinite(reference.steps.back().loss));
+  REQUIRE(reference.steps.back().is_finite);
+  for (const Layout& layout : table) {
+    INFO(testing::to_string(layout));
+    CHECK(difference(reference, train(exact(options), layout, long_training())) == "");
+  }
+}
+
+// A few layouts that together use every axis.
+std::vector<Layout> some_layouts() {
+  return {{{1, 4, 1, 4}, {}, 2, {}},
+          {{1, 1, 4, 2}, {}, 1, {}},
+          {{2, 2, 2, 4}, {}, 1, {true, true, true, false}},
+          {{2, 1, 2, 1}, {2, {}}, 4, {}, 2}};
+}
+
+}  // namespace
+
+TEST_CASE("EXACT: every layout has the bits of one rank") {
+  check_layouts(small_options(), layouts());
+}
+
+TEST_CASE("EXACT: every layout has the bits of one rank, without q-LoRA and MTP") {
+  model::ModelOptions options = small_options();
+  options.q_lora_rank = 0;
+  options.mtp_depth = 0;
+  check_layouts(options, some_layouts());
+}
+
+TEST_CASE("EXACT: every layout has the bits of one rank, with V2's router and losses") {
+  model::ModelOptions options = small_options();
+  options.moe.score = kernels::ScoreFunction::kSoftmax;
+  options.moe.group_score = kernels::GroupScore::kMax;
+  options.moe.normalize_gates = false;
+  options.moe.has_selection_bias = false;
+  options.moe.sequence_balance_coefficient = 0.0F;
+  options.moe.expert_balance_coefficient = 0.003F;
+  options.moe.device_balance_coefficient = 0.05F;
+  options.moe.communication_balance_coefficient = 0.02F;
+  options.moe.num_device_groups = 4;
+  options.moe.max_device_groups_per_token = 2;
+  check_layouts(options, some_layouts());
+}
+
+TEST_CASE("EXACT: every layout has the bits of one rank, with two MTP modules") {
+  model::ModelOptions options = small_options();
+  options.mtp_depth = 2;
+  check_layouts(options, some_layouts());
+}

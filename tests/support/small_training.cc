@@ -1,0 +1,123 @@
+#include "tests/support/small_training.h"
+
+#include <mutex>
+
+#include "core/rng.h"
+#include "optim/adamw.h"
+#include "tests/support/run_ranks.h"
+
+namespace fathom::testing {
+
+model::ModelOptions small_options() {
+  model::ModelOptions options;
+  options.vocab_size = 64;
+  options.hidden_size = 32;
+  options.num_layers = 4;
+  options.num_dense_layers = 1;
+  options.intermediate_size = 48;
+  options.num_attention_heads = 4;
+  options.q_lora_rank = 20;
+  options.kv_lora_rank = 16;
+  options.qk_nope_head_dim = 12;
+  options.qk_rope_head_dim = 8;
+  options.v_head_dim = 10;
+  options.max_position = kSmallLength;
+  options.initializer_range = 0.1F;
+  options.mtp_depth = 1;
+  options.moe.num_experts = 8;
+  options.moe.num_shared_experts = 1;
+  options.moe.top_k = 2;
+  options.moe.intermediate_size = 12;
+  options.moe.num_groups = 4;
+  options.moe.num_kept_groups = 2;
+  options.moe.gate_scale = 2.5F;
+  options.moe.sequence_balance_coefficient = 0.01F;
+  return options;
+}
+
+model::ModelOptions exact(model::ModelOptions options) {
+  options.numerics.tensor_chunks = 4;
+  options.numerics.gradients.dtype = DType::kInt64;
+  options.numerics.gradients.unit_tokens = 4;
+  options.numerics.gradients.tokens_per_step = kSmallSequences * kSmallLength;
+  options.numerics.gradients.uses_per_token = 1 + options.mtp_depth;
+  return options;
+}
+
+namespace {
+
+TinyBatch batch_of(std::int64_t step, int depths, std::int64_t vocabulary) {
+  const RandomSource random(5, concat("batch ", step));
+  const auto token = [&](std::int64_t sequence, std::int64_t position) {
+    return static_cast<std::int32_t>(
+        random.below(static_cast<std::uint64_t>(sequence * 1000 + position),
+                     static_cast<std::uint64_t>(vocabulary)));
+  };
+  TinyBatch batch;
+  batch.num_sequences = kSmallSequences;
+  batch.sequence_length = kSmallLength;
+  for (int depth = -1; depth < depths; ++depth) {
+    for (std::int64_t s = 0; s < kSmallSequences; ++s) {
+      for (std::int64_t i = 0; i < kSmallLength; ++i) {
+        if (depth < 0) {
+          batch.tokens.push_back(token(s, i));
+        } else {
+          batch.targets.push_back(token(s, i + 1 + depth));
+          batch.masks.push_back((s + i) % 7 == 0 ? 0.0F : 1.0F);
+        }
+      }
+    }
+  }
+  return batch;
+}
+
+RankFacts facts_of(TinyRun& run, const trainer::StepResult& last_step) {
+  RankFacts facts;
+  facts.bytes_sent = last_step.bytes_sent;
+  facts.num_parameters = run.model().parameters().num_local_elements();
+  for (const auto& group : run.model().parameters().groups()) {
+    facts.gradient_bytes += group.gradients.size_bytes();
+    for (const auto& range : group.shard_ranges) {
+      facts.shard_elements += range.end - range.begin;
+    }
+  }
+  return facts;
+}
+
+}  // namespace
+
+Training train(const model::ModelOptions& options, const Layout& layout, const SmallTraining& how) {
+  Training training;
+  training.ranks.resize(static_cast<std::size_t>(layout.mesh.world_size()));
+  std::mutex mutex;
+  test::run_ranks(layout.mesh.world_size(), [&](parallel::Communicator& real_world, Stream&) {
+    Stream stream({}, layout.threads);
+    const std::unique_ptr<parallel::Communicator> wrapped =
+        how.wrap ? how.wrap(real_world) : nullptr;
+    parallel::Communicator& world = wrapped ? *wrapped : real_world;
+    TinyRun run(options, layout, world, stream);
+    run.model().initialize(3 + (how.seed_of_rank ? how.seed_of_rank(world.rank()) : 0));
+    optim::AdamWHyperparameters hyperparameters;
+    hyperparameters.epsilon = how.epsilon;
+    optim::AdamW optimizer(run.model().parameters(), hyperparameters, stream);
+    trainer::StepOptions step_options;
+    step_options.learning_rate = 1e-3;
+    step_options.selection_bias_rate = 1e-3;
+    trainer::StepResult result;
+    for (std::int64_t step = 0; step < how.num_steps; ++step) {
+      result = run.step(batch_of(step, options.mtp_depth + 1, options.vocab_size), optimizer,
+                        step_options, 0.3);
+      if (world.rank() == 0) {
+        training.steps.push_back(result);
+      }
+    }
+    const std::lock_guard lock(mutex);
+    StoreTensors store(training.weights);
+    optimizer.visit_state(store);
+    run.model().visit_state(store);
+    training.ranks[static_cast<std::size_t>(world.rank())] = facts_of(run, result);
+  });
+  return training;
+}
+
+}  // namespace fathom::testing
