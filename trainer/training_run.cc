@@ -8,6 +8,7 @@
 #include "optim/factory.h"
 #include "trainer/factory.h"
 #include "trainer/identity.h"
+#include "trainer/state_hash.h"
 #include "trainer/text_sampler.h"
 #include "trainer/weights.h"
 
@@ -111,8 +112,12 @@ RunEnd TrainingRun::run() {
 }
 
 RunEnd TrainingRun::end_run(RunEnd end, const std::string& reason) {
+  environment_.heartbeat.begin_phase("hash state");
+  StateHash hash;
+  visit_state(hash);
+  const std::uint64_t state_hash = hash.total(environment_.world);
   if (reporter_) {
-    reporter_->end(progress_, reason);
+    reporter_->end(progress_, reason, state_hash);
   }
   return end;
 }
