@@ -81,6 +81,11 @@ void TrainingRun::start(ResumeStep resume) {
   if (environment_.world.rank() == 0) {
     reporter_ = std::make_unique<Reporter>(config_.run().directory(), resume, environment_.print);
   }
+  if (const config::Trace& trace = config_.train().trace(); trace.enabled()) {
+    trace_ = std::make_unique<StepTrace>(
+        TraceOptions{config_.run().directory(), trace.elements_step(), trace.elements_of()}, resume,
+        model_, *optimizer_, environment_.world);
+  }
 }
 
 RunEnd TrainingRun::run() {
@@ -140,6 +145,9 @@ StepOptions TrainingRun::step_options(std::int64_t step_tokens) const {
                                     : config_.model().moe().selection_bias_update_rate();
   options.gradient_dtype = optim::make_dtype(config_.optimizer().gradient_dtype());
   options.recompute = make_recompute_options(train.recompute());
+  if (trace_) {
+    options.gradients_reduced = [this] { trace_->gradients(progress_.step + 1); };
+  }
   return options;
 }
 
@@ -170,6 +178,10 @@ void TrainingRun::take_step() {
   progress_.samples += num_sequences;
   progress_.skipped_steps += result.is_finite ? 0 : 1;
   progress_.skipped_in_a_row = result.is_finite ? 0 : progress_.skipped_in_a_row + 1;
+  if (trace_) {
+    environment_.heartbeat.begin_phase("trace");
+    trace_->values(progress_.step);
+  }
   agreement_ = agree();
   if (reporter_) {
     reporter_->step({result, progress_, step_tokens, config_.train().steps(), options.learning_rate,
