@@ -9,6 +9,7 @@ namespace fathom::cli {
 // The folder of a run, held by one job at a time:
 //   config.textproto   the resolved config of the last start
 //   metrics.jsonl tensorboard/ checkpoints/ samples/ log/
+//   trace.jsonl trace/ where train.trace asks for them
 //   lock               who holds the folder; empty when nobody does
 // Made by rank 0 alone. The lock is the kernel's (flock): it goes with the process, however that
 // ends. Where a file system has no such locks, the host and process named in the file decide.

@@ -31,6 +31,16 @@ void check_lengths(const RunConfig& config, Problems& problems) {
                    ") must be above model.mtp_depth (", model.mtp_depth(), ')');
 }
 
+void check_trace(const Trace& trace, Problems& problems) {
+  const std::int64_t step = trace.elements_step();
+  require_not_negative(problems, "train.trace.elements_step", static_cast<double>(step));
+  problems.require(step <= 0 || trace.enabled(), "train.trace.elements_step (", step,
+                   ") needs train.trace.enabled");
+  problems.require((step > 0) == !trace.elements_of().empty(), "train.trace.elements_step (", step,
+                   ") and train.trace.elements_of (\"", trace.elements_of(),
+                   "\") go together: set both or none");
+}
+
 using Phase = Schedule::Phase;
 
 void check_phase(const Phase& phase, const std::string& name, bool is_last, Problems& problems) {
@@ -97,6 +107,7 @@ void check_train(const RunConfig& config, Problems& problems) {
   if (train.has_batch_ramp()) {
     check_batch_ramp(train, problems);
   }
+  check_trace(train.trace(), problems);
   require_not_negative(problems, "train.mtp_loss_weight", train.mtp_loss_weight());
   require_not_negative(problems, "train.mtp_loss_weight_later", train.mtp_loss_weight_later());
   require_not_negative(problems, "train.mtp_loss_weight_later_tokens",

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -10,7 +9,6 @@
 #include <system_error>
 
 #include "core/error.h"
-#include "core/file.h"
 
 namespace fathom::trainer {
 namespace {
@@ -64,36 +62,6 @@ std::vector<Scalar> curves_of(const std::vector<Metric>& metrics) {
   return curves;
 }
 
-// A line of a step up to `last_step` that is whole and does not say that the run has ended.
-bool is_kept(std::string_view text, std::int64_t last_step) {
-  const nlohmann::json line =
-      nlohmann::json::parse(text, nullptr, false);  // a torn line is "discarded"
-  if (!line.is_object() || !line.contains("step") || !line["step"].is_number_integer()) {
-    return false;
-  }
-  const bool is_end = line.contains("event") && line["event"] == "end";
-  return line["step"].get<std::int64_t>() <= last_step && !is_end;
-}
-
-void keep_lines_until(const std::filesystem::path& path, std::int64_t last_step) {
-  if (!std::filesystem::exists(path)) {
-    return;
-  }
-  const std::string content = read_file(path);
-  std::string kept;
-  std::size_t begin = 0;
-  for (std::size_t end = 0; (end = content.find('\n', begin)) != std::string::npos;
-       begin = end + 1) {
-    const std::string_view line = std::string_view(content).substr(begin, end - begin);
-    if (is_kept(line, last_step)) {
-      kept.append(line).push_back('\n');
-    }
-  }
-  if (kept != content) {
-    write_file_atomically(path, kept);
-  }
-}
-
 std::string padded(const std::string& text, std::size_t width) {
   return std::string(width > text.size() ? width - text.size() : 0, ' ') + text;
 }
@@ -120,16 +88,8 @@ std::string with_prefix(double value) {
 
 MetricsWriter::MetricsWriter(const std::filesystem::path& run_folder,
                              std::optional<std::int64_t> resume_step)
-    : path_(run_folder / "metrics.jsonl"),
-      events_(run_folder / "tensorboard", resume_step ? *resume_step + 1 : 0) {
-  if (resume_step) {
-    keep_lines_until(path_, *resume_step);
-  }
-  out_.open(path_, std::ios::binary | (resume_step ? std::ios::app : std::ios::trunc));
-  if (!out_) {
-    throw IoError(concat("open ", path_.string(), ": ", std::generic_category().message(errno)));
-  }
-}
+    : lines_(run_folder / "metrics.jsonl", resume_step),
+      events_(run_folder / "tensorboard", resume_step ? *resume_step + 1 : 0) {}
 
 void MetricsWriter::write(const std::vector<Metric>& metrics) {
   const MetricValue* step = find(metrics, "step");
@@ -140,12 +100,22 @@ void MetricsWriter::write(const std::vector<Metric>& metrics) {
     line += line.size() > 1 ? ", " : "";
     line += JsonText()(metric.name) + ": " + std::visit(JsonText(), metric.value);
   }
-  out_ << line << "}\n" << std::flush;
-  if (!out_) {
-    throw IoError(concat("write ", path_.string(), ": ", std::generic_category().message(errno)));
-  }
+  lines_.append(line + "}");
   events_.scalars(std::get<std::int64_t>(*step), curves_of(metrics));
   events_.flush();
+}
+
+std::string hexadecimal(double value) {
+  if (!std::isfinite(value)) {
+    return characters_of(value);
+  }
+  return (std::signbit(value) ? "-0x" : "0x") +
+         characters_of(std::abs(value), std::chars_format::hex);
+}
+
+std::string hexadecimal(std::uint64_t value) {
+  const std::string digits = characters_of(value, 16);
+  return std::string(16 - digits.size(), '0') + digits;
 }
 
 std::string format_step_line(const StepLine& line) {

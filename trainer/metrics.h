@@ -2,12 +2,12 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
+#include "trainer/json_lines.h"
 #include "trainer/tensorboard.h"
 
 namespace fathom::trainer {
@@ -26,9 +26,7 @@ struct Metric {
 // IoError naming the file.
 class MetricsWriter {
  public:
-  // A run that resumes from a checkpoint of step N keeps the lines up to step N and forgets what
-  // came after, and the line that said that the run had ended. Without a step the file starts
-  // empty.
+  // resume_step: see JsonLines.
   MetricsWriter(const std::filesystem::path& run_folder, std::optional<std::int64_t> resume_step);
 
   // Appends {"<name>": <value>, ...} in the given order; one name must be "step", an integer.
@@ -37,10 +35,14 @@ class MetricsWriter {
   void write(const std::vector<Metric>& metrics);
 
  private:
-  std::filesystem::path path_;
-  std::ofstream out_;
+  JsonLines lines_;
   EventWriter events_;
 };
+
+// C99's hexadecimal form, "0x1.8p+1": every bit of the number, for comparisons. "inf", "nan".
+std::string hexadecimal(double value);
+// 16 digits.
+std::string hexadecimal(std::uint64_t value);
 
 // What the terminal shows of one step.
 struct StepLine {

@@ -18,9 +18,11 @@ void Reporter::step(const StepReport& report) {
   std::vector<Metric> metrics = {{"step", report.progress.step},
                                  {"tokens", report.progress.tokens},
                                  {"loss", result.loss},
+                                 {"loss_hex", hexadecimal(result.loss)},
                                  {"mtp_loss", result.mtp_losses},
                                  {"balance_loss", result.balance_loss},
                                  {"grad_norm", result.grad_norm},
+                                 {"grad_norm_hex", hexadecimal(result.grad_norm)},
                                  {"learning_rate", report.learning_rate},
                                  {"tokens_per_s", tokens_per_second},
                                  {"step_ms", report.seconds * 1e3}};
@@ -77,12 +79,14 @@ void Reporter::checkpoint(std::int64_t step, const std::filesystem::path& folder
   print_(line.str());
 }
 
-void Reporter::end(const RunProgress& progress, const std::string& reason) {
+void Reporter::end(const RunProgress& progress, const std::string& reason,
+                   std::uint64_t state_hash) {
   metrics_.write({{"event", std::string("end")},
                   {"step", progress.step},
                   {"tokens", progress.tokens},
                   {"skipped_steps", progress.skipped_steps},
-                  {"reason", reason}});
+                  {"reason", reason},
+                  {"state_hash", hexadecimal(state_hash)}});
 }
 
 }  // namespace fathom::trainer

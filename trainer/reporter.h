@@ -44,7 +44,8 @@ class Reporter {
   void evaluation(const RunProgress& progress, const EvaluationReport& report);
   void sample(const RunProgress& progress, const std::string& text);
   void checkpoint(std::int64_t step, const std::filesystem::path& folder, double seconds);
-  void end(const RunProgress& progress, const std::string& reason);
+  // state_hash: see trainer/state_hash.h; of everything that the run would keep.
+  void end(const RunProgress& progress, const std::string& reason, std::uint64_t state_hash);
   void note(const std::string& line) { print_(line); }
 
  private:

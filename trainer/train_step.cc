@@ -179,6 +179,9 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
 
   clock.begin("reduce_gradients");
   parameters.reduce_gradients(*stream_, options.gradient_dtype);
+  if (options.gradients_reduced) {
+    options.gradients_reduced();
+  }
   const Totals totals = gather_totals(sums);
   const optim::GradientNorm norm = optim::gradient_norm(parameters, mesh_->world(), *stream_);
   result.grad_norm = norm.norm;

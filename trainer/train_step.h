@@ -22,6 +22,8 @@ struct StepOptions {
   DType gradient_dtype = DType::kFloat32;
   model::RecomputeOptions recompute;
   double assumed_imbalance = 1.0;  // meta device only
+  // Called when the shards hold the reduced gradients, before they are clipped. May be empty.
+  std::function<void()> gradients_reduced;
 };
 
 // Valid tokens of the global batch at each prediction depth: the denominators of the reported

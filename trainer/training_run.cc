@@ -8,6 +8,7 @@
 #include "optim/factory.h"
 #include "trainer/factory.h"
 #include "trainer/identity.h"
+#include "trainer/state_hash.h"
 #include "trainer/text_sampler.h"
 #include "trainer/weights.h"
 
@@ -79,6 +80,11 @@ void TrainingRun::start(ResumeStep resume) {
   if (environment_.world.rank() == 0) {
     reporter_ = std::make_unique<Reporter>(config_.run().directory(), resume, environment_.print);
   }
+  if (const config::Trace& trace = config_.train().trace(); trace.enabled()) {
+    trace_ = std::make_unique<StepTrace>(
+        TraceOptions{config_.run().directory(), trace.elements_step(), trace.elements_of()}, resume,
+        model_, *optimizer_, environment_.world);
+  }
 }
 
 RunEnd TrainingRun::run() {
@@ -110,8 +116,12 @@ RunEnd TrainingRun::run() {
 }
 
 RunEnd TrainingRun::end_run(RunEnd end, const std::string& reason) {
+  environment_.heartbeat.begin_phase("hash state");
+  StateHash hash;
+  visit_state(hash);
+  const std::uint64_t state_hash = hash.total(environment_.world);
   if (reporter_) {
-    reporter_->end(progress_, reason);
+    reporter_->end(progress_, reason, state_hash);
   }
   return end;
 }
@@ -134,6 +144,9 @@ StepOptions TrainingRun::step_options(std::int64_t step_tokens) const {
                                     : config_.model().moe().selection_bias_update_rate();
   options.gradient_dtype = optim::make_dtype(config_.optimizer().gradient_dtype());
   options.recompute = make_recompute_options(train.recompute());
+  if (trace_) {
+    options.gradients_reduced = [this] { trace_->gradients(progress_.step + 1); };
+  }
   return options;
 }
 
@@ -164,6 +177,10 @@ void TrainingRun::take_step() {
   progress_.samples += num_sequences;
   progress_.skipped_steps += result.is_finite ? 0 : 1;
   progress_.skipped_in_a_row = result.is_finite ? 0 : progress_.skipped_in_a_row + 1;
+  if (trace_) {
+    environment_.heartbeat.begin_phase("trace");
+    trace_->values(progress_.step);
+  }
   agreement_ = agree();
   if (reporter_) {
     reporter_->step({result, progress_, step_tokens, config_.train().steps(), options.learning_rate,

@@ -19,6 +19,7 @@
 #include "trainer/reporter.h"
 #include "trainer/run_data.h"
 #include "trainer/run_progress.h"
+#include "trainer/step_trace.h"
 #include "trainer/stop_request.h"
 #include "trainer/train_step.h"
 
@@ -84,6 +85,7 @@ class TrainingRun {
   CheckpointIdentity identity_;
   StopRequest stop_request_;
   std::unique_ptr<Reporter> reporter_;  // rank 0
+  std::unique_ptr<StepTrace> trace_;    // where train.trace asks for one
   RunProgress progress_;
   std::int64_t last_saved_step_ = -1;
   Agreement agreement_;

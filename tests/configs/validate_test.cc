@@ -92,6 +92,11 @@ TEST_CASE("numbers outside their range are reported with their field") {
       {{"train.time_limit=nan"}, {"train.time_limit (nan) is not a finite number"}},
       {{"train.watchdog_timeout=0"}, {"train.watchdog_timeout (0) must be positive"}},
       {{"train.max_skipped_steps=0"}, {"train.max_skipped_steps (0) must be positive"}},
+      {{"train.trace.elements_step=3", "train.trace.elements_of=lm_head.weight"},
+       {"train.trace.elements_step (3) needs train.trace.enabled"}},
+      {{"train.trace.enabled=true", "train.trace.elements_step=3"},
+       {"train.trace.elements_step (3) and train.trace.elements_of (\"\") go together: set both or "
+        "none"}},
       {{"optimizer.lr=0"}, {"optimizer.lr (0) must be positive"}},
       {{"optimizer.lr=inf", "optimizer.weight_decay=0"},
        {"optimizer.lr (inf) is not a finite number"}},

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/tensor.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/state_visitor.h"
+
+namespace fathom::trainer {
+
+// Hashes of state that do not depend on how it is cut: the sum modulo 2^64, over elements, of a
+// hash of (index in the global shape, bits), seeded by XXH3-128 of key, dtype and global shape. So
+// slices may come in any order, from any rank, and their hashes add up.
+
+// The sum over the elements of one slice, owned or not. `local` as StateVisitor shows it, on the
+// CPU, of any dtype.
+std::uint64_t hash_elements(const parallel::StateSlice& slice, const Tensor& local);
+// The same for a number.
+std::uint64_t hash_integer(const std::string& key, std::int64_t value);
+
+// The hash of everything that a rank shows: every owned element once, and the integers.
+class StateHash final : public parallel::StateVisitor {
+ public:
+  void tensor(const parallel::StateSlice& slice, Tensor& local) override;
+  void integer(const std::string& key, std::int64_t& value) override;
+
+  // Collective: the hash of the state of all ranks, the same on each of them. Throws InternalError
+  // when the ranks do not show the same integers.
+  std::uint64_t total(parallel::Communicator& world) const;
+
+ private:
+  std::uint64_t elements_ = 0;
+  std::uint64_t integers_ = 0;
+};
+
+}  // namespace fathom::trainer
