@@ -1,11 +1,13 @@
 // Milliseconds and tokens/s of the training step of configs/models/small.textproto on one rank, 8
-// sequences of 256 tokens, by phase:
-//   build/cpu/tests/bench/train_step_bench [threads] [steps] [micro_batch_size]
+// sequences of 256 tokens, by phase; with the defaults of numerics.mode:
+//   build/cpu/tests/bench/train_step_bench [EXACT|FAST] [threads] [steps] [micro_batch_size]
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 
 #include "configs/load.h"
+#include "configs/resolve.h"
 #include "core/rng.h"
 #include "model/factory.h"
 #include "optim/adamw.h"
@@ -14,12 +16,18 @@
 
 int main(int argc, char** argv) {
   using namespace fathom;
-  const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
-  const int steps = argc > 2 ? std::atoi(argv[2]) : 10;
+  config::RunConfig config;
+  config.mutable_numerics()->set_mode(argc > 1 && std::string(argv[1]) == "FAST"
+                                          ? config::Numerics::FAST
+                                          : config::Numerics::EXACT);
+  const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
+  const int steps = argc > 3 ? std::atoi(argv[3]) : 10;
   testing::Layout layout;
-  layout.micro_batch_size = argc > 3 ? std::atoi(argv[3]) : 8;
-  config::Model config = config::load_model(FATHOM_SOURCE_DIR "/configs/models/small.textproto");
-  config.set_max_position(256);
+  layout.micro_batch_size = argc > 4 ? std::atoi(argv[4]) : 8;
+  *config.mutable_model() = config::load_model(FATHOM_SOURCE_DIR "/configs/models/small.textproto");
+  config.mutable_train()->set_sequence_length(256);
+  config.mutable_train()->set_global_batch_size(8);
+  config::resolve(config, {});
   auto world = parallel::make_thread_world(1);
   Stream stream(Device{}, threads);
   testing::TinyRun run(model::make_model_options(config), layout, *world[0], stream);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "kernels/elementwise.h"
 #include "tests/kernels/product_reference.h"
 #include "tests/support/catch.h"
 
@@ -434,6 +435,56 @@ TEST_CASE("Attention refuses segments and shapes that do not fit") {
   heads.shape.num_heads = 2;
   CHECK_THROWS_AS(heads.forward(), InternalError);
   CHECK_THROWS_AS(heads.backward(), InternalError);
+}
+
+// Heads [first, first + part.num_heads) of `whole` on one tensor rank: dlatent.
+Tensor dlatent_of_heads(const Case& whole, const AttentionShape& part, int first, Stream& stream) {
+  Case rank(part, whole.starts, stream);
+  const auto take = [&](const Tensor& from, Tensor& to, int per_head) {
+    copy_columns(from, first * per_head, to, 0, part.num_heads * per_head, stream);
+  };
+  take(whole.q, rank.q, part.nope_size + part.rope_size);
+  take(whole.kv, rank.kv, part.nope_size + part.value_size);
+  take(whole.dout, rank.dout, part.value_size);
+  copy(whole.latent, rank.latent, stream);
+  rank.forward();
+  rank.backward();
+  return rank.dlatent;
+}
+
+TEST_CASE("The gradient of the shared rope key does not depend on how ranks cut the heads") {
+  const auto num_threads = GENERATE(1, 2);
+  Stream stream({}, num_threads);
+  AttentionShape shape{.num_heads = 24,  // more than one group of heads of the kernel
+                       .nope_size = 5,
+                       .rope_size = 4,
+                       .value_size = 3,
+                       .rope_column = 2,
+                       .scale = 0.3F,
+                       .num_chunks = 4};
+  Case whole(shape, {0, 20, 90}, stream);
+  whole.forward();
+  whole.backward();
+  for (const int num_ranks : {2, 4}) {
+    AttentionShape part = shape;
+    part.num_heads = shape.num_heads / num_ranks;
+    part.num_chunks = shape.num_chunks / num_ranks;
+    std::vector<Tensor> sums;
+    for (int rank = 0; rank < num_ranks; ++rank) {
+      sums.push_back(dlatent_of_heads(whole, part, rank * part.num_heads, stream));
+    }
+    for (std::size_t step = 1; step < sums.size(); step *= 2) {
+      for (std::size_t rank = 0; rank < sums.size(); rank += 2 * step) {
+        add_in_place(sums[rank], sums[rank + step], stream);
+      }
+    }
+    for (std::int64_t token = 0; token < whole.num_tokens; ++token) {
+      for (std::int64_t column = 2; column < 6; ++column) {
+        REQUIRE(sums[0].data<float>()[token * 7 + column] ==
+                whole.dlatent.data<float>()[token * 7 + column]);
+      }
+    }
+  }
 }
 
 }  // namespace

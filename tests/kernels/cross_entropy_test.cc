@@ -46,6 +46,36 @@ Loss cross_entropy(std::vector<Tensor> parts, const Tensor& targets, const Tenso
   return {loss, parts};
 }
 
+TEST_CASE("Row sums over chunks of classes do not depend on how ranks cut them") {
+  Stream stream;
+  const Shape per_token{5};
+  const Tensor logits = random_tensor(Shape{5, 88}, "logits", stream);
+  const Tensor targets = Tensor::zeros(per_token, DType::kInt32, stream);
+  const Tensor row_max = filled(per_token, 4.0F, stream);
+  // 4 chunks in all, on 1, 2 or 4 ranks; the ranks' sums in a binary tree.
+  const auto sums = [&](int num_ranks) {
+    std::vector<Tensor> of_rank;
+    for (int rank = 0; rank < num_ranks; ++rank) {
+      const int width = 88 / num_ranks;
+      Tensor part = Tensor::empty(Shape{5, width}, DType::kFloat32, stream);
+      copy_columns(logits, rank * width, part, 0, width, stream);
+      Tensor sum = Tensor::empty(per_token, DType::kFloat32, stream);
+      Tensor target = Tensor::empty(per_token, DType::kFloat32, stream);
+      cross_entropy_exp_sum(part, {targets, rank * width, 4 / num_ranks}, row_max, sum, target,
+                            stream);
+      of_rank.push_back(sum);
+    }
+    for (std::size_t step = 1; step < of_rank.size(); step *= 2) {
+      for (std::size_t rank = 0; rank < of_rank.size(); rank += 2 * step) {
+        add_in_place(of_rank[rank], of_rank[rank + step], stream);
+      }
+    }
+    return bytes_of(of_rank[0]);
+  };
+  CHECK(sums(2) == sums(1));
+  CHECK(sums(4) == sums(1));
+}
+
 double reference_loss(const std::vector<double>& logits, std::int64_t target) {
   double sum = 0.0;
   for (const double logit : logits) {

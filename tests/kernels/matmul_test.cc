@@ -102,6 +102,49 @@ TEST_CASE("A row of a product does not depend on the rows around it") {
   }
 }
 
+// The tree of matmul.h over chunks [first, first + count), each a product by definition.
+float tree_element(const MatrixView& a, const MatrixView& b, std::int64_t row, std::int64_t column,
+                   std::int64_t chunk, std::int64_t first, std::int64_t count) {
+  if (count == 1) {
+    const MatrixView a_part{a.data + first * chunk * a.column_stride, a.row_stride,
+                            a.column_stride};
+    const MatrixView b_part{b.data + first * chunk * b.row_stride, b.row_stride, b.column_stride};
+    return reference_element(a_part, b_part, row, column, chunk, false, 0.0F);
+  }
+  return tree_element(a, b, row, column, chunk, first, count / 2) +
+         tree_element(a, b, row, column, chunk, first + count / 2, count / 2);
+}
+
+TEST_CASE("A sum over a cut dimension is a binary tree over its chunks") {
+  const auto num_threads = GENERATE(1, 3);
+  const auto num_chunks = GENERATE(2, 4, 8);
+  Stream stream({}, num_threads);
+  // Inner sizes with chunks of less and of more than a slice.
+  for (const LinearSize& size : {LinearSize{70, 128, 40}, LinearSize{1, 2304, 33},
+                                 LinearSize{9, 8, 700}, LinearSize{600, 512, 16}}) {
+    const auto [rows, inner, columns] = size;
+    INFO(rows << " x " << inner << " x " << columns << ", " << num_chunks << " chunks");
+    const Tensor x = random_tensor({rows, inner}, "x", stream);
+    const Tensor w = random_tensor({columns, inner}, "w", stream);
+    const Tensor w_rows = random_tensor({inner, columns}, "w rows", stream);
+    Tensor y = random_tensor({rows, columns}, "old y", stream);
+    Tensor dx = random_tensor({rows, columns + 5}, "old dx", stream);
+    matmul_forward(x, w, y, num_chunks, stream);
+    matmul_backward_input(x, w_rows, dx, {Accumulate::kOverwrite, num_chunks}, stream);
+    const MatrixView a{x.data<float>(), inner, 1};
+    for (std::int64_t i = 0; i < rows; ++i) {
+      for (std::int64_t j = 0; j < columns; ++j) {
+        REQUIRE(y.data<float>()[i * columns + j] == tree_element(a, {w.data<float>(), 1, inner}, i,
+                                                                 j, inner / num_chunks, 0,
+                                                                 num_chunks));
+        REQUIRE(dx.data<float>()[i * (columns + 5) + j] ==
+                tree_element(a, {w_rows.data<float>(), columns, 1}, i, j, inner / num_chunks, 0,
+                             num_chunks));
+      }
+    }
+  }
+}
+
 TEST_CASE("Columns of x and dx beyond the inner size are neither used nor touched") {
   Stream stream({}, 2);
   const Tensor wide = random_tensor({70, 40}, "x", stream);

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "tests/support/broken_communicator.h"
 #include "tests/support/catch.h"
 #include "tests/support/small_training.h"
 
@@ -43,6 +44,14 @@ std::string difference(const Training& a, const Training& b) {
     }
   }
   return a.weights.size() == b.weights.size() ? "" : "the number of tensors";
+}
+
+std::int64_t num_weights(const Tensors& tensors) {
+  std::int64_t count = 0;
+  for (const auto& [key, values] : tensors) {
+    count += key.ends_with(".weight") ? static_cast<std::int64_t>(values.size()) : 0;
+  }
+  return count;
 }
 
 SmallTraining long_training() {
@@ -148,4 +157,65 @@ TEST_CASE("EXACT: every layout has the bits of one rank, with two MTP modules") 
   model::ModelOptions options = small_options();
   options.mtp_depth = 2;
   check_layouts(options, some_layouts());
+}
+
+TEST_CASE("EXACT: the check of layouts can fail") {
+  Layout alone;
+  const Training reference = train(exact(small_options()), alone, long_training());
+  const auto part_at = [&](const Layout& layout, const SmallTraining& broken) {
+    return difference(reference, train(exact(small_options()), layout, broken));
+  };
+  const auto with = [](Fault fault) {
+    SmallTraining training = long_training();
+    training.wrap = [fault](parallel::Communicator& world) {
+      return break_communicator(world, fault);
+    };
+    return training;
+  };
+  const Layout tensor{{1, 1, 4, 1}, {}, 1, {}};
+  const Layout data{{1, 2, 1, 1}, {}, 1, {}};
+  // The wrapped communicator is otherwise a good one.
+  CHECK(part_at(tensor, with(Fault::kNone)) == "");
+  CHECK(part_at(data, with(Fault::kNone)) == "");
+  // A float sum in another order.
+  CHECK(part_at(tensor, with(Fault::kReversedSums)) != "");
+  // A contribution that one rank leaves out.
+  CHECK(part_at(data, with(Fault::kDroppedContribution)) != "");
+  // Random numbers keyed by rank.
+  SmallTraining by_rank = long_training();
+  by_rank.seed_of_rank = [](int rank) { return static_cast<std::uint64_t>(rank); };
+  CHECK(part_at(data, by_rank) != "");
+}
+
+TEST_CASE("EXACT holds and sends what FAST does, and 4 bytes more for each gradient") {
+  SmallTraining one_step;
+  one_step.num_steps = 1;
+  for (const Layout& layout : layouts()) {
+    INFO(testing::to_string(layout));
+    const Training fast = train(small_options(), layout, one_step);
+    const Training precise = train(exact(small_options()), layout, one_step);
+    std::int64_t owned = 0;
+    for (std::size_t rank = 0; rank < fast.ranks.size(); ++rank) {
+      const RankFacts& a = fast.ranks[rank];
+      const RankFacts& b = precise.ranks[rank];
+      CHECK(b.num_parameters == a.num_parameters);
+      CHECK(b.shard_elements == a.shard_elements);
+      CHECK(b.gradient_bytes == 2 * a.gradient_bytes);
+      owned += b.shard_elements;
+      for (const auto& [axis, bytes] : a.bytes_sent) {
+        INFO("rank " << rank << ", " << axis);
+        // Gradients of 8 bytes instead of 4 out, values of 4 back.
+        const bool carries_gradients = axis == "data" || axis == "plane" || axis == "expert_data" ||
+                                       axis == "shared_embedding";
+        if (carries_gradients) {
+          CHECK(b.bytes_sent.at(axis) <= bytes + bytes / 2 + 64);
+          CHECK(b.bytes_sent.at(axis) >= bytes);
+        } else {
+          CHECK(b.bytes_sent.at(axis) == bytes);
+        }
+      }
+    }
+    // Every weight and its optimizer states on exactly one rank.
+    CHECK(owned == num_weights(precise.weights));
+  }
 }
