@@ -5,6 +5,7 @@
 #include <numbers>
 #include <numeric>
 
+#include "configs/schema/run.pb.h"
 #include "core/error.h"
 
 namespace fathom::trainer {

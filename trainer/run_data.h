@@ -3,7 +3,7 @@
 #include <memory>
 #include <string>
 
-#include "configs/schema/run.pb.h"
+#include "configs/run_config.h"
 #include "data/evaluation_data.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"

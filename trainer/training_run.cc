@@ -2,6 +2,7 @@
 
 #include <chrono>
 
+#include "configs/schema/run.pb.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "model/factory.h"
@@ -29,7 +30,7 @@ class Stopwatch {
 
 TrainingRun::TrainingRun(const config::RunConfig& config, RunData data,
                          const TrainingEnvironment& environment)
-    : config_(config),
+    : config_(std::make_unique<config::RunConfig>(config)),
       environment_(environment),
       data_(std::move(data)),
       stream_(Device{}, config.run().threads()),
@@ -67,18 +68,18 @@ void TrainingRun::start(ResumeStep resume) {
         environment_.world);
     optimizer_->weights_loaded(stream_);
     last_saved_step_ = progress_.step;
-  } else if (!config_.train().init_from().empty()) {
+  } else if (!config_->train().init_from().empty()) {
     load_weights(
-        config_.train().init_from(),
+        config_->train().init_from(),
         [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
         environment_.world);
     optimizer_->weights_loaded(stream_);
   } else {
-    model_.initialize(config_.run().seed());
+    model_.initialize(config_->run().seed());
     optimizer_->values_drawn(stream_);
   }
   if (environment_.world.rank() == 0) {
-    reporter_ = std::make_unique<Reporter>(config_.run().directory(), resume, environment_.print);
+    reporter_ = std::make_unique<Reporter>(config_->run().directory(), resume, environment_.print);
   }
   if (const config::Trace& trace = config_.train().trace(); trace.enabled()) {
     trace_ = std::make_unique<StepTrace>(
@@ -88,12 +89,12 @@ void TrainingRun::start(ResumeStep resume) {
 }
 
 RunEnd TrainingRun::run() {
-  if (progress_.step == 0 && config_.evaluation().interval() > 0) {
+  if (progress_.step == 0 && config_->evaluation().interval() > 0) {
     evaluate();
   }
-  while (progress_.step < config_.train().steps()) {
+  while (progress_.step < config_->train().steps()) {
     take_step();
-    if (progress_.skipped_in_a_row > config_.train().max_skipped_steps()) {
+    if (progress_.skipped_in_a_row > config_->train().max_skipped_steps()) {
       return end_run(RunEnd::kGivenUp,
                      concat(progress_.skipped_in_a_row, " steps in a row were not finite"));
     }
@@ -101,14 +102,14 @@ RunEnd TrainingRun::run() {
       save();
       return end_run(RunEnd::kStopped, "stopped on request");
     }
-    if (is_due(config_.checkpoint().interval())) {
+    if (is_due(config_->checkpoint().interval())) {
       save();
     }
-    if (is_due(config_.evaluation().interval()) && progress_.step < config_.train().steps()) {
+    if (is_due(config_->evaluation().interval()) && progress_.step < config_->train().steps()) {
       evaluate();
     }
   }
-  if (config_.checkpoint().save_at_end()) {
+  if (config_->checkpoint().save_at_end()) {
     save();
   }
   evaluate();
@@ -127,22 +128,22 @@ RunEnd TrainingRun::end_run(RunEnd end, const std::string& reason) {
 }
 
 double TrainingRun::mtp_loss_weight() const {
-  const config::Train& train = config_.train();
+  const config::Train& train = config_->train();
   const std::int64_t later = train.mtp_loss_weight_later_tokens();
   return later > 0 && progress_.tokens >= later ? train.mtp_loss_weight_later()
                                                 : train.mtp_loss_weight();
 }
 
 StepOptions TrainingRun::step_options(std::int64_t step_tokens) const {
-  const config::Train& train = config_.train();
+  const config::Train& train = config_->train();
   const std::int64_t freeze = train.selection_bias_freeze_tokens();
   StepOptions options;
   options.learning_rate = learning_rate_.at({progress_.step, progress_.tokens}, step_tokens);
-  options.clip_norm = config_.optimizer().clip_norm();
+  options.clip_norm = config_->optimizer().clip_norm();
   options.selection_bias_rate = freeze > 0 && progress_.tokens >= freeze
                                     ? 0.0
-                                    : config_.model().moe().selection_bias_update_rate();
-  options.gradient_dtype = optim::make_dtype(config_.optimizer().gradient_dtype());
+                                    : config_->model().moe().selection_bias_update_rate();
+  options.gradient_dtype = optim::make_dtype(config_->optimizer().gradient_dtype());
   options.recompute = make_recompute_options(train.recompute());
   if (trace_) {
     options.gradients_reduced = [this] { trace_->gradients(progress_.step + 1); };
@@ -155,7 +156,7 @@ void TrainingRun::take_step() {
   environment_.heartbeat.begin_phase("read data");
   const Stopwatch watch;
   const std::int64_t num_sequences = optim::global_batch_size(batch_ramp_, progress_.tokens);
-  const std::int64_t step_tokens = num_sequences * config_.train().sequence_length();
+  const std::int64_t step_tokens = num_sequences * config_->train().sequence_length();
   const std::int64_t first_sample = progress_.samples;
   const std::int64_t next_size =
       optim::global_batch_size(batch_ramp_, progress_.tokens + step_tokens);
@@ -183,8 +184,8 @@ void TrainingRun::take_step() {
   }
   agreement_ = agree();
   if (reporter_) {
-    reporter_->step({result, progress_, step_tokens, config_.train().steps(), options.learning_rate,
-                     watch.seconds(), agreement_.peak_bytes});
+    reporter_->step({result, progress_, step_tokens, config_->train().steps(),
+                     options.learning_rate, watch.seconds(), agreement_.peak_bytes});
     if (!result.is_finite) {
       write_skipped_batch(first_sample, num_sequences);
     }
@@ -217,12 +218,12 @@ void TrainingRun::evaluate() {
           progress_, {result.loss, result.bits_per_byte, result.num_tokens, watch.seconds()});
     }
   }
-  for (const std::string& prompt : config_.evaluation().prompts()) {
+  for (const std::string& prompt : config_->evaluation().prompts()) {
     TextSamplingOptions options;
-    options.num_tokens = config_.evaluation().sample_tokens();
-    options.temperature = config_.evaluation().temperature();
-    options.seed = config_.run().seed();
-    options.max_position = config_.model().max_position();
+    options.num_tokens = config_->evaluation().sample_tokens();
+    options.temperature = config_->evaluation().temperature();
+    options.seed = config_->run().seed();
+    options.max_position = config_->model().max_position();
     const std::string text =
         sample_text(train_step_, *data_.tokenizer(), prompt, options, mesh_, stream_);
     if (reporter_) {
@@ -250,7 +251,7 @@ void TrainingRun::save() {
 }
 
 void TrainingRun::write_skipped_batch(std::int64_t first_sample, std::int64_t num_samples) const {
-  const std::filesystem::path path = std::filesystem::path(config_.run().directory()) / "log" /
+  const std::filesystem::path path = std::filesystem::path(config_->run().directory()) / "log" /
                                      concat("not-finite-step-", progress_.step, ".json");
   write_file_atomically(path, concat("{\"step\": ", progress_.step, ", \"first_sample\": ",
                                      first_sample, ", \"num_samples\": ", num_samples, "}\n"));

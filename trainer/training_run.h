@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "configs/schema/run.pb.h"
+#include "configs/run_config.h"
 #include "core/stream.h"
 #include "model/pipelined_model.h"
 #include "optim/lr_schedule.h"
@@ -71,7 +71,7 @@ class TrainingRun {
     return interval > 0 && progress_.step % interval == 0;
   }
 
-  config::RunConfig config_;
+  std::unique_ptr<const config::RunConfig> config_;
   TrainingEnvironment environment_;
   RunData data_;
   Stream stream_;

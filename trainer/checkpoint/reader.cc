@@ -130,7 +130,7 @@ class Loader {
 
   // Nodes that do not share the file system may each see a folder of their own.
   void check_same_manifest() {
-    Checksum64 checksum;
+    data::Checksum64 checksum;
     for (const StoredFile& file : checkpoint_->manifest.files) {
       checksum.add(std::as_bytes(std::span(&file.checksum, 1)));
     }

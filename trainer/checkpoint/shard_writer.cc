@@ -89,9 +89,7 @@ class ElementWriter : public parallel::StateVisitor {
                  " where it showed something else before");
     check_slice(slice, local);
     file_.write_at(datasets_[index].file_offset, bytes_of(local));
-    Checksum64 checksum;
-    checksum.add(bytes_of(local));
-    checksums_.push_back(checksum.value());
+    checksums_.push_back(data::checksum(bytes_of(local)));
     done_ += local.size_bytes();
     if (options_.progress) {
       options_.progress(done_, 2 * total_);  // the second half is the reading back
@@ -138,8 +136,8 @@ void check_space(const std::filesystem::path& path, const std::vector<Dataset>& 
 // each slice against what was meant to be written.
 StoredFile read_back(const CheckpointOptions& options, const ShardFile& file,
                      const Manifest& part) {
-  Checksum128 whole;
-  Checksum64 metadata;
+  data::Checksum128 whole;
+  data::Checksum64 metadata;
   const std::int64_t size = file.size_bytes();
   std::int64_t position = 0;
   const auto read_metadata_up_to = [&](std::int64_t end) {
@@ -155,7 +153,7 @@ StoredFile read_back(const CheckpointOptions& options, const ShardFile& file,
   }
   for (const FileRegion& region : regions.front()) {
     read_metadata_up_to(region.begin);
-    Checksum64 slice;
+    data::Checksum64 slice;
     for_each_block(file, region.begin, region.end, [&](std::span<const std::byte> bytes) {
       whole.add(bytes);
       slice.add(bytes);
