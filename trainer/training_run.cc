@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "model/factory.h"
 #include "optim/factory.h"
+#include "parallel/comm/agree.h"
 #include "trainer/factory.h"
 #include "trainer/identity.h"
 #include "trainer/state_hash.h"
@@ -238,16 +239,29 @@ void TrainingRun::save() {
   }
   environment_.heartbeat.begin_phase("write checkpoint");
   const Stopwatch watch;
-  save_checkpoint(
-      checkpoint_options_, progress_.step,
-      [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
-      environment_.world);
+  try {
+    save_checkpoint(
+        checkpoint_options_, progress_.step,
+        [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
+        environment_.world);
+  } catch (const IoError& error) {  // the same on every rank
+    throw parallel::Shared<IoError>(explain_failed_save(error.message()));
+  }
   last_saved_step_ = progress_.step;
   if (reporter_) {
     reporter_->checkpoint(progress_.step,
                           checkpoint_folder(checkpoint_options_.root, progress_.step),
                           watch.seconds());
   }
+}
+
+std::string TrainingRun::explain_failed_save(const std::string& cause) const {
+  return concat(
+      "the checkpoint of step ", progress_.step, " could not be written: ", cause,
+      ". Make room, or mend what else is the matter, and start the same command again: it ",
+      last_saved_step_ < 0
+          ? std::string("starts from the beginning")
+          : concat("goes on from the checkpoint of step ", last_saved_step_, ", which is whole"));
 }
 
 void TrainingRun::write_skipped_batch(std::int64_t first_sample, std::int64_t num_samples) const {

@@ -65,6 +65,7 @@ class TrainingRun {
   Agreement agree();
   void evaluate();
   void save();
+  std::string explain_failed_save(const std::string& cause) const;
   void write_skipped_batch(std::int64_t first_sample, std::int64_t num_samples) const;
   void visit_state(parallel::StateVisitor& visitor);
   bool is_due(std::int64_t interval) const {

@@ -1,3 +1,4 @@
+#include <cerrno>
 #include <map>
 #include <optional>
 #include <system_error>
@@ -5,8 +6,8 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "parallel/comm/agree.h"
 #include "parallel/comm/gather_bytes.h"
-#include "trainer/checkpoint/agreement.h"
 #include "trainer/checkpoint/catalog.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/manifest.h"
@@ -114,7 +115,7 @@ class Saver {
   }
 
   void on_rank_0(const std::function<void()>& body) {
-    agree(world_, [&] {
+    parallel::agree(world_, [&] {
       if (world_.rank() == 0) {
         body();
       }
@@ -137,14 +138,14 @@ class Saver {
     std::error_code error;
     std::filesystem::create_directories(options_.root, error);
     if (error) {
-      throw IoError(concat("create ", options_.root.string(), ": ", error.message()));
+      throw_io_error("create", options_.root, error.value());
     }
     // Before the new one is written: a save that died may be what fills the disk.
     for (const std::string& message : remove_leftovers(options_.root)) {
       warn(message);
     }
     if (!std::filesystem::create_directory(temporary_, error) || error) {
-      throw IoError(concat("create ", temporary_.string(), ": ", error.message()));
+      throw_io_error("create", temporary_, error ? error.value() : EEXIST);
     }
     lock_ = FolderLock(temporary_);
     sync_folder(options_.root);
@@ -153,8 +154,9 @@ class Saver {
 
   void write(const VisitState& state, const CheckpointIdentity& identity) {
     std::string part;
-    agree(world_,
-          [&] { part = serialize_part(write_shard(options_, temporary_, world_.rank(), state)); });
+    parallel::agree(world_, [&] {
+      part = serialize_part(write_shard(options_, temporary_, world_.rank(), state));
+    });
     const std::vector<std::string> parts = parallel::gather_bytes(part, 0, world_);
     on_rank_0([&] {
       write_manifest(merge(parts, identity));
