@@ -116,6 +116,7 @@ int pretrain(const Invocation& invocation) {
     }
     return kExitDone;
   }
+  session.heartbeat().begin_phase("open data");
   std::optional<trainer::RunData> data;
   parallel::agree(session.world(), [&] { data.emplace(config); });
   const std::unique_ptr<RunFolder> folder = open_run_folder(session, config);

@@ -47,6 +47,9 @@ TrainingRun::TrainingRun(const config::RunConfig& config, RunData data,
   checkpoint_options_.root = config.checkpoint().directory();
   checkpoint_options_.keep_last = config.checkpoint().keep_last();
   checkpoint_options_.warn = [this](const std::string& text) { environment_.print(text); };
+  checkpoint_options_.begin_phase = [this](const char* phase) {
+    environment_.heartbeat.begin_phase(phase);
+  };
   checkpoint_options_.progress = [this](std::int64_t, std::int64_t) {
     environment_.heartbeat.count_progress();
   };
@@ -61,8 +64,8 @@ void TrainingRun::visit_state(parallel::StateVisitor& visitor) {
 }
 
 void TrainingRun::start(ResumeStep resume) {
-  environment_.heartbeat.begin_phase("start");
   if (resume) {
+    environment_.heartbeat.begin_phase("load checkpoint");
     load_checkpoint(
         checkpoint_options_, *resume,
         [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
@@ -70,12 +73,14 @@ void TrainingRun::start(ResumeStep resume) {
     optimizer_->weights_loaded(stream_);
     last_saved_step_ = progress_.step;
   } else if (!config_->train().init_from().empty()) {
+    environment_.heartbeat.begin_phase("load weights");
     load_weights(
         config_->train().init_from(),
         [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
         environment_.world);
     optimizer_->weights_loaded(stream_);
   } else {
+    environment_.heartbeat.begin_phase("initialize weights");
     model_.initialize(config_->run().seed());
     optimizer_->values_drawn(stream_);
   }
@@ -103,11 +108,12 @@ RunEnd TrainingRun::run() {
       save();
       return end_run(RunEnd::kStopped, "stopped on request");
     }
-    if (is_due(config_->checkpoint().interval())) {
-      save();
-    }
+    // Before the checkpoint, so that a resume from it has nothing to make up for.
     if (is_due(config_->evaluation().interval()) && progress_.step < config_->train().steps()) {
       evaluate();
+    }
+    if (is_due(config_->checkpoint().interval())) {
+      save();
     }
   }
   if (config_->checkpoint().save_at_end()) {
@@ -122,6 +128,7 @@ RunEnd TrainingRun::end_run(RunEnd end, const std::string& reason) {
   StateHash hash;
   visit_state(hash);
   const std::uint64_t state_hash = hash.total(environment_.world);
+  environment_.heartbeat.begin_phase("end");
   if (reporter_) {
     reporter_->end(progress_, reason, state_hash);
   }

@@ -13,12 +13,17 @@ fail() {
   exit 1
 }
 
+# run_ranks RANKS PROGRAM [ARGUMENT...]: without input, since mpirun would read the lines that a loop around it has yet to come to.
+run_ranks() {
+  mpirun --oversubscribe --bind-to none -n "$@" </dev/null
+}
+
 # launch RANKS RUN_FOLDER [ARGUMENT...]: one training job; output in $folder/out, exit code in $status.
 launch() {
   local ranks=$1 run=$2
   shift 2
-  mpirun --oversubscribe --bind-to none -n "$ranks" "$fathom" pretrain "$config" --set run.directory="$run" \
-    --set "data.train[0].path=$data/train" "$@" >"$folder/out" 2>&1
+  run_ranks "$ranks" "$fathom" pretrain "$config" --set run.directory="$run" --set "data.train[0].path=$data/train" \
+    "$@" >"$folder/out" 2>&1
   status=$?
 }
 

@@ -100,7 +100,6 @@ class Saver {
       remove_own_folder();
       throw;
     }
-    fault("published");
     if (world_.rank() == 0 && options_.keep_last > 0) {
       prune();
     }
@@ -122,9 +121,9 @@ class Saver {
     });
   }
 
-  void fault(std::string_view point) const {
-    if (options_.fault) {
-      options_.fault(point);
+  void begin(const char* phase) const {
+    if (options_.begin_phase) {
+      options_.begin_phase(phase);
     }
   }
 
@@ -135,6 +134,7 @@ class Saver {
   }
 
   void create_folder() {
+    begin("write checkpoint: create folder");
     std::error_code error;
     std::filesystem::create_directories(options_.root, error);
     if (error) {
@@ -149,7 +149,6 @@ class Saver {
     }
     lock_ = FolderLock(temporary_);
     sync_folder(options_.root);
-    fault("folder created");
   }
 
   void write(const VisitState& state, const CheckpointIdentity& identity) {
@@ -159,8 +158,9 @@ class Saver {
     });
     const std::vector<std::string> parts = parallel::gather_bytes(part, 0, world_);
     on_rank_0([&] {
+      begin("write checkpoint: write manifest");
       write_manifest(merge(parts, identity));
-      fault("manifest written");
+      begin("write checkpoint: publish");
       if (auto why = publish(temporary_, checkpoint_folder(options_.root, step_))) {
         warn(*why);
       }
@@ -211,6 +211,7 @@ class Saver {
 
   // The checkpoint is published: whatever happens to old ones is no failure of the save.
   void prune() const {
+    begin("write checkpoint: remove old ones");
     try {
       for (const std::string& message :
            prune_checkpoints(options_.root, options_.keep_last, step_)) {
@@ -219,7 +220,6 @@ class Saver {
     } catch (const Error& error) {
       warn(concat("old checkpoints are left: ", error.message()));
     }
-    fault("pruned");
   }
 
   const CheckpointOptions& options_;
