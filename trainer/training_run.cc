@@ -168,13 +168,15 @@ void TrainingRun::take_step() {
   const std::int64_t first_sample = progress_.samples;
   const std::int64_t next_size =
       optim::global_batch_size(batch_ramp_, progress_.tokens + step_tokens);
-  const std::vector<data::MicroBatch>& host = data_.read({first_sample, num_sequences}, next_size);
+  const std::vector<data::MicroBatch>* host = nullptr;
+  parallel::agree(environment_.world,
+                  [&] { host = &data_.read({first_sample, num_sequences}, next_size); });
   StepResult result;
   const StepOptions options = step_options(step_tokens);
   double data_seconds = 0.0;
   {
     const DeviceBatch batch =
-        make_device_batch(host, {first_sample, num_sequences, mtp_loss_weight()}, mesh_, stream_);
+        make_device_batch(*host, {first_sample, num_sequences, mtp_loss_weight()}, mesh_, stream_);
     data_seconds = watch.seconds();
     result = train_step_.run(batch.micro_batches, batch.counts, options, [this](const char* phase) {
       environment_.heartbeat.begin_phase(phase);

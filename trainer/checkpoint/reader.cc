@@ -124,7 +124,9 @@ class Loader {
   void refuse(const std::vector<std::string>& differences) const {
     if (!differences.empty()) {
       throw ConfigError(concat("checkpoint ", folder_name(step_), " in ", options_.root.string(),
-                               " is of another model:", list_differences(differences)));
+                               " is of another model:", list_differences(differences),
+                               "\nGive the config the checkpoint's values, or name another "
+                               "checkpoint or run folder"));
     }
   }
 
