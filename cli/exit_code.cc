@@ -5,9 +5,6 @@
 namespace fathom::cli {
 
 Ending ending_of(const std::exception& error, Phase phase) {
-  if (const auto* shared = dynamic_cast<const SharedFailure*>(&error)) {
-    return {shared->exit_code(), shared->what()};
-  }
   if (const auto* config = dynamic_cast<const ConfigError*>(&error)) {
     return {kExitUnusable, config->message()};
   }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <stdexcept>
+#include <exception>
 #include <string>
 
 namespace fathom::cli {
@@ -21,17 +21,5 @@ struct Ending {
 // kExitUnusable. Later it is kExitFailed.
 enum class Phase { kPreparing, kRunning };
 Ending ending_of(const std::exception& error, Phase phase);
-
-// The same error on every rank, as thrown by prepare_together(): rank 0 alone reports it, and all
-// ranks end in good order.
-class SharedFailure : public std::runtime_error {
- public:
-  explicit SharedFailure(const Ending& ending)
-      : std::runtime_error(ending.message), exit_code_(ending.exit_code) {}
-  int exit_code() const noexcept { return exit_code_; }
-
- private:
-  int exit_code_;
-};
 
 }  // namespace fathom::cli

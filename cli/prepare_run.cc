@@ -1,10 +1,10 @@
 #include "cli/prepare_run.h"
 
 #include "cli/session.h"
-#include "cli/together.h"
 #include "configs/load.h"
 #include "configs/resolve.h"
 #include "configs/validate.h"
+#include "parallel/comm/agree.h"
 
 namespace fathom::cli {
 
@@ -14,7 +14,7 @@ config::RunConfig load_config(const Invocation& invocation) {
     launch.world_size = 0;
   }
   config::RunConfig config;
-  prepare_together(invocation.session.world(), [&] {
+  parallel::agree(invocation.session.world(), [&] {
     config = config::load(invocation.config, invocation.overrides);
     config::resolve(config, launch);
     config::validate(config, launch.world_size);
@@ -25,7 +25,7 @@ config::RunConfig load_config(const Invocation& invocation) {
 std::unique_ptr<RunFolder> open_run_folder(const Session& session,
                                            const config::RunConfig& config) {
   std::unique_ptr<RunFolder> folder;
-  prepare_together(session.world(), [&] {
+  parallel::agree(session.world(), [&] {
     if (session.rank() == 0) {
       folder = std::make_unique<RunFolder>(config.run().directory());
       folder->write_config(config);

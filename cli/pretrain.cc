@@ -10,8 +10,8 @@
 #include "cli/exit_code.h"
 #include "cli/prepare_run.h"
 #include "cli/session.h"
-#include "cli/together.h"
 #include "core/error.h"
+#include "parallel/comm/agree.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/rank_plan.h"
 #include "trainer/training_run.h"
@@ -42,7 +42,7 @@ std::optional<std::int64_t> choose_checkpoint(const Invocation& invocation,
                                               const config::RunConfig& config) {
   const std::filesystem::path root = config.checkpoint().directory();
   std::int64_t step = -1;
-  prepare_together(invocation.session.world(), [&] {
+  parallel::agree(invocation.session.world(), [&] {
     if (invocation.session.rank() != 0 || invocation.resume.kind == Resume::Kind::kNone) {
       return;
     }
@@ -116,8 +116,9 @@ int pretrain(const Invocation& invocation) {
     }
     return kExitDone;
   }
+  session.heartbeat().begin_phase("open data");
   std::optional<trainer::RunData> data;
-  prepare_together(session.world(), [&] { data.emplace(config); });
+  parallel::agree(session.world(), [&] { data.emplace(config); });
   const std::unique_ptr<RunFolder> folder = open_run_folder(session, config);
   const std::optional<std::int64_t> resume = choose_checkpoint(invocation, config);
 
@@ -129,8 +130,7 @@ int pretrain(const Invocation& invocation) {
          }
        }});
   const parallel::Watchdog watchdog(session.heartbeat(), watchdog_options(session, config));
-  // Every rank throws the same of these.
-  share_failure([&] { training.start(resume); });
+  training.start(resume);
   session.begin_running();
   return exit_code_of(training.run());
 }

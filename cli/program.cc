@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <exception>
 #include <iomanip>
 #include <iostream>
 
@@ -9,6 +10,7 @@
 #include "cli/exit_code.h"
 #include "cli/session.h"
 #include "core/error.h"
+#include "parallel/comm/agree.h"
 
 namespace fathom::cli {
 namespace {
@@ -45,6 +47,33 @@ Command find_command(const std::string& name) {
   throw ConfigError(concat("no command \"", name, "\"; there are ", names));
 }
 
+// Reports the error that ends the program, once: from rank 0 when all ranks share it, else from the
+// rank that met it, which takes the others down.
+int fail(const std::exception& error, Session& session) {
+  const Ending ending = ending_of(error, session.phase());
+  const bool is_of_arguments =
+      !session.is_started() && dynamic_cast<const ConfigError*>(&error) != nullptr;
+  if (is_of_arguments && session.rank() != 0) {
+    // Rank 0 says it and gives the exit code. One given here could end the job before it has
+    // spoken.
+    return kExitDone;
+  }
+  const bool is_shared = dynamic_cast<const parallel::SharedError*>(&error) != nullptr;
+  if (is_shared && session.rank() != 0) {
+    session.finish();
+    return ending.exit_code;
+  }
+  const std::string rank = session.is_parallel() && !is_shared && !is_of_arguments
+                               ? concat("rank ", session.rank(), ": ")
+                               : "";
+  std::cerr << concat("fathom: ", rank, ending.message, '\n') << std::flush;
+  if (session.is_started() && session.is_parallel() && !is_shared) {
+    session.abort(ending.exit_code);
+  }
+  session.finish();
+  return ending.exit_code;
+}
+
 }  // namespace
 
 int run_program(std::span<const std::string> arguments, Session& session) {
@@ -74,6 +103,16 @@ int run_program(std::span<const std::string> arguments, Session& session) {
     return kExitDone;
   }
   return command.run(rest, session);
+}
+
+int run_to_exit(std::span<const std::string> arguments, Session& session) {
+  try {
+    const int exit_code = run_program(arguments, session);
+    session.finish();
+    return exit_code;
+  } catch (const std::exception& error) {
+    return fail(error, session);
+  }
 }
 
 }  // namespace fathom::cli

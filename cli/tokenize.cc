@@ -11,10 +11,10 @@
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/session.h"
-#include "cli/together.h"
 #include "core/error.h"
 #include "data/text_source.h"
 #include "data/tokenizer.h"
+#include "parallel/comm/agree.h"
 
 namespace fathom::cli {
 namespace {
@@ -78,7 +78,7 @@ int run(std::span<const std::string> arguments, Session& session) {
   options.rank = session.rank();
   options.world_size = session.world().world_size();
   std::optional<data::Tokenizer> tokenizer;
-  prepare_together(session.world(), [&] {
+  parallel::agree(session.world(), [&] {
     tokenizer = data::Tokenizer::load(tokenizer_path);
     data::cut_into_chunks(options.files, options.chunk_bytes, options.text);  // all files are there
   });

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -13,9 +14,20 @@
 namespace fathom {
 namespace {
 
-[[noreturn]] void fail(std::string_view operation, const std::filesystem::path& path, int error) {
-  throw IoError(concat(operation, " ", path.string(), ": ",
-                       std::error_code(error, std::generic_category()).message()));
+std::filesystem::path folder_of(const std::filesystem::path& path) {
+  const std::filesystem::path absolute = path.is_absolute() ? path : "." / path;
+  return absolute.has_filename() ? absolute.parent_path() : absolute.parent_path().parent_path();
+}
+
+// " (45056 bytes are free on its file system)"; "" when that is not the matter.
+std::string free_space(const std::filesystem::path& path, int error) {
+  struct statvfs space{};
+  if (error != ENOSPC || ::statvfs(folder_of(path).c_str(), &space) != 0) {
+    return "";
+  }
+  const bool is_out_of_files = space.f_files > 0 && space.f_favail == 0;
+  return concat(" (", space.f_bavail * space.f_frsize, " bytes",
+                is_out_of_files ? ", but no inodes," : "", " are free on its file system)");
 }
 
 // An open file that closes itself.
@@ -26,7 +38,7 @@ class FileDescriptor {
       number_ = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
     } while (number_ < 0 && errno == EINTR);
     if (number_ < 0) {
-      fail("open", path_, errno);
+      throw_io_error("open", path_, errno);
     }
   }
   ~FileDescriptor() {
@@ -52,7 +64,7 @@ class FileDescriptor {
       if (count > 0) {
         content.append(buffer, static_cast<std::size_t>(count));
       } else if (errno != EINTR) {
-        fail("read", path_, errno);
+        throw_io_error("read", path_, errno);
       }
     }
   }
@@ -63,7 +75,7 @@ class FileDescriptor {
       if (count >= 0) {
         content.remove_prefix(static_cast<std::size_t>(count));
       } else if (errno != EINTR) {
-        fail("write", path_, errno);
+        throw_io_error("write", path_, errno);
       }
     }
   }
@@ -72,7 +84,7 @@ class FileDescriptor {
   // report success.
   void sync() const {
     if (::fsync(number_) != 0) {
-      fail("fsync", path_, errno);
+      throw_io_error("fsync", path_, errno);
     }
   }
 
@@ -81,7 +93,7 @@ class FileDescriptor {
     const int number = number_;
     number_ = -1;
     if (::close(number) != 0 && errno != EINTR) {
-      fail("close", path_, errno);
+      throw_io_error("close", path_, errno);
     }
   }
 
@@ -90,12 +102,13 @@ class FileDescriptor {
   int number_ = -1;
 };
 
-std::filesystem::path folder_of(const std::filesystem::path& path) {
-  const std::filesystem::path absolute = path.is_absolute() ? path : "." / path;
-  return absolute.has_filename() ? absolute.parent_path() : absolute.parent_path().parent_path();
-}
-
 }  // namespace
+
+void throw_io_error(std::string_view operation, const std::filesystem::path& path, int error) {
+  throw IoError(concat(operation, " ", path.string(), ": ",
+                       std::error_code(error, std::generic_category()).message(),
+                       free_space(path, error)));
+}
 
 std::string read_file(const std::filesystem::path& path) {
   return FileDescriptor(path, O_RDONLY).read_all();
@@ -125,7 +138,7 @@ void sync_folder(const std::filesystem::path& path) {
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to) {
   if (::rename(from.c_str(), to.c_str()) != 0) {
     const int error = errno;
-    fail(concat("rename ", from.string(), " to"), to, error);
+    throw_io_error(concat("rename ", from.string(), " to"), to, error);
   }
   sync_folder(folder_of(to));
 }

@@ -19,4 +19,9 @@ void sync_folder(const std::filesystem::path& path);
 // Renames and fsyncs the folder that holds `to`.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
+// Throws IoError: "<operation> <path>: <what errno `error` means>", and what is still free on the
+// file system when that is too little.
+[[noreturn]] void throw_io_error(std::string_view operation, const std::filesystem::path& path,
+                                 int error);
+
 }  // namespace fathom

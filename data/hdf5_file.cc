@@ -8,57 +8,10 @@
 #include <utility>
 
 #include "core/error.h"
+#include "data/hdf5_library.h"
 
 namespace fathom::data {
 namespace {
-
-// An HDF5 identifier that is closed at the end of its scope.
-class Handle {
- public:
-  using Close = herr_t (*)(hid_t);
-
-  Handle() = default;
-  Handle(hid_t id, Close closer) : id_(id), close_(closer) {}
-  Handle(Handle&& other) noexcept
-      : id_(std::exchange(other.id_, H5I_INVALID_HID)), close_(other.close_) {}
-  Handle& operator=(Handle&& other) noexcept {
-    std::swap(id_, other.id_);
-    std::swap(close_, other.close_);
-    return *this;
-  }
-  ~Handle() {
-    if (id_ >= 0) {
-      close_(id_);
-    }
-  }
-
-  hid_t get() const noexcept { return id_; }
-  herr_t close() { return close_(std::exchange(id_, H5I_INVALID_HID)); }
-  bool is_valid() const noexcept { return id_ >= 0; }
-
- private:
-  hid_t id_ = H5I_INVALID_HID;
-  Close close_ = nullptr;
-};
-
-void prepare_library() {
-  H5dont_atexit();
-  H5open();
-  H5PLset_loading_state(0);
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-}
-
-herr_t keep_innermost(unsigned, const H5E_error2_t* error, void* message) {
-  *static_cast<std::string*>(message) = error->desc == nullptr ? "" : error->desc;
-  return 0;
-}
-
-// What the failed call said; "" if nothing.
-std::string last_error() {
-  std::string message;
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_innermost, &message);
-  return message;
-}
 
 hid_t file_type(ElementType type) {
   switch (type) {
@@ -89,7 +42,7 @@ std::optional<ElementType> element_type(hid_t type) {
 
 void want_written(bool condition, std::string_view what) {
   if (!condition) {
-    throw IoError(concat("HDF5 could not build ", what, " in memory: ", last_error()));
+    throw IoError(concat("HDF5 could not build ", what, " in memory: ", hdf5_error()));
   }
 }
 
@@ -113,7 +66,7 @@ std::size_t element_bytes(ElementType type) noexcept {
 struct Hdf5ImageWriter::State {
   std::string image;
   std::size_t file_bytes = 0;
-  Handle file;
+  Hdf5Handle file;
 
   static void* copy_pointer(void* self) noexcept { return self; }
   static herr_t free_pointer(void*) noexcept { return 0; }
@@ -128,71 +81,67 @@ struct Hdf5ImageWriter::State {
 };
 
 Hdf5ImageWriter::Hdf5ImageWriter() : state_(std::make_unique<State>()) {
-  prepare_library();
+  prepare_hdf5();
   constexpr std::size_t kGrowthBytes = std::size_t{1} << 20;
   H5FD_file_image_callbacks_t callbacks{};
   callbacks.image_free = State::take_over;
   callbacks.udata_copy = State::copy_pointer;
   callbacks.udata_free = State::free_pointer;
   callbacks.udata = state_.get();
-  const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
-  const Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
-  want_written(access.is_valid() && H5Pset_fapl_core(access.get(), kGrowthBytes, 0) >= 0 &&
-                   H5Pset_file_image_callbacks(access.get(), &callbacks) >= 0 &&
-                   H5Pset_libver_bounds(access.get(), H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
-                   creation.is_valid() && H5Pset_obj_track_times(creation.get(), 0) >= 0,
+  const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  const Hdf5Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
+  want_written(access.is_valid() && H5Pset_fapl_core(access, kGrowthBytes, 0) >= 0 &&
+                   H5Pset_file_image_callbacks(access, &callbacks) >= 0 &&
+                   H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18) >= 0 &&
+                   creation.is_valid() && H5Pset_obj_track_times(creation, 0) >= 0,
                "a file");
   state_->file =
-      Handle(H5Fcreate("fathom-image.h5", H5F_ACC_TRUNC, creation.get(), access.get()), H5Fclose);
+      Hdf5Handle(H5Fcreate("fathom-image.h5", H5F_ACC_TRUNC, creation, access), H5Fclose);
   want_written(state_->file.is_valid(), "a file");
 }
 
 Hdf5ImageWriter::~Hdf5ImageWriter() = default;
 
 void Hdf5ImageWriter::add_attribute(const std::string& name, std::int64_t value) {
-  const Handle space(H5Screate(H5S_SCALAR), H5Sclose);
-  const Handle attribute(H5Acreate2(state_->file.get(), name.c_str(), H5T_STD_I64LE, space.get(),
-                                    H5P_DEFAULT, H5P_DEFAULT),
-                         H5Aclose);
-  want_written(attribute.is_valid() && H5Awrite(attribute.get(), H5T_NATIVE_INT64, &value) >= 0,
-               name);
+  const Hdf5Handle space(H5Screate(H5S_SCALAR), H5Sclose);
+  const Hdf5Handle attribute(
+      H5Acreate2(state_->file, name.c_str(), H5T_STD_I64LE, space, H5P_DEFAULT, H5P_DEFAULT),
+      H5Aclose);
+  want_written(attribute.is_valid() && H5Awrite(attribute, H5T_NATIVE_INT64, &value) >= 0, name);
 }
 
 void Hdf5ImageWriter::add_attribute(const std::string& name, const std::string& value) {
-  const Handle space(H5Screate(H5S_SCALAR), H5Sclose);
-  const Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
-  want_written(!value.empty() && H5Tset_size(type.get(), value.size()) >= 0 &&
-                   H5Tset_strpad(type.get(), H5T_STR_NULLPAD) >= 0,
+  const Hdf5Handle space(H5Screate(H5S_SCALAR), H5Sclose);
+  const Hdf5Handle type(H5Tcopy(H5T_C_S1), H5Tclose);
+  want_written(!value.empty() && H5Tset_size(type, value.size()) >= 0 &&
+                   H5Tset_strpad(type, H5T_STR_NULLPAD) >= 0,
                name);
-  const Handle attribute(H5Acreate2(state_->file.get(), name.c_str(), type.get(), space.get(),
-                                    H5P_DEFAULT, H5P_DEFAULT),
-                         H5Aclose);
-  want_written(attribute.is_valid() && H5Awrite(attribute.get(), type.get(), value.data()) >= 0,
-               name);
+  const Hdf5Handle attribute(
+      H5Acreate2(state_->file, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT), H5Aclose);
+  want_written(attribute.is_valid() && H5Awrite(attribute, type, value.data()) >= 0, name);
 }
 
 void Hdf5ImageWriter::add_dataset(const std::string& name, ElementType type,
                                   std::span<const std::byte> bytes) {
   const hsize_t size = bytes.size() / element_bytes(type);
-  const Handle space(H5Screate_simple(1, &size, nullptr), H5Sclose);
-  const Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
+  const Hdf5Handle space(H5Screate_simple(1, &size, nullptr), H5Sclose);
+  const Hdf5Handle creation(H5Pcreate(H5P_DATASET_CREATE), H5Pclose);
   want_written(space.is_valid() && creation.is_valid() &&
-                   H5Pset_layout(creation.get(), H5D_CONTIGUOUS) >= 0 &&
-                   H5Pset_obj_track_times(creation.get(), 0) >= 0,
+                   H5Pset_layout(creation, H5D_CONTIGUOUS) >= 0 &&
+                   H5Pset_obj_track_times(creation, 0) >= 0,
                name);
-  const Handle dataset(H5Dcreate2(state_->file.get(), name.c_str(), file_type(type), space.get(),
-                                  H5P_DEFAULT, creation.get(), H5P_DEFAULT),
-                       H5Dclose);
+  const Hdf5Handle dataset(H5Dcreate2(state_->file, name.c_str(), file_type(type), space,
+                                      H5P_DEFAULT, creation, H5P_DEFAULT),
+                           H5Dclose);
   want_written(dataset.is_valid(), name);
   if (size > 0) {
     want_written(
-        H5Dwrite(dataset.get(), file_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, bytes.data()) >= 0,
-        name);
+        H5Dwrite(dataset, file_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, bytes.data()) >= 0, name);
   }
 }
 
 std::string Hdf5ImageWriter::finish() {
-  const hid_t file = state_->file.get();
+  const hid_t file = state_->file;
   const ssize_t size =
       H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0 ? H5Fget_file_image(file, nullptr, 0) : -1;
   want_written(size > 0, "a file");
@@ -204,7 +153,7 @@ std::string Hdf5ImageWriter::finish() {
 struct Hdf5Reader::State {
   std::string path;
   std::int64_t file_bytes = 0;
-  Handle file;
+  Hdf5Handle file;
 
   template <class... Parts>
   void want(bool condition, const Parts&... parts) const {
@@ -215,7 +164,7 @@ struct Hdf5Reader::State {
 };
 
 Hdf5Reader::Hdf5Reader(const std::filesystem::path& path) : state_(std::make_unique<State>()) {
-  prepare_library();
+  prepare_hdf5();
   state_->path = path.string();
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
@@ -224,80 +173,79 @@ Hdf5Reader::Hdf5Reader(const std::filesystem::path& path) : state_(std::make_uni
   state_->file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(path, error));
   state_->want(!error, "cannot be read: ", error.message());
   state_->want(state_->file_bytes > 0, "the file is empty");
-  const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   // Published files never change: locks would only fail on network file systems.
-  state_->want(access.is_valid() && H5Pset_file_locking(access.get(), 0, 1) >= 0, last_error());
-  state_->file = Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.get()), H5Fclose);
+  state_->want(access.is_valid() && H5Pset_file_locking(access, 0, 1) >= 0, hdf5_error());
+  state_->file = Hdf5Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
   state_->want(state_->file.is_valid(), "no HDF5 file, or truncated or damaged (",
-               state_->file_bytes, " bytes): ", last_error());
+               state_->file_bytes, " bytes): ", hdf5_error());
 }
 
 Hdf5Reader::~Hdf5Reader() = default;
 
 bool Hdf5Reader::has_attribute(const std::string& name) const {
-  const htri_t found = H5Aexists(state_->file.get(), name.c_str());
-  state_->want(found >= 0, "damaged: ", last_error());
+  const htri_t found = H5Aexists(state_->file, name.c_str());
+  state_->want(found >= 0, "damaged: ", hdf5_error());
   return found > 0;
 }
 
 std::int64_t Hdf5Reader::integer_attribute(const std::string& name) const {
-  const Handle attribute(H5Aopen(state_->file.get(), name.c_str(), H5P_DEFAULT), H5Aclose);
+  const Hdf5Handle attribute(H5Aopen(state_->file, name.c_str(), H5P_DEFAULT), H5Aclose);
   state_->want(attribute.is_valid(), "attribute ", name, " is missing or damaged");
-  const Handle type(H5Aget_type(attribute.get()), H5Tclose);
-  const Handle space(H5Aget_space(attribute.get()), H5Sclose);
+  const Hdf5Handle type(H5Aget_type(attribute), H5Tclose);
+  const Hdf5Handle space(H5Aget_space(attribute), H5Sclose);
   std::int64_t value = 0;
-  state_->want(type.is_valid() && H5Tequal(type.get(), H5T_STD_I64LE) > 0 && space.is_valid() &&
-                   H5Sget_simple_extent_type(space.get()) == H5S_SCALAR &&
-                   H5Aread(attribute.get(), H5T_NATIVE_INT64, &value) >= 0,
+  state_->want(type.is_valid() && H5Tequal(type, H5T_STD_I64LE) > 0 && space.is_valid() &&
+                   H5Sget_simple_extent_type(space) == H5S_SCALAR &&
+                   H5Aread(attribute, H5T_NATIVE_INT64, &value) >= 0,
                "attribute ", name, " is not one int64 or damaged");
   return value;
 }
 
 std::string Hdf5Reader::text_attribute(const std::string& name) const {
   constexpr std::size_t kMaxBytes = 1024;
-  const Handle attribute(H5Aopen(state_->file.get(), name.c_str(), H5P_DEFAULT), H5Aclose);
+  const Hdf5Handle attribute(H5Aopen(state_->file, name.c_str(), H5P_DEFAULT), H5Aclose);
   state_->want(attribute.is_valid(), "attribute ", name, " is missing or damaged");
-  const Handle type(H5Aget_type(attribute.get()), H5Tclose);
-  const Handle space(H5Aget_space(attribute.get()), H5Sclose);
-  const bool is_fixed_text = type.is_valid() && H5Tget_class(type.get()) == H5T_STRING &&
-                             H5Tis_variable_str(type.get()) == 0;
-  const std::size_t size = is_fixed_text ? H5Tget_size(type.get()) : 0;
+  const Hdf5Handle type(H5Aget_type(attribute), H5Tclose);
+  const Hdf5Handle space(H5Aget_space(attribute), H5Sclose);
+  const bool is_fixed_text =
+      type.is_valid() && H5Tget_class(type) == H5T_STRING && H5Tis_variable_str(type) == 0;
+  const std::size_t size = is_fixed_text ? H5Tget_size(type) : 0;
   state_->want(size > 0 && size <= kMaxBytes && space.is_valid() &&
-                   H5Sget_simple_extent_type(space.get()) == H5S_SCALAR,
+                   H5Sget_simple_extent_type(space) == H5S_SCALAR,
                "attribute ", name, " is not a text of 1 to ", kMaxBytes, " bytes");
   std::string value(size, '\0');
-  state_->want(H5Aread(attribute.get(), type.get(), value.data()) >= 0, "attribute ", name,
-               " is damaged: ", last_error());
+  state_->want(H5Aread(attribute, type, value.data()) >= 0, "attribute ", name,
+               " is damaged: ", hdf5_error());
   return value.substr(0, value.find('\0'));
 }
 
 Hdf5Reader::Dataset Hdf5Reader::dataset(const std::string& name) const {
   H5L_info_t link{};
-  state_->want(H5Lget_info(state_->file.get(), name.c_str(), &link, H5P_DEFAULT) >= 0, "dataset ",
-               name, " is missing or damaged");
+  state_->want(H5Lget_info(state_->file, name.c_str(), &link, H5P_DEFAULT) >= 0, "dataset ", name,
+               " is missing or damaged");
   state_->want(link.type == H5L_TYPE_HARD, "dataset ", name, " is a link to elsewhere");
-  const Handle dataset(H5Dopen2(state_->file.get(), name.c_str(), H5P_DEFAULT), H5Dclose);
-  state_->want(dataset.is_valid(), "dataset ", name, " is damaged: ", last_error());
-  const Handle creation(H5Dget_create_plist(dataset.get()), H5Pclose);
-  const Handle type(H5Dget_type(dataset.get()), H5Tclose);
-  const Handle space(H5Dget_space(dataset.get()), H5Sclose);
+  const Hdf5Handle dataset(H5Dopen2(state_->file, name.c_str(), H5P_DEFAULT), H5Dclose);
+  state_->want(dataset.is_valid(), "dataset ", name, " is damaged: ", hdf5_error());
+  const Hdf5Handle creation(H5Dget_create_plist(dataset), H5Pclose);
+  const Hdf5Handle type(H5Dget_type(dataset), H5Tclose);
+  const Hdf5Handle space(H5Dget_space(dataset), H5Sclose);
   state_->want(creation.is_valid() && type.is_valid() && space.is_valid(), "dataset ", name,
-               " is damaged: ", last_error());
-  state_->want(H5Pget_layout(creation.get()) == H5D_CONTIGUOUS &&
-                   H5Pget_external_count(creation.get()) == 0 &&
-                   H5Pget_nfilters(creation.get()) == 0,
+               " is damaged: ", hdf5_error());
+  state_->want(H5Pget_layout(creation) == H5D_CONTIGUOUS && H5Pget_external_count(creation) == 0 &&
+                   H5Pget_nfilters(creation) == 0,
                "dataset ", name, " is not stored as one plain block in this file");
-  const std::optional<ElementType> known_type = element_type(type.get());
-  state_->want(known_type.has_value() && H5Sget_simple_extent_ndims(space.get()) == 1, "dataset ",
-               name, " is not a list of integers");
-  const hssize_t size = H5Sget_simple_extent_npoints(space.get());
+  const std::optional<ElementType> known_type = element_type(type);
+  state_->want(known_type.has_value() && H5Sget_simple_extent_ndims(space) == 1, "dataset ", name,
+               " is not a list of integers");
+  const hssize_t size = H5Sget_simple_extent_npoints(space);
   if (size == 0) {
     return {0, 0, *known_type};
   }
   const auto width = static_cast<std::int64_t>(element_bytes(*known_type));
-  const haddr_t offset = H5Dget_offset(dataset.get());
+  const haddr_t offset = H5Dget_offset(dataset);
   state_->want(size > 0 && size <= state_->file_bytes / width && offset != HADDR_UNDEF &&
-                   H5Dget_storage_size(dataset.get()) == static_cast<hsize_t>(size * width) &&
+                   H5Dget_storage_size(dataset) == static_cast<hsize_t>(size * width) &&
                    offset <= static_cast<haddr_t>(state_->file_bytes - size * width),
                "dataset ", name, " claims ", size, " elements, more than the file of ",
                state_->file_bytes, " bytes holds");

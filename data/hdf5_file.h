@@ -13,10 +13,9 @@ namespace fathom::data {
 enum class ElementType { kUint16, kUint32, kInt32, kInt64, kUint64 };
 std::size_t element_bytes(ElementType type) noexcept;
 
-// What HDF5 does not do for us, in one place: no exit handler (it crashes after a full disk), no
-// plug-ins, no messages of its own. HDF5 never writes to the disk: it builds the file in memory,
-// and core/file.h writes, syncs and renames it, so that a full disk is one plain error. Metadata
-// are of the format that carries checksums (superblock 2).
+// For files that fit into memory. HDF5 never writes to the disk: it builds the file in memory, and
+// core/file.h writes, syncs and renames it, so that a full disk is one plain error. Metadata are of
+// the format that carries checksums (superblock 2).
 class Hdf5ImageWriter {
  public:
   Hdf5ImageWriter();

@@ -205,17 +205,24 @@ void TokenShard::check_block(std::int64_t block) const {
   const std::uint64_t found = checksum(std::span<const std::byte>(bytes));
   const std::uint64_t want = token_checksums_[static_cast<std::size_t>(block)];
   if (found != want) {
-    throw IoError(concat(path_.string(), ": damaged: tokens ", begin, " to ", begin + size - 1,
-                         " have the checksum ", to_hex(found), ", want ", to_hex(want)));
+    refuse_content(concat("tokens ", begin, " to ", begin + size - 1, " have the checksum ",
+                          to_hex(found), ", want ", to_hex(want)));
   }
   is_checked.store(true, std::memory_order_relaxed);
 }
 
 void TokenShard::refuse_token(std::int64_t index, std::int64_t token) const {
   const auto after = std::upper_bound(document_offsets_.begin(), document_offsets_.end(), index);
-  throw IoError(concat(path_.string(), ": token ", index, " (document ",
-                       after - document_offsets_.begin() - 1, ") has the id ", token,
-                       ", the vocabulary has ", vocabulary_.vocab_size, " entries"));
+  refuse_content(concat("token ", index, " (document ", after - document_offsets_.begin() - 1,
+                        ") has the id ", token, ", the vocabulary has ", vocabulary_.vocab_size,
+                        " entries"));
+}
+
+// Reading again would find the same.
+void TokenShard::refuse_content(const std::string& what) const {
+  throw ConfigError(concat(path_.string(), ": damaged: ", what,
+                           ": write this shard anew with `fathom tokenize`, or take it out of the "
+                           "config"));
 }
 
 void TokenShard::read_tokens(std::int64_t begin, std::span<std::int32_t> out) const {

@@ -64,8 +64,8 @@ class TokenShard {
   std::span<const std::int64_t> document_offsets() const noexcept { return document_offsets_; }
   std::span<const std::int64_t> document_bytes() const noexcept { return document_bytes_; }
 
-  // Tokens begin .. begin + out.size() - 1 into `out`. Throws IoError for a damaged block or a
-  // token beyond the vocabulary.
+  // Tokens begin .. begin + out.size() - 1 into `out`. Throws ConfigError for a damaged block or a
+  // token beyond the vocabulary, IoError where the file cannot be read.
   void read_tokens(std::int64_t begin, std::span<std::int32_t> out) const;
   // Reads and checks all of it; throws what read_tokens() throws.
   void verify() const;
@@ -80,6 +80,7 @@ class TokenShard {
   void read_bytes(std::int64_t file_offset, std::span<std::byte> out) const;
   void check_block(std::int64_t block) const;
   [[noreturn]] void refuse_token(std::int64_t index, std::int64_t token) const;
+  [[noreturn]] void refuse_content(const std::string& what) const;
 
   std::filesystem::path path_;
   int descriptor_ = -1;

@@ -99,7 +99,7 @@ class TrainingData {
   // different tokenizers.
   explicit TrainingData(const TrainingDataOptions& options);
 
-  // Samples first_sample .. first_sample + count - 1. Throws IoError for damaged data.
+  // Samples first_sample .. first_sample + count - 1. Throws ConfigError for damaged data.
   void read(std::int64_t first_sample, std::int64_t count, MicroBatch& batch) const;
   MicroBatch read(std::int64_t first_sample, std::int64_t count) const;
   SampleDescription describe(std::int64_t sample) const;

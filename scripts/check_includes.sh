@@ -33,14 +33,15 @@ find "${folders[@]}" \( -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.
     fence("^(H5|hdf5)", "^(data/|trainer/checkpoint/)", "data/ and trainer/checkpoint/")
     fence("^boost/", "^(cli|configs)/", "cli/ and configs/")
     fence("^(blis|hwy/)", "^kernels/cpu/", "kernels/cpu/")
-    # trainer/ and rl/ put a run together from its config, as cli/ does; below them only factories see messages.
-    protobuf_files = "^(configs|cli|rl)/|^trainer/[^/]*$|(^|/)(factory[.](h|cc)|[^/]*manifest[^/]*[.]cc)$"
-    protobuf_words = "configs/, cli/, rl/, trainer/*, factory.{h,cc} and what writes protobuf (*manifest*.cc)"
+    # Below cli/ headers name a config by configs/run_config.h; trainer/ puts a run together from it, other folders have
+    # it turned into their own options by their factories.
+    protobuf_files = "^(configs|cli)/|(^|/)factory[.](h|cc)$|^trainer/([^/]*|checkpoint/manifest)[.]cc$"
+    protobuf_words = "configs/, cli/, factory.{h,cc}, trainer/*.cc and trainer/checkpoint/manifest.cc"
     fence("[.]pb[.]h$|^google/protobuf/", protobuf_files, protobuf_words)
     fence("^nlohmann/", "^(data|trainer|rl|cli)/", "data/, trainer/, rl/ and cli/")
     fence("^nlohmann/json[.]hpp$", "[.]cc$", ".cc files; headers take json_fwd.hpp")
     fence("^pcre2", "^data/", "data/")
-    fence("^xxh", "^(data|parallel|trainer|rl|cli)/", "data/, parallel/, trainer/, rl/ and cli/")
+    fence("^xxh", "^data/", "data/")
     fence("^gmp", "^rl/", "rl/")
   }
   function fence(header, files, words) {

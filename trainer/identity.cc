@@ -3,6 +3,7 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/text_format.h>
 
+#include "configs/schema/run.pb.h"
 #include "configs/write.h"
 
 namespace fathom::trainer {

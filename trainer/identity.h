@@ -2,7 +2,7 @@
 
 #include <string>
 
-#include "configs/schema/run.pb.h"
+#include "configs/run_config.h"
 #include "trainer/checkpoint/checkpoint.h"
 
 namespace fathom::trainer {

@@ -3,10 +3,8 @@
 #include <cerrno>
 #include <nlohmann/json.hpp>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
-#include "core/error.h"
 #include "core/file.h"
 
 namespace fathom::trainer {
@@ -51,14 +49,14 @@ JsonLines::JsonLines(std::filesystem::path path, std::optional<std::int64_t> res
   }
   out_.open(path_, std::ios::binary | (resume_step ? std::ios::app : std::ios::trunc));
   if (!out_) {
-    throw IoError(concat("open ", path_.string(), ": ", std::generic_category().message(errno)));
+    throw_io_error("open", path_, errno);
   }
 }
 
 void JsonLines::append(const std::string& object) {
   out_ << object << '\n' << std::flush;
   if (!out_) {
-    throw IoError(concat("write ", path_.string(), ": ", std::generic_category().message(errno)));
+    throw_io_error("write", path_, errno);
   }
 }
 

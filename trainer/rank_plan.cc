@@ -3,6 +3,7 @@
 #include <iomanip>
 #include <sstream>
 
+#include "configs/schema/run.pb.h"
 #include "core/error.h"
 #include "model/factory.h"
 #include "model/pipelined_model.h"

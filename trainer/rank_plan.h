@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "configs/schema/run.pb.h"
+#include "configs/run_config.h"
 
 namespace fathom::trainer {
 

@@ -5,7 +5,9 @@
 #include <numbers>
 #include <numeric>
 
+#include "configs/schema/run.pb.h"
 #include "core/error.h"
+#include "parallel/comm/agree.h"
 
 namespace fathom::trainer {
 namespace {
@@ -18,6 +20,16 @@ data::EvaluationDataOptions evaluation_options(const config::RunConfig& config) 
   options.segments =
       config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
   return options;
+}
+
+// Takes the targets of one sequence out of the sums.
+void count_nothing(data::MicroBatch& batch, std::int64_t sequence) {
+  const auto row = static_cast<std::ptrdiff_t>(sequence * batch.sequence_length);
+  for (std::int64_t depth = 0; depth <= batch.mtp_depth; ++depth) {
+    const auto at = static_cast<std::ptrdiff_t>(depth * batch.num_tokens()) + row;
+    std::fill_n(batch.loss_weights.begin() + at, batch.sequence_length, 0.0F);
+  }
+  std::fill_n(batch.target_bytes.begin() + row, batch.sequence_length, 0);
 }
 
 }  // namespace
@@ -86,6 +98,22 @@ const std::vector<data::MicroBatch>& RunData::read(const data::StepSamples& step
   return taken;
 }
 
+// Held-out sequences from `first` on; those from `end` on count nothing. -> bytes of the text
+std::int64_t RunData::read_held_out(std::int64_t first, std::int64_t end,
+                                    std::vector<data::MicroBatch>& batches) const {
+  std::int64_t num_bytes = 0;
+  for (data::MicroBatch& batch : batches) {
+    validation_->read(first, micro_batch_size_, batch);
+    for (std::int64_t s = std::max<std::int64_t>(0, end - first); s < micro_batch_size_; ++s) {
+      count_nothing(batch, s);
+    }
+    num_bytes +=
+        std::accumulate(batch.target_bytes.begin(), batch.target_bytes.end(), std::int64_t{0});
+    first += micro_batch_size_;
+  }
+  return num_bytes;
+}
+
 EvaluationResult RunData::evaluate(TrainStep& step, const parallel::Mesh& mesh, Stream& stream,
                                    parallel::Heartbeat& heartbeat) const {
   std::int64_t num_sequences = validation_->num_sequences();
@@ -93,7 +121,7 @@ EvaluationResult RunData::evaluate(TrainStep& step, const parallel::Mesh& mesh, 
     num_sequences = std::min(num_sequences, num_evaluation_sequences_);
   }
   // Batches of a few micro-batches a rank keep the pipeline busy and memory small.
-  const std::int64_t micro_batches = 2 * mesh.shape().pipeline;
+  const std::int64_t micro_batches = std::int64_t{2} * mesh.shape().pipeline;
   const std::int64_t part = micro_batch_size_ * micro_batches;
   const std::int64_t batch_size = part * mesh.shape().data;
   double nats = 0.0;
@@ -102,23 +130,9 @@ EvaluationResult RunData::evaluate(TrainStep& step, const parallel::Mesh& mesh, 
   for (std::int64_t first = 0; first < num_sequences; first += batch_size) {
     heartbeat.count_progress();
     std::vector<data::MicroBatch> host(static_cast<std::size_t>(micro_batches));
-    for (std::int64_t i = 0; i < micro_batches; ++i) {
-      const std::int64_t begin = first + mesh.coordinates().data * part + i * micro_batch_size_;
-      data::MicroBatch& batch = host[static_cast<std::size_t>(i)];
-      validation_->read(begin, micro_batch_size_, batch);
-      for (std::int64_t s = 0; s < micro_batch_size_; ++s) {
-        if (begin + s >= num_sequences) {  // beyond what was asked for: counts nothing
-          const auto row = static_cast<std::ptrdiff_t>(s * batch.sequence_length);
-          for (std::int64_t depth = 0; depth <= batch.mtp_depth; ++depth) {
-            const auto at = static_cast<std::ptrdiff_t>(depth * batch.num_tokens()) + row;
-            std::fill_n(batch.loss_weights.begin() + at, batch.sequence_length, 0.0F);
-          }
-          std::fill_n(batch.target_bytes.begin() + row, batch.sequence_length, 0);
-        }
-      }
-      num_bytes +=
-          std::accumulate(batch.target_bytes.begin(), batch.target_bytes.end(), std::int64_t{0});
-    }
+    parallel::agree(mesh.world(), [&] {
+      num_bytes += read_held_out(first + mesh.coordinates().data * part, num_sequences, host);
+    });
     const DeviceBatch batch = make_device_batch(host, {first, batch_size, 0.0}, mesh, stream);
     nats +=
         step.evaluate(batch.micro_batches, batch.counts)[0] * static_cast<double>(batch.counts[0]);

@@ -3,7 +3,7 @@
 #include <memory>
 #include <string>
 
-#include "configs/schema/run.pb.h"
+#include "configs/run_config.h"
 #include "data/evaluation_data.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"
@@ -50,6 +50,9 @@ class RunData {
                             parallel::Heartbeat& heartbeat) const;
 
  private:
+  std::int64_t read_held_out(std::int64_t first, std::int64_t end,
+                             std::vector<data::MicroBatch>& batches) const;
+
   std::int64_t micro_batch_size_;
   std::int64_t num_evaluation_sequences_;
   bool prefetches_;

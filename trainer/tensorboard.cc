@@ -9,6 +9,7 @@
 
 #include "configs/schema/tensorboard_event.pb.h"
 #include "core/error.h"
+#include "core/file.h"
 
 namespace fathom::trainer {
 namespace {
@@ -78,12 +79,12 @@ EventWriter::EventWriter(const std::filesystem::path& folder, std::int64_t first
   std::error_code error;
   std::filesystem::create_directories(folder, error);
   if (error) {
-    throw IoError(concat("create folder ", folder.string(), ": ", error.message()));
+    throw_io_error("create folder", folder, error.value());
   }
   path_ = new_file_path(folder);
   out_.open(path_, std::ios::binary);
   if (!out_) {
-    throw IoError(concat("open ", path_.string(), ": ", std::generic_category().message(errno)));
+    throw_io_error("open", path_, errno);
   }
   tensorboard::Event version = event_at(0);
   version.set_file_version("brain.Event:2");
@@ -112,7 +113,7 @@ void EventWriter::scalars(std::int64_t step, std::span<const Scalar> values) {
 void EventWriter::flush() {
   out_.flush();
   if (!out_) {
-    throw IoError(concat("write ", path_.string(), ": ", std::generic_category().message(errno)));
+    throw_io_error("write", path_, errno);
   }
 }
 

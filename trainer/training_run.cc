@@ -2,10 +2,12 @@
 
 #include <chrono>
 
+#include "configs/schema/run.pb.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "model/factory.h"
 #include "optim/factory.h"
+#include "parallel/comm/agree.h"
 #include "trainer/factory.h"
 #include "trainer/identity.h"
 #include "trainer/state_hash.h"
@@ -29,7 +31,7 @@ class Stopwatch {
 
 TrainingRun::TrainingRun(const config::RunConfig& config, RunData data,
                          const TrainingEnvironment& environment)
-    : config_(config),
+    : config_(std::make_unique<config::RunConfig>(config)),
       environment_(environment),
       data_(std::move(data)),
       stream_(Device{}, config.run().threads()),
@@ -45,6 +47,9 @@ TrainingRun::TrainingRun(const config::RunConfig& config, RunData data,
   checkpoint_options_.root = config.checkpoint().directory();
   checkpoint_options_.keep_last = config.checkpoint().keep_last();
   checkpoint_options_.warn = [this](const std::string& text) { environment_.print(text); };
+  checkpoint_options_.begin_phase = [this](const char* phase) {
+    environment_.heartbeat.begin_phase(phase);
+  };
   checkpoint_options_.progress = [this](std::int64_t, std::int64_t) {
     environment_.heartbeat.count_progress();
   };
@@ -59,26 +64,28 @@ void TrainingRun::visit_state(parallel::StateVisitor& visitor) {
 }
 
 void TrainingRun::start(ResumeStep resume) {
-  environment_.heartbeat.begin_phase("start");
   if (resume) {
+    environment_.heartbeat.begin_phase("load checkpoint");
     load_checkpoint(
         checkpoint_options_, *resume,
         [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
         environment_.world);
     optimizer_->weights_loaded(stream_);
     last_saved_step_ = progress_.step;
-  } else if (!config_.train().init_from().empty()) {
+  } else if (!config_->train().init_from().empty()) {
+    environment_.heartbeat.begin_phase("load weights");
     load_weights(
-        config_.train().init_from(),
+        config_->train().init_from(),
         [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
         environment_.world);
     optimizer_->weights_loaded(stream_);
   } else {
-    model_.initialize(config_.run().seed());
+    environment_.heartbeat.begin_phase("initialize weights");
+    model_.initialize(config_->run().seed());
     optimizer_->values_drawn(stream_);
   }
   if (environment_.world.rank() == 0) {
-    reporter_ = std::make_unique<Reporter>(config_.run().directory(), resume, environment_.print);
+    reporter_ = std::make_unique<Reporter>(config_->run().directory(), resume, environment_.print);
   }
   if (const config::Trace& trace = config_.train().trace(); trace.enabled()) {
     trace_ = std::make_unique<StepTrace>(
@@ -88,12 +95,12 @@ void TrainingRun::start(ResumeStep resume) {
 }
 
 RunEnd TrainingRun::run() {
-  if (progress_.step == 0 && config_.evaluation().interval() > 0) {
+  if (progress_.step == 0 && config_->evaluation().interval() > 0) {
     evaluate();
   }
-  while (progress_.step < config_.train().steps()) {
+  while (progress_.step < config_->train().steps()) {
     take_step();
-    if (progress_.skipped_in_a_row > config_.train().max_skipped_steps()) {
+    if (progress_.skipped_in_a_row > config_->train().max_skipped_steps()) {
       return end_run(RunEnd::kGivenUp,
                      concat(progress_.skipped_in_a_row, " steps in a row were not finite"));
     }
@@ -101,14 +108,15 @@ RunEnd TrainingRun::run() {
       save();
       return end_run(RunEnd::kStopped, "stopped on request");
     }
-    if (is_due(config_.checkpoint().interval())) {
-      save();
-    }
-    if (is_due(config_.evaluation().interval()) && progress_.step < config_.train().steps()) {
+    // Before the checkpoint, so that a resume from it has nothing to make up for.
+    if (is_due(config_->evaluation().interval()) && progress_.step < config_->train().steps()) {
       evaluate();
     }
+    if (is_due(config_->checkpoint().interval())) {
+      save();
+    }
   }
-  if (config_.checkpoint().save_at_end()) {
+  if (config_->checkpoint().save_at_end()) {
     save();
   }
   evaluate();
@@ -120,6 +128,7 @@ RunEnd TrainingRun::end_run(RunEnd end, const std::string& reason) {
   StateHash hash;
   visit_state(hash);
   const std::uint64_t state_hash = hash.total(environment_.world);
+  environment_.heartbeat.begin_phase("end");
   if (reporter_) {
     reporter_->end(progress_, reason, state_hash);
   }
@@ -127,22 +136,22 @@ RunEnd TrainingRun::end_run(RunEnd end, const std::string& reason) {
 }
 
 double TrainingRun::mtp_loss_weight() const {
-  const config::Train& train = config_.train();
+  const config::Train& train = config_->train();
   const std::int64_t later = train.mtp_loss_weight_later_tokens();
   return later > 0 && progress_.tokens >= later ? train.mtp_loss_weight_later()
                                                 : train.mtp_loss_weight();
 }
 
 StepOptions TrainingRun::step_options(std::int64_t step_tokens) const {
-  const config::Train& train = config_.train();
+  const config::Train& train = config_->train();
   const std::int64_t freeze = train.selection_bias_freeze_tokens();
   StepOptions options;
   options.learning_rate = learning_rate_.at({progress_.step, progress_.tokens}, step_tokens);
-  options.clip_norm = config_.optimizer().clip_norm();
+  options.clip_norm = config_->optimizer().clip_norm();
   options.selection_bias_rate = freeze > 0 && progress_.tokens >= freeze
                                     ? 0.0
-                                    : config_.model().moe().selection_bias_update_rate();
-  options.gradient_dtype = optim::make_dtype(config_.optimizer().gradient_dtype());
+                                    : config_->model().moe().selection_bias_update_rate();
+  options.gradient_dtype = optim::make_dtype(config_->optimizer().gradient_dtype());
   options.recompute = make_recompute_options(train.recompute());
   if (trace_) {
     options.gradients_reduced = [this] { trace_->gradients(progress_.step + 1); };
@@ -155,17 +164,19 @@ void TrainingRun::take_step() {
   environment_.heartbeat.begin_phase("read data");
   const Stopwatch watch;
   const std::int64_t num_sequences = optim::global_batch_size(batch_ramp_, progress_.tokens);
-  const std::int64_t step_tokens = num_sequences * config_.train().sequence_length();
+  const std::int64_t step_tokens = num_sequences * config_->train().sequence_length();
   const std::int64_t first_sample = progress_.samples;
   const std::int64_t next_size =
       optim::global_batch_size(batch_ramp_, progress_.tokens + step_tokens);
-  const std::vector<data::MicroBatch>& host = data_.read({first_sample, num_sequences}, next_size);
+  const std::vector<data::MicroBatch>* host = nullptr;
+  parallel::agree(environment_.world,
+                  [&] { host = &data_.read({first_sample, num_sequences}, next_size); });
   StepResult result;
   const StepOptions options = step_options(step_tokens);
   double data_seconds = 0.0;
   {
     const DeviceBatch batch =
-        make_device_batch(host, {first_sample, num_sequences, mtp_loss_weight()}, mesh_, stream_);
+        make_device_batch(*host, {first_sample, num_sequences, mtp_loss_weight()}, mesh_, stream_);
     data_seconds = watch.seconds();
     result = train_step_.run(batch.micro_batches, batch.counts, options, [this](const char* phase) {
       environment_.heartbeat.begin_phase(phase);
@@ -183,8 +194,8 @@ void TrainingRun::take_step() {
   }
   agreement_ = agree();
   if (reporter_) {
-    reporter_->step({result, progress_, step_tokens, config_.train().steps(), options.learning_rate,
-                     watch.seconds(), agreement_.peak_bytes});
+    reporter_->step({result, progress_, step_tokens, config_->train().steps(),
+                     options.learning_rate, watch.seconds(), agreement_.peak_bytes});
     if (!result.is_finite) {
       write_skipped_batch(first_sample, num_sequences);
     }
@@ -217,12 +228,12 @@ void TrainingRun::evaluate() {
           progress_, {result.loss, result.bits_per_byte, result.num_tokens, watch.seconds()});
     }
   }
-  for (const std::string& prompt : config_.evaluation().prompts()) {
+  for (const std::string& prompt : config_->evaluation().prompts()) {
     TextSamplingOptions options;
-    options.num_tokens = config_.evaluation().sample_tokens();
-    options.temperature = config_.evaluation().temperature();
-    options.seed = config_.run().seed();
-    options.max_position = config_.model().max_position();
+    options.num_tokens = config_->evaluation().sample_tokens();
+    options.temperature = config_->evaluation().temperature();
+    options.seed = config_->run().seed();
+    options.max_position = config_->model().max_position();
     const std::string text =
         sample_text(train_step_, *data_.tokenizer(), prompt, options, mesh_, stream_);
     if (reporter_) {
@@ -237,10 +248,14 @@ void TrainingRun::save() {
   }
   environment_.heartbeat.begin_phase("write checkpoint");
   const Stopwatch watch;
-  save_checkpoint(
-      checkpoint_options_, progress_.step,
-      [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
-      environment_.world);
+  try {
+    save_checkpoint(
+        checkpoint_options_, progress_.step,
+        [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
+        environment_.world);
+  } catch (const IoError& error) {  // the same on every rank
+    throw parallel::Shared<IoError>(explain_failed_save(error.message()));
+  }
   last_saved_step_ = progress_.step;
   if (reporter_) {
     reporter_->checkpoint(progress_.step,
@@ -249,8 +264,17 @@ void TrainingRun::save() {
   }
 }
 
+std::string TrainingRun::explain_failed_save(const std::string& cause) const {
+  return concat(
+      "the checkpoint of step ", progress_.step, " could not be written: ", cause,
+      ". Make room, or mend what else is the matter, and start the same command again: it ",
+      last_saved_step_ < 0
+          ? std::string("starts from the beginning")
+          : concat("goes on from the checkpoint of step ", last_saved_step_, ", which is whole"));
+}
+
 void TrainingRun::write_skipped_batch(std::int64_t first_sample, std::int64_t num_samples) const {
-  const std::filesystem::path path = std::filesystem::path(config_.run().directory()) / "log" /
+  const std::filesystem::path path = std::filesystem::path(config_->run().directory()) / "log" /
                                      concat("not-finite-step-", progress_.step, ".json");
   write_file_atomically(path, concat("{\"step\": ", progress_.step, ", \"first_sample\": ",
                                      first_sample, ", \"num_samples\": ", num_samples, "}\n"));

@@ -7,7 +7,7 @@
 #include <optional>
 #include <string>
 
-#include "configs/schema/run.pb.h"
+#include "configs/run_config.h"
 #include "core/stream.h"
 #include "model/pipelined_model.h"
 #include "optim/lr_schedule.h"
@@ -65,13 +65,14 @@ class TrainingRun {
   Agreement agree();
   void evaluate();
   void save();
+  std::string explain_failed_save(const std::string& cause) const;
   void write_skipped_batch(std::int64_t first_sample, std::int64_t num_samples) const;
   void visit_state(parallel::StateVisitor& visitor);
   bool is_due(std::int64_t interval) const {
     return interval > 0 && progress_.step % interval == 0;
   }
 
-  config::RunConfig config_;
+  std::unique_ptr<const config::RunConfig> config_;
   TrainingEnvironment environment_;
   RunData data_;
   Stream stream_;

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "core/error.h"
+#include "parallel/comm/agree.h"
 
 namespace fathom::trainer {
 namespace {
@@ -47,8 +48,10 @@ void load_weights(const std::filesystem::path& checkpoint, const VisitState& sta
   }
   CheckpointOptions options;
   options.root = folder.parent_path();
+  std::int64_t step = 0;
+  parallel::agree(world, [&] { step = step_of(folder); });
   load_checkpoint(
-      options, step_of(folder),
+      options, step,
       [&](parallel::StateVisitor& visitor) {
         WeightsOnly weights(visitor);
         state(weights);

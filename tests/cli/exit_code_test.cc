@@ -13,7 +13,6 @@ TEST_CASE("the exit code says who has to act") {
   CHECK(ending_of(CommError("p"), Phase::kPreparing).exit_code == 1);
   CHECK(ending_of(InternalError("b"), Phase::kPreparing).exit_code == 1);
   CHECK(ending_of(std::bad_alloc(), Phase::kRunning).exit_code == 1);
-  CHECK(ending_of(SharedFailure({93, "m"}), Phase::kRunning).exit_code == 93);
 }
 
 TEST_CASE("a user reads the message alone, a bug comes with its place in the source") {

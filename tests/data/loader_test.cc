@@ -94,7 +94,7 @@ TEST_CASE("An error while prefetching comes out of take, and reading goes on") {
   Prefetcher prefetcher(loader);
   for (int i = 0; i < 3; ++i) {
     prefetcher.request({0, 4});
-    CHECK_THROWS_AS(prefetcher.take({0, 4}), IoError);
+    CHECK_THROWS_AS(prefetcher.take({0, 4}), ConfigError);
   }
   prefetcher.request({0, 4});  // never taken: the destructor must not wait for it
 }

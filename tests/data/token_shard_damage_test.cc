@@ -111,11 +111,11 @@ TEST_CASE("Damage to tokens names the tokens, and the other blocks stay readable
   std::vector<std::int32_t> part(10);
   CHECK_NOTHROW(shard.read_tokens(60'000, part));
   CHECK_NOTHROW(shard.read_tokens(140'000, part));
-  CHECK_THROWS_AS(shard.verify(), IoError);
+  CHECK_THROWS_AS(shard.verify(), ConfigError);
   try {
     shard.read_tokens(65'530, part);
     FAIL("a damaged block was read");
-  } catch (const IoError& error) {
+  } catch (const ConfigError& error) {
     CHECK(error.message().find("tokens 65536 to 131071") != std::string::npos);
   }
 }
@@ -196,7 +196,7 @@ TEST_CASE("Numbers of a shard that contradict each other are refused, checksums 
     try {
       TokenShard(write_crafted(path, shard)).verify();
       FAIL("accepted; want a refusal for " << want);
-    } catch (const IoError& error) {
+    } catch (const Error& error) {
       INFO(error.message());
       CHECK(error.message().find("a.h5") != std::string::npos);
       CHECK(error.message().find(want) != std::string::npos);

@@ -26,6 +26,14 @@ expect_status 93 "vocabulary mismatch"
 expect_text "256" "vocabulary mismatch"
 [ -e "$run" ] && fail "a run folder was made for a run that cannot start"
 
+# Found when the tokens are read, by both ranks: an error that a restart cannot mend all the same.
+cp "$data"/train-00000-of-00001.h5 "$data/flipped.h5"
+printf '\x55' | dd of="$data/flipped.h5" bs=1 seek=9000 conv=notrunc status=none
+launch 2 "$run" --set "data.train[0].path=$data/flipped.h5"
+expect_status 93 "damaged data"
+expect_once "flipped.h5: damaged" "damaged data"
+rm -rf "$run"
+
 launch 2 "$run" --set train.steps=2
 expect_status 0 "a run that can"
 launch 2 "$run" --set train.steps=4 --set model.hidden_size=64

@@ -203,7 +203,7 @@ TEST_CASE("a newer format is refused by its version") {
   sealed.set_manifest("anything");
   SECTION("whole") {
     // XXH3-64 of "anything" with seed 2.
-    trainer::Checksum64 checksum(2);
+    data::Checksum64 checksum(2);
     checksum.add(std::as_bytes(std::span(sealed.manifest())));
     sealed.set_xxh3_64(checksum.value());
     write(checkpoints.file("manifest.pb"), sealed.SerializeAsString());

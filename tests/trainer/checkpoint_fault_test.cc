@@ -79,19 +79,20 @@ TEST_CASE("a rank that fails fails the save on all ranks and leaves the checkpoi
   REQUIRE(all_empty(save_on_ranks(folder.path(), 100, 3, 1, specs)));
   for (const int bad_rank : {0, 1, 2}) {
     for (const std::string point :
-         {"folder created", "space checked", "file created", "slice written", "file synced",
-          "file read back", "manifest written"}) {
+         {"create folder", "reserve space", "create file", "write slice", "sync file", "read back",
+          "gather manifest", "write manifest", "publish"}) {
       const auto messages =
           save_on_ranks(folder.path(), 200, 3, 1, specs, [&](int rank, CheckpointOptions& options) {
             if (rank == bad_rank) {
-              options.fault = [&point](std::string_view here) {
-                if (here == point) {
+              options.begin_phase = [&point](std::string_view here) {
+                if (here == "write checkpoint: " + point) {
                   throw IoError("disk on fire");
                 }
               };
             }
           });
-      if (bad_rank != 0 && (point == "folder created" || point == "manifest written")) {
+      if (bad_rank != 0 &&
+          (point == "create folder" || point == "write manifest" || point == "publish")) {
         CHECK(all_empty(messages));  // rank 0's work alone
         fs::remove_all(folder.path() / "step-00000200");
         continue;
@@ -120,7 +121,7 @@ TEST_CASE(
                  root, 200, specs,
                  [&](CheckpointOptions& options) {
                    options.keep_last = 1;
-                   options.fault = [&](std::string_view) {
+                   options.begin_phase = [&](const char*) {
                      if (++num_passed == kill_at) {
                        raise(SIGKILL);
                      }

@@ -5,7 +5,6 @@
 #include <functional>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -44,8 +43,9 @@ struct CheckpointOptions {
   // What a run should know but need not stop for, e.g. an old checkpoint that could not be removed.
   // May be empty.
   std::function<void(const std::string&)> warn{};
-  // Called at each named point of a save; tests throw or kill there. May be empty.
-  std::function<void(std::string_view point)> fault{};
+  // Called as each phase of a save begins, with its name, a literal: for a watchdog to show; tests
+  // throw or kill there. May be empty.
+  std::function<void(const char* phase)> begin_phase{};
 };
 
 // Collective over `world`, all ranks or none: every rank returns when the checkpoint is published

@@ -1,73 +1,21 @@
 #include "trainer/checkpoint/hdf5_file.h"
 
-#include <hdf5.h>
-
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <set>
-#include <utility>
 
 #include "core/error.h"
+#include "data/hdf5_library.h"
 
 namespace fathom::trainer {
 namespace {
 
 static_assert(std::endian::native == std::endian::little, "datasets are written as they lie");
 
-herr_t keep_first(unsigned index, const H5E_error2_t* error, void* text) {
-  if (index == 0 && error->desc != nullptr) {
-    *static_cast<std::string*>(text) = error->desc;
-  }
-  return 0;
-}
-
-// A failed call of the library, with the innermost cause that it names.
+// A failed call of the library.
 [[noreturn]] void fail(const std::string& operation, const std::filesystem::path& path) {
-  std::string cause = "no cause given";
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, &keep_first, &cause);
-  throw IoError(concat("HDF5: ", operation, " ", path.string(), ": ", cause));
-}
-
-// A handle of the library, closed with the function that belongs to it.
-class Handle {
- public:
-  using Close = herr_t (*)(hid_t);
-  Handle(hid_t id, Close close_with, const std::string& operation,
-         const std::filesystem::path& path)
-      : id_(id), close_(close_with) {
-    if (id_ < 0) {
-      fail(operation, path);
-    }
-  }
-  ~Handle() {
-    if (id_ >= 0) {
-      close_(id_);
-    }
-  }
-  Handle(const Handle&) = delete;
-  Handle& operator=(const Handle&) = delete;
-
-  operator hid_t() const noexcept { return id_; }
-  // Unlike the destructor, tells when it fails.
-  void close(const std::string& operation, const std::filesystem::path& path) {
-    if (close_(std::exchange(id_, -1)) < 0) {
-      fail(operation, path);
-    }
-  }
-
- private:
-  hid_t id_;
-  Close close_;
-};
-
-void prepare_library() {
-  // Without the first, the library's exit handler crashes after a full disk; it reports failure
-  // when called twice. The second keeps it from printing what we throw, the third from loading
-  // plug-ins that a file names.
-  H5dont_atexit();
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-  H5PLset_loading_state(0);
+  throw IoError(concat("HDF5: ", operation, " ", path.string(), ": ", data::hdf5_error()));
 }
 
 void check(herr_t status, const std::string& operation, const std::filesystem::path& path) {
@@ -75,6 +23,24 @@ void check(herr_t status, const std::string& operation, const std::filesystem::p
     fail(operation, path);
   }
 }
+
+// A handle that is valid, or an error.
+class Handle {
+ public:
+  Handle(hid_t id, data::Hdf5Handle::Close close_with, const std::string& operation,
+         const std::filesystem::path& path)
+      : handle_(id, close_with) {
+    check(handle_.is_valid() ? 0 : -1, operation, path);
+  }
+
+  operator hid_t() const noexcept { return handle_; }
+  void close(const std::string& operation, const std::filesystem::path& path) {
+    check(handle_.close(), operation, path);
+  }
+
+ private:
+  data::Hdf5Handle handle_;
+};
 
 Handle file_type_of(DType dtype, const std::filesystem::path& path) {
   const std::string operation = concat("make type ", dtype, " for");
@@ -233,7 +199,7 @@ std::string Dataset::path() const {
 }
 
 void create_hdf5_file(const std::filesystem::path& path, std::vector<Dataset>& datasets) {
-  prepare_library();
+  data::prepare_hdf5();
   Layout layout(path, datasets.size());
   for (Dataset& dataset : datasets) {
     layout.add(dataset);
@@ -242,7 +208,7 @@ void create_hdf5_file(const std::filesystem::path& path, std::vector<Dataset>& d
 }
 
 void check_hdf5_file(const std::filesystem::path& path, const std::vector<Dataset>& datasets) {
-  prepare_library();
+  data::prepare_hdf5();
   Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose, "open", path);
   for (const Dataset& dataset : datasets) {
     check_dataset(file, dataset, path);

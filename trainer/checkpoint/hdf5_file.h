@@ -26,7 +26,8 @@ struct Dataset {
 // Makes a new HDF5 file with these datasets, contiguous and unfilled, with the attributes
 // global_shape and offset, and sets each file_offset. The library only lays the file out: elements
 // are written and read at their offsets through our own descriptor, where every error is seen
-// (HDF5 1.10 reports success after a full disk lost data, and never calls fsync).
+// (HDF5 1.10 reports success after a full disk lost data, and never calls fsync). Token shards are
+// built in memory instead (data/hdf5_file.h); a rank's state has no room for a second copy.
 void create_hdf5_file(const std::filesystem::path& path, std::vector<Dataset>& datasets);
 
 // Opens the file anew and compares each dataset with what was asked for: place, type, sizes, no

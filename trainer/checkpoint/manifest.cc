@@ -1,7 +1,5 @@
 #include "trainer/checkpoint/manifest.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
 #include <limits>
 
@@ -162,7 +160,9 @@ Message parse(std::string_view bytes) {
 
 // XXH3-64, seed format_version.
 std::uint64_t seal_of(std::string_view manifest, std::uint32_t format_version) {
-  return XXH3_64bits_withSeed(manifest.data(), manifest.size(), format_version);
+  data::Checksum64 checksum(format_version);
+  checksum.add(std::as_bytes(std::span(manifest)));
+  return checksum.value();
 }
 
 }  // namespace

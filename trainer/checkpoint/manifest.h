@@ -10,8 +10,8 @@
 
 #include "core/dtype.h"
 #include "core/shape.h"
+#include "data/checksum.h"
 #include "trainer/checkpoint/checkpoint.h"
-#include "trainer/checkpoint/checksum.h"
 
 namespace fathom::trainer {
 
@@ -57,7 +57,7 @@ struct StoredTensor {
 struct StoredFile {
   std::string name;
   std::int64_t size_bytes = 0;
-  Bits128 checksum;
+  data::Bits128 checksum;
   std::uint64_t metadata_checksum = 0;
 };
 

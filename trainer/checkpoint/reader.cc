@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "core/error.h"
-#include "trainer/checkpoint/agreement.h"
+#include "parallel/comm/agree.h"
 #include "trainer/checkpoint/catalog.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/comparison.h"
@@ -87,14 +87,14 @@ class Loader {
 
   void run(const VisitState& state, const CheckpointIdentity& expected, LoadScope scope) {
     agree_explained([&] { open(expected); });
-    check_same_manifest();
+    parallel::agree(world_, [&] { check_same_manifest(); });
     std::vector<std::int64_t> asked_for;
     std::int64_t num_owned = 0;
-    agree(world_, [&] {
+    parallel::agree(world_, [&] {
       refuse(compare_state(checkpoint_->manifest, state, scope, asked_for, num_owned));
     });
     if (scope == LoadScope::kEverything) {
-      check_all_asked_for(asked_for, num_owned);
+      parallel::agree(world_, [&] { check_all_asked_for(asked_for, num_owned); });
     }
     agree_explained([&] {
       ByteCount count;
@@ -109,7 +109,7 @@ class Loader {
  private:
   template <class Body>
   void agree_explained(Body body) {
-    agree(world_, [&] { explain_damage(options_, step_, body); });
+    parallel::agree(world_, [&] { explain_damage(options_, step_, body); });
   }
 
   void open(const CheckpointIdentity& expected) {
@@ -124,13 +124,15 @@ class Loader {
   void refuse(const std::vector<std::string>& differences) const {
     if (!differences.empty()) {
       throw ConfigError(concat("checkpoint ", folder_name(step_), " in ", options_.root.string(),
-                               " is of another model:", list_differences(differences)));
+                               " is of another model:", list_differences(differences),
+                               "\nGive the config the checkpoint's values, or name another "
+                               "checkpoint or run folder"));
     }
   }
 
   // Nodes that do not share the file system may each see a folder of their own.
   void check_same_manifest() {
-    Checksum64 checksum;
+    data::Checksum64 checksum;
     for (const StoredFile& file : checkpoint_->manifest.files) {
       checksum.add(std::as_bytes(std::span(&file.checksum, 1)));
     }

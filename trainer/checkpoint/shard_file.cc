@@ -3,24 +3,18 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "core/error.h"
+#include "core/file.h"
 
 namespace fathom::trainer {
 namespace {
-
-[[noreturn]] void fail(const std::string& operation, const std::filesystem::path& path, int error) {
-  throw IoError(concat(operation, " ", path.string(), ": ",
-                       std::error_code(error, std::generic_category()).message()));
-}
 
 // One system call moves at most about 2 GiB.
 constexpr std::size_t kMaxTransfer = std::size_t{1} << 30;
@@ -43,7 +37,7 @@ ShardFile::ShardFile(std::filesystem::path path, int flags) : path_(std::move(pa
     descriptor_ = ::open(path_.c_str(), flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0666);
   } while (descriptor_ < 0 && errno == EINTR);
   if (descriptor_ < 0) {
-    fail("open", path_, errno);
+    throw_io_error("open", path_, errno);
   }
   check_regular();
 }
@@ -74,7 +68,7 @@ ShardFile::~ShardFile() {
 std::int64_t ShardFile::size_bytes() const {
   struct stat status{};
   if (::fstat(descriptor_, &status) != 0) {
-    fail("stat", path_, errno);
+    throw_io_error("stat", path_, errno);
   }
   return status.st_size;
 }
@@ -91,7 +85,7 @@ void ShardFile::read_at(std::int64_t offset, std::span<std::byte> bytes) const {
       bytes = bytes.subspan(static_cast<std::size_t>(count));
       offset += count;
     } else if (errno != EINTR) {
-      fail("read", path_, errno);
+      throw_io_error("read", path_, errno);
     }
   }
 }
@@ -104,7 +98,7 @@ void ShardFile::write_at(std::int64_t offset, std::span<const std::byte> bytes) 
       bytes = bytes.subspan(static_cast<std::size_t>(count));
       offset += count;
     } else if (errno != EINTR) {
-      fail("write", path_, errno);
+      throw_io_error("write", path_, errno);
     }
   }
 }
@@ -119,24 +113,19 @@ void ShardFile::reserve(std::int64_t bytes) const {
     return;
   }
   const int error = errno;
-  struct statvfs space{};
-  const bool known = ::fstatvfs(descriptor_, &space) == 0;
-  fail(concat("reserve ", bytes, " bytes (",
-              known ? concat(space.f_bavail * space.f_frsize) : "unknown",
-              " are free on the file system) for"),
-       path_, error);
+  throw_io_error(concat("reserve ", bytes, " bytes for"), path_, error);
 }
 
 void ShardFile::sync() const {
   if (::fsync(descriptor_) != 0) {
-    fail("fsync", path_, errno);
+    throw_io_error("fsync", path_, errno);
   }
 }
 
 void ShardFile::close() {
   const int descriptor = std::exchange(descriptor_, -1);
   if (::close(descriptor) != 0 && errno != EINTR) {
-    fail("close", path_, errno);
+    throw_io_error("close", path_, errno);
   }
 }
 

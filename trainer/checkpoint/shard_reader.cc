@@ -120,7 +120,7 @@ const ShardFile& ShardReader::open(std::size_t file_index) {
 
 void ShardReader::check_metadata(const ShardFile& file, std::size_t file_index) const {
   const StoredFile& stored = checkpoint_.manifest.files[file_index];
-  Checksum64 metadata;
+  data::Checksum64 metadata;
   const auto add = [&](std::span<const std::byte> bytes) { metadata.add(bytes); };
   std::int64_t position = 0;
   for (const FileRegion& region : regions_[file_index]) {
@@ -138,7 +138,7 @@ void ShardReader::check_file(std::size_t file_index) {
   for (const FileRegion& region : regions_[file_index]) {
     read_slice(*region.tensor, *region.slice, {}, {});
   }
-  Checksum128 whole;
+  data::Checksum128 whole;
   for_each_block(file, 0, file.size_bytes(),
                  [&](std::span<const std::byte> bytes) { whole.add(bytes); });
   const StoredFile& stored = checkpoint_.manifest.files[file_index];
@@ -171,7 +171,7 @@ void ShardReader::read_slice(const StoredTensor& tensor, const StoredSlice& slic
   const ShardFile& file = open(file_index);
   const std::int64_t bytes = slice.where.numel() * size_of(tensor.dtype);
   const RectangleCopy target(slice.where, wanted, size_of(tensor.dtype), out);
-  Checksum64 checksum;
+  data::Checksum64 checksum;
   std::int64_t position = 0;
   for_each_block(file, slice.file_offset, slice.file_offset + bytes,
                  [&](std::span<const std::byte> block) {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <set>
-#include <string_view>
 #include <tuple>
 
 #include "core/error.h"
@@ -88,16 +87,14 @@ class ElementWriter : public parallel::StateVisitor {
                  "the state shows ", slice.key, " ", to_string(rectangle_of(slice)),
                  " where it showed something else before");
     check_slice(slice, local);
+    if (options_.begin_phase) {
+      options_.begin_phase("write checkpoint: write slice");
+    }
     file_.write_at(datasets_[index].file_offset, bytes_of(local));
-    Checksum64 checksum;
-    checksum.add(bytes_of(local));
-    checksums_.push_back(checksum.value());
+    checksums_.push_back(data::checksum(bytes_of(local)));
     done_ += local.size_bytes();
     if (options_.progress) {
       options_.progress(done_, 2 * total_);  // the second half is the reading back
-    }
-    if (options_.fault) {
-      options_.fault("slice written");
     }
   }
   void integer(const std::string&, std::int64_t&) override {}
@@ -138,8 +135,8 @@ void check_space(const std::filesystem::path& path, const std::vector<Dataset>& 
 // each slice against what was meant to be written.
 StoredFile read_back(const CheckpointOptions& options, const ShardFile& file,
                      const Manifest& part) {
-  Checksum128 whole;
-  Checksum64 metadata;
+  data::Checksum128 whole;
+  data::Checksum64 metadata;
   const std::int64_t size = file.size_bytes();
   std::int64_t position = 0;
   const auto read_metadata_up_to = [&](std::int64_t end) {
@@ -155,7 +152,7 @@ StoredFile read_back(const CheckpointOptions& options, const ShardFile& file,
   }
   for (const FileRegion& region : regions.front()) {
     read_metadata_up_to(region.begin);
-    Checksum64 slice;
+    data::Checksum64 slice;
     for_each_block(file, region.begin, region.end, [&](std::span<const std::byte> bytes) {
       whole.add(bytes);
       slice.add(bytes);
@@ -205,31 +202,32 @@ StatePlan plan_state(const VisitState& state) {
 
 Manifest write_shard(const CheckpointOptions& options, const std::filesystem::path& folder,
                      int rank, const VisitState& state) {
-  const auto fault = [&](std::string_view point) {
-    if (options.fault) {
-      options.fault(point);
+  const auto begin = [&](const char* phase) {
+    if (options.begin_phase) {
+      options.begin_phase(phase);
     }
   };
   const std::filesystem::path path = folder / shard_name(rank);
   StatePlan plan = plan_state(state);
+  begin("write checkpoint: reserve space");
   check_space(path, plan.owned);
-  fault("space checked");
+  begin("write checkpoint: create file");
   create_hdf5_file(path, plan.owned);
-  fault("file created");
 
   ShardFile file = ShardFile::open_for_writing(path);
   file.reserve(file.size_bytes());
   ElementWriter writer(options, file, plan.owned);
   state(writer);
+  begin("write checkpoint: sync file");
   file.sync();
-  fault("file synced");
 
+  begin("write checkpoint: read back");
   check_hdf5_file(path, plan.owned);
   Manifest part = part_of(std::move(plan), writer.checksums());
   part.files.front() = read_back(options, file, part);
   file.close();
   sync_folder(folder);
-  fault("file read back");
+  begin("write checkpoint: gather manifest");
   return part;
 }
 

@@ -1,3 +1,4 @@
+#include <cerrno>
 #include <map>
 #include <optional>
 #include <system_error>
@@ -5,8 +6,8 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "parallel/comm/agree.h"
 #include "parallel/comm/gather_bytes.h"
-#include "trainer/checkpoint/agreement.h"
 #include "trainer/checkpoint/catalog.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/manifest.h"
@@ -99,7 +100,6 @@ class Saver {
       remove_own_folder();
       throw;
     }
-    fault("published");
     if (world_.rank() == 0 && options_.keep_last > 0) {
       prune();
     }
@@ -114,16 +114,16 @@ class Saver {
   }
 
   void on_rank_0(const std::function<void()>& body) {
-    agree(world_, [&] {
+    parallel::agree(world_, [&] {
       if (world_.rank() == 0) {
         body();
       }
     });
   }
 
-  void fault(std::string_view point) const {
-    if (options_.fault) {
-      options_.fault(point);
+  void begin(const char* phase) const {
+    if (options_.begin_phase) {
+      options_.begin_phase(phase);
     }
   }
 
@@ -134,31 +134,33 @@ class Saver {
   }
 
   void create_folder() {
+    begin("write checkpoint: create folder");
     std::error_code error;
     std::filesystem::create_directories(options_.root, error);
     if (error) {
-      throw IoError(concat("create ", options_.root.string(), ": ", error.message()));
+      throw_io_error("create", options_.root, error.value());
     }
     // Before the new one is written: a save that died may be what fills the disk.
     for (const std::string& message : remove_leftovers(options_.root)) {
       warn(message);
     }
     if (!std::filesystem::create_directory(temporary_, error) || error) {
-      throw IoError(concat("create ", temporary_.string(), ": ", error.message()));
+      throw_io_error("create", temporary_, error ? error.value() : EEXIST);
     }
     lock_ = FolderLock(temporary_);
     sync_folder(options_.root);
-    fault("folder created");
   }
 
   void write(const VisitState& state, const CheckpointIdentity& identity) {
     std::string part;
-    agree(world_,
-          [&] { part = serialize_part(write_shard(options_, temporary_, world_.rank(), state)); });
+    parallel::agree(world_, [&] {
+      part = serialize_part(write_shard(options_, temporary_, world_.rank(), state));
+    });
     const std::vector<std::string> parts = parallel::gather_bytes(part, 0, world_);
     on_rank_0([&] {
+      begin("write checkpoint: write manifest");
       write_manifest(merge(parts, identity));
-      fault("manifest written");
+      begin("write checkpoint: publish");
       if (auto why = publish(temporary_, checkpoint_folder(options_.root, step_))) {
         warn(*why);
       }
@@ -209,6 +211,7 @@ class Saver {
 
   // The checkpoint is published: whatever happens to old ones is no failure of the save.
   void prune() const {
+    begin("write checkpoint: remove old ones");
     try {
       for (const std::string& message :
            prune_checkpoints(options_.root, options_.keep_last, step_)) {
@@ -217,7 +220,6 @@ class Saver {
     } catch (const Error& error) {
       warn(concat("old checkpoints are left: ", error.message()));
     }
-    fault("pruned");
   }
 
   const CheckpointOptions& options_;
