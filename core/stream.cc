@@ -18,6 +18,16 @@ namespace {
 // not burn them.
 constexpr std::chrono::microseconds kSpinTime{5};
 
+// Rounding to nearest, denormals kept, all exceptions masked; the low six bits say which occurred.
+constexpr unsigned kFloatEnvironment = 0x1F80;
+constexpr unsigned kExceptionFlags = 0x3F;
+
+void check_float_environment() {
+  const unsigned found = _mm_getcsr() & ~kExceptionFlags;
+  FATHOM_CHECK(found == kFloatEnvironment, "a thread computes with MXCSR ", found, ", want ",
+               kFloatEnvironment, ": a library has switched denormals or rounding");
+}
+
 // Returns the value of `word` once it differs from `old`: spins for kSpinTime, then sleeps.
 int wait_while_equal(const std::atomic<int>& word, int old) {
   const auto deadline = std::chrono::steady_clock::now() + kSpinTime;
@@ -92,6 +102,7 @@ class ThreadPool {
   }
 
   void work(std::size_t index) {
+    _mm_setcsr(kFloatEnvironment);
     for (int seen = 0;;) {
       seen = wait_while_equal(lanes_[index].num_starts, seen);
       if (body_ == nullptr) {
@@ -106,6 +117,7 @@ class ThreadPool {
 
   void run_range(int index) noexcept {
     try {
+      check_float_environment();
       (*body_)(count_* index / num_ranges_, count_ * (index + 1) / num_ranges_);
     } catch (...) {
       lanes_[static_cast<std::size_t>(index)].error = std::current_exception();
@@ -137,6 +149,9 @@ class ThreadPool {
 Stream::Stream(Device device, int num_threads)
     : device_(device), allocator_(make_allocator(device)) {
   FATHOM_CHECK(num_threads >= 1, num_threads, " threads");
+  if (device.type == DeviceType::kCpu) {
+    _mm_setcsr(kFloatEnvironment);
+  }
   if (num_threads > 1 && device.type == DeviceType::kCpu) {
     pool_ = std::make_unique<ThreadPool>(num_threads);
   }
@@ -157,6 +172,7 @@ void Stream::parallel_for(std::int64_t count, std::int64_t grain,
   const std::int64_t num_ranges = std::min<std::int64_t>(
       num_threads(), std::max<std::int64_t>(1, count / std::max<std::int64_t>(1, grain)));
   if (num_ranges == 1) {
+    check_float_environment();
     body(0, count);
     return;
   }

@@ -14,6 +14,10 @@ class ThreadPool;
 // An ordered queue of work on one device, with the memory and (on the CPU) the threads that the
 // work uses. On the CPU each call runs at once. Not copyable; one host thread drives a stream at a
 // time.
+//
+// The threads of a CPU stream, its creator included, compute in one floating-point environment:
+// rounding to nearest, denormals kept, no traps (docs/numerics.md, rule 11). Making a stream sets
+// it for the calling thread; parallel_for throws InternalError where other code has changed it.
 class Stream {
  public:
   // num_threads: host threads that kernels of a CPU stream may use, the caller included.

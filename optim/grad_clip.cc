@@ -11,7 +11,7 @@ namespace fathom::optim {
 GradientNorm gradient_norm(parallel::ParameterBuffer& buffer, parallel::Communicator& world,
                            Stream& stream) {
   ExactSum sum;
-  std::int64_t num_non_finite = buffer.num_refused();
+  std::int64_t num_non_finite = 0;
   for (const parallel::ParameterGroup& group : buffer.groups()) {
     // Shards partition a group over its replicas, so that summing them over the job counts each
     // element once.
@@ -22,6 +22,7 @@ GradientNorm gradient_norm(parallel::ParameterBuffer& buffer, parallel::Communic
     mine.push_back(limb);
   }
   mine.push_back(num_non_finite);
+  mine.push_back(buffer.num_refused());
   std::vector<std::int64_t> all(mine.size() * static_cast<std::size_t>(world.world_size()));
   world.all_gather_integers(mine, all);
   std::vector<std::int64_t> total(mine.size(), 0);
@@ -29,6 +30,8 @@ GradientNorm gradient_norm(parallel::ParameterBuffer& buffer, parallel::Communic
     total[i % mine.size()] += all[i];
   }
   GradientNorm result;
+  result.num_refused = total.back();
+  total.pop_back();
   result.num_non_finite = total.back();
   total.pop_back();
   result.norm = std::sqrt(ExactSum::from_integers(total).value());

@@ -10,8 +10,9 @@ namespace fathom::optim {
 
 struct GradientNorm {
   double norm = 0.0;  // sqrt(sum of squares) over every parameter of the model, each counted once
-  // Elements that are NaN or Inf and contributions that int64 sums refused, in the whole job.
-  std::int64_t num_non_finite = 0;
+  std::int64_t num_non_finite = 0;  // elements that are NaN or Inf, in the whole job
+  // Contributions that integer sums left out, in the whole job: NaN, Inf or too large.
+  std::int64_t num_refused = 0;
 };
 
 // The global norm of the reduced gradients over all axes, exact and so the same on every layout up

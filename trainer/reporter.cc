@@ -43,9 +43,14 @@ void Reporter::step(const StepReport& report) {
                            report.learning_rate, tokens_per_second,
                            time_left_.seconds_left(report.num_steps - report.progress.step)}));
   if (!result.is_finite) {
-    print_(concat("step ", report.progress.step, " skipped: its loss or gradient is not finite (",
-                  report.progress.skipped_in_a_row, " in a row, ", report.progress.skipped_steps,
-                  " in all)"));
+    const std::string refused = result.num_refused == 0
+                                    ? ""
+                                    : concat("; ", result.num_refused,
+                                             " contributions to gradients are not numbers or are "
+                                             "too large for numerics.gradient_fraction_bits");
+    print_(concat("step ", report.progress.step, " skipped: its loss or gradient is not finite",
+                  refused, " (", report.progress.skipped_in_a_row, " in a row, ",
+                  report.progress.skipped_steps, " in all)"));
   }
 }
 

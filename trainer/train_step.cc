@@ -185,13 +185,14 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
   const Totals totals = gather_totals(sums);
   const optim::GradientNorm norm = optim::gradient_norm(parameters, mesh_->world(), *stream_);
   result.grad_norm = norm.norm;
+  result.num_refused = norm.num_refused;
   result.loss = totals.token_losses[0] / static_cast<double>(counts[0]);
   for (std::size_t depth = 1; depth < totals.token_losses.size(); ++depth) {
     result.mtp_losses.push_back(totals.token_losses[depth] / static_cast<double>(counts[depth]));
   }
   result.balance_loss = totals.balance_loss;
-  result.is_finite =
-      norm.num_non_finite == 0 && std::isfinite(norm.norm) && std::isfinite(totals.balance_loss);
+  result.is_finite = norm.num_non_finite == 0 && norm.num_refused == 0 &&
+                     std::isfinite(norm.norm) && std::isfinite(totals.balance_loss);
   for (const double total : totals.token_losses) {
     result.is_finite = result.is_finite && std::isfinite(total);
   }

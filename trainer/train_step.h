@@ -37,6 +37,7 @@ struct StepResult {
   double balance_loss = 0.0;               // with its coefficients, summed over layers
   double grad_norm = 0.0;                  // before clipping
   bool is_finite = true;                   // false: nothing was updated
+  std::int64_t num_refused = 0;            // contributions to gradients that no integer sum holds
   std::map<int, double> expert_load;       // by layer: largest load of an expert / mean load
   std::map<std::string, double> phase_ms;  // this rank's
   std::map<std::string, std::int64_t> bytes_sent;  // this rank's, by axis

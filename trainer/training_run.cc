@@ -8,6 +8,7 @@
 #include "model/factory.h"
 #include "optim/factory.h"
 #include "parallel/comm/agree.h"
+#include "trainer/bit_choices.h"
 #include "trainer/factory.h"
 #include "trainer/identity.h"
 #include "trainer/state_hash.h"
@@ -66,10 +67,11 @@ void TrainingRun::visit_state(parallel::StateVisitor& visitor) {
 void TrainingRun::start(ResumeStep resume) {
   if (resume) {
     environment_.heartbeat.begin_phase("load checkpoint");
-    load_checkpoint(
+    const CheckpointIdentity stored = load_checkpoint(
         checkpoint_options_, *resume,
         [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
         environment_.world);
+    tell_changes(stored);
     optimizer_->weights_loaded(stream_);
     last_saved_step_ = progress_.step;
   } else if (!config_->train().init_from().empty()) {
@@ -92,6 +94,22 @@ void TrainingRun::start(ResumeStep resume) {
         TraceOptions{config_.run().directory(), trace.elements_step(), trace.elements_of()}, resume,
         model_, *optimizer_, environment_.world);
   }
+}
+
+void TrainingRun::tell_changes(const CheckpointIdentity& stored) const {
+  const std::vector<std::string> changes = changed_bit_choices(stored, identity_);
+  if (changes.empty() || environment_.world.rank() != 0) {
+    return;
+  }
+  constexpr std::size_t kMax = 8;
+  std::string list;
+  for (std::size_t i = 0; i < std::min(kMax, changes.size()); ++i) {
+    list += (i == 0 ? "" : ", ") + changes[i];
+  }
+  if (changes.size() > kMax) {
+    list += concat(" and ", changes.size() - kMax, " more");
+  }
+  environment_.print("goes on with other bits than the run that wrote the checkpoint: " + list);
 }
 
 RunEnd TrainingRun::run() {

@@ -1,5 +1,7 @@
 #include "core/stream.h"
 
+#include <immintrin.h>
+
 #include <atomic>
 #include <stdexcept>
 #include <string>
@@ -99,6 +101,23 @@ TEST_CASE("a parallel_for inside another is refused, not a hang") {
                                                             [](std::int64_t, std::int64_t) {});
                                       }),
                   InternalError);
+}
+
+TEST_CASE("threads keep denormals, and a thread that flushes them is found out") {
+  Stream stream({}, 2);
+  std::atomic<int> num_kept = 0;
+  stream.parallel_for(2, 1, [&](std::int64_t, std::int64_t) {
+    volatile float tiny = 1e-38F;
+    num_kept += tiny * 0.01F > 0.0F ? 1 : 0;
+  });
+  CHECK(num_kept == 2);
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | 0x8040U);  // flush to zero, denormals are zero
+  CHECK_THROWS_AS(stream.parallel_for(2, 1, [](std::int64_t, std::int64_t) {}), InternalError);
+  CHECK_THROWS_AS(stream.parallel_for(1, 1, [](std::int64_t, std::int64_t) {}), InternalError);
+  const Stream other;  // sets it anew
+  stream.parallel_for(1, 1, [](std::int64_t, std::int64_t) {});
+  _mm_setcsr(before);
 }
 
 TEST_CASE("a moved stream keeps its threads and its allocator") {

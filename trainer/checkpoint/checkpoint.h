@@ -26,7 +26,8 @@ struct CheckpointIdentity {
   std::string run_id;
   std::string program_version;
   std::string tokenizer_hash;
-  std::string config_text;                                 // kept for people, never compared
+  std::string
+      config_text;  // the resolved config; differences do not keep a checkpoint from loading
   std::vector<std::pair<std::string, std::string>> model;  // e.g. {"hidden_size", "256"}
 
   bool operator==(const CheckpointIdentity&) const = default;
@@ -65,10 +66,11 @@ enum class LoadScope {
 // damaged (names file and tensor and offers the checkpoint before), is of another model (shows the
 // fields that differ; run_id is compared when expected.run_id is not empty, tokenizer_hash
 // likewise) or of a newer format; IoError when it cannot be read. The state is then partly
-// overwritten and must not be used.
-void load_checkpoint(const CheckpointOptions& options, std::int64_t step, const VisitState& state,
-                     const CheckpointIdentity& expected, parallel::Communicator& world,
-                     LoadScope scope = LoadScope::kEverything);
+// overwritten and must not be used. Returns what the checkpoint says that it belongs to.
+CheckpointIdentity load_checkpoint(const CheckpointOptions& options, std::int64_t step,
+                                   const VisitState& state, const CheckpointIdentity& expected,
+                                   parallel::Communicator& world,
+                                   LoadScope scope = LoadScope::kEverything);
 
 // Steps of the published checkpoints, ascending; nothing when there is no such folder.
 std::vector<std::int64_t> list_checkpoints(const std::filesystem::path& root);

@@ -106,6 +106,8 @@ class Loader {
     });
   }
 
+  const CheckpointIdentity& identity() const { return checkpoint_->manifest.identity; }
+
  private:
   template <class Body>
   void agree_explained(Body body) {
@@ -189,10 +191,12 @@ class Loader {
 
 }  // namespace
 
-void load_checkpoint(const CheckpointOptions& options, std::int64_t step, const VisitState& state,
-                     const CheckpointIdentity& expected, parallel::Communicator& world,
-                     LoadScope scope) {
-  Loader(options, step, world).run(state, expected, scope);
+CheckpointIdentity load_checkpoint(const CheckpointOptions& options, std::int64_t step,
+                                   const VisitState& state, const CheckpointIdentity& expected,
+                                   parallel::Communicator& world, LoadScope scope) {
+  Loader loader(options, step, world);
+  loader.run(state, expected, scope);
+  return loader.identity();
 }
 
 void verify_checkpoint(const CheckpointOptions& options, std::int64_t step) {
