@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
-#include "trainer/checkpoint/checksum.h"
+#include "data/checksum.h"
 
 namespace fathom::trainer {
 namespace {
@@ -25,7 +25,7 @@ std::uint64_t multiply_and_fold(std::uint64_t a, std::uint64_t b) noexcept {
 class ElementHash {
  public:
   explicit ElementHash(const std::string& name) {
-    Checksum128 checksum;
+    data::Checksum128 checksum;
     checksum.add(std::as_bytes(std::span(name)));
     seed_ = checksum.value();
     seed_.low |= 1;
@@ -36,7 +36,7 @@ class ElementHash {
   }
 
  private:
-  Bits128 seed_;
+  data::Bits128 seed_;
 };
 
 // Bits is an unsigned integer as wide as an element.

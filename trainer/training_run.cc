@@ -89,10 +89,10 @@ void TrainingRun::start(ResumeStep resume) {
   if (environment_.world.rank() == 0) {
     reporter_ = std::make_unique<Reporter>(config_->run().directory(), resume, environment_.print);
   }
-  if (const config::Trace& trace = config_.train().trace(); trace.enabled()) {
+  if (const config::Trace& trace = config_->train().trace(); trace.enabled()) {
     trace_ = std::make_unique<StepTrace>(
-        TraceOptions{config_.run().directory(), trace.elements_step(), trace.elements_of()}, resume,
-        model_, *optimizer_, environment_.world);
+        TraceOptions{config_->run().directory(), trace.elements_step(), trace.elements_of()},
+        resume, model_, *optimizer_, environment_.world);
   }
 }
 
