@@ -7,8 +7,7 @@
 
 namespace fathom::kernels {
 
-constinit KernelSlot<void(const AttentionShape&, const Tensor&, const Tensor&, const Tensor&,
-                          const Tensor&, Tensor&, Tensor&, Stream&)>
+constinit KernelSlot<void(const AttentionShape&, const AttentionInputs&, Tensor&, Tensor&, Stream&)>
     attention_forward_slot("attention_forward");
 constinit KernelSlot<void(const AttentionShape&, const AttentionSaved&, const Tensor&, Tensor&,
                           Tensor&, Tensor&, Stream&)>
@@ -27,28 +26,28 @@ void check_attention(const TensorCheck& check, const AttentionShape& shape,
                    std::has_single_bit(static_cast<unsigned>(shape.num_chunks)) &&
                    shape.num_heads % shape.num_chunks == 0,
                "attention: ", shape.num_chunks, " chunks of ", shape.num_heads, " heads");
-  check.rank("q or dq", tensors.q, 2);
-  const std::int64_t num_tokens = tensors.q.size(0);
+  const AttentionInputs& inputs = tensors.inputs;
+  check.rank("q or dq", inputs.q, 2);
+  const std::int64_t num_tokens = inputs.q.size(0);
   const std::int64_t num_heads = shape.num_heads;
-  check.shape("q or dq", tensors.q, {num_tokens, num_heads * (shape.nope_size + shape.rope_size)});
-  check.shape("kv or dkv", tensors.kv,
+  check.shape("q or dq", inputs.q, {num_tokens, num_heads * (shape.nope_size + shape.rope_size)});
+  check.shape("kv or dkv", inputs.kv,
               {num_tokens, num_heads * (shape.nope_size + shape.value_size)});
-  check.rows("latent or dlatent", tensors.latent, num_tokens, shape.rope_column + shape.rope_size);
-  check.rank("segments", tensors.segments, 1);
-  check.dtype_and_device("segments", tensors.segments, DType::kInt32);
-  FATHOM_CHECK(tensors.segments.size(0) >= 1, "attention: segments of size ",
-               tensors.segments.shape());
+  check.rows("latent or dlatent", inputs.latent, num_tokens, shape.rope_column + shape.rope_size);
+  check.rank("segments", inputs.segments, 1);
+  check.dtype_and_device("segments", inputs.segments, DType::kInt32);
+  FATHOM_CHECK(inputs.segments.size(0) >= 1, "attention: segments of size ",
+               inputs.segments.shape());
   check.shape("out or dout", tensors.out, {num_tokens, num_heads * shape.value_size});
   check.shape("lse", tensors.lse, {num_tokens, num_heads});
 }
 
 }  // namespace
 
-void attention_forward(const AttentionShape& shape, const Tensor& q, const Tensor& kv,
-                       const Tensor& latent, const Tensor& segments, Tensor& out, Tensor& lse,
-                       Stream& stream) {
-  check_attention({"attention_forward", stream}, shape, {q, kv, latent, segments, out, lse});
-  attention_forward_slot(stream, shape, q, kv, latent, segments, out, lse);
+void attention_forward(const AttentionShape& shape, const AttentionInputs& inputs, Tensor& out,
+                       Tensor& lse, Stream& stream) {
+  check_attention({"attention_forward", stream}, shape, {inputs, out, lse});
+  attention_forward_slot(stream, shape, inputs, out, lse);
 }
 
 void attention_backward(const AttentionShape& shape, const AttentionSaved& saved,
@@ -56,7 +55,7 @@ void attention_backward(const AttentionShape& shape, const AttentionSaved& saved
                         Stream& stream) {
   check_attention({"attention_backward", stream}, shape, saved);
   check_attention({"attention_backward", stream}, shape,
-                  {dq, dkv, dlatent, saved.segments, dout, saved.lse});
+                  {{dq, dkv, dlatent, saved.inputs.segments}, dout, saved.lse});
   attention_backward_slot(stream, shape, saved, dout, dq, dkv, dlatent);
 }
 

@@ -32,16 +32,18 @@ struct AttentionShape {
 // and Inf in others do not reach it, nor do those of queries that do not see a key reach the key's
 // gradient. Scratch for the keys and values of one head and segment a thread. Throws InternalError
 // on a mismatch.
-void attention_forward(const AttentionShape& shape, const Tensor& q, const Tensor& kv,
-                       const Tensor& latent, const Tensor& segments, Tensor& out, Tensor& lse,
-                       Stream& stream);
-
-// Everything that the backward reads.
-struct AttentionSaved {
+struct AttentionInputs {
   const Tensor& q;
   const Tensor& kv;
   const Tensor& latent;
   const Tensor& segments;
+};
+void attention_forward(const AttentionShape& shape, const AttentionInputs& inputs, Tensor& out,
+                       Tensor& lse, Stream& stream);
+
+// Everything that the backward reads.
+struct AttentionSaved {
+  AttentionInputs inputs;
   const Tensor& out;
   const Tensor& lse;
 };
@@ -56,8 +58,8 @@ void attention_backward(const AttentionShape& shape, const AttentionSaved& saved
                         Stream& stream);
 
 // For backends; arguments as above.
-extern constinit KernelSlot<void(const AttentionShape&, const Tensor&, const Tensor&, const Tensor&,
-                                 const Tensor&, Tensor&, Tensor&, Stream&)>
+extern constinit KernelSlot<void(const AttentionShape&, const AttentionInputs&, Tensor&, Tensor&,
+                                 Stream&)>
     attention_forward_slot;
 extern constinit KernelSlot<void(const AttentionShape&, const AttentionSaved&, const Tensor&,
                                  Tensor&, Tensor&, Tensor&, Stream&)>

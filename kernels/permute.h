@@ -13,7 +13,7 @@ namespace fathom::kernels {
 //   rows, d_rows              [num_tokens * top_k, hidden_size]
 //   x, dx, y, dy              [num_tokens, hidden_size]
 //   gates, d_gates            [num_tokens, top_k], top_k at most 64
-// float32 where nothing is said. Sums in float32, in slot order (docs/numerics.md, rule 8). Outputs
+// float32 where nothing is said. Sums in float32, in slot order (docs/numerics.md, rule 5). Outputs
 // must not alias inputs. Asynchronous on `stream`. All throw InternalError on a mismatch of shapes
 // or dtypes.
 

@@ -25,13 +25,15 @@ struct RouterOptions {
 };
 
 // The router of DeepSeek-V3 (arXiv:2412.19437, eq. 12-16) and V2 (arXiv:2405.04434, eq. 20-22):
-//   s = score(logits);  c = s + bias;  groups limited by group_score(c), others -inf;  S = top_k of
-//   c g_i = gate_scale * s_i / (sum_S s + 1e-20)   or   gate_scale * s_i without normalize_gates
-//   logits  [num_tokens, num_experts]
-//   bias    [num_experts]               selection bias; zeros for V2
-//   scores  [num_tokens, num_experts]   out; may alias logits
-//   expert_ids [num_tokens, top_k] int32  out, ascending in each row (the order of slots,
-//   docs/numerics.md, rule 8) gates   [num_tokens, top_k]         out, in the order of expert_ids
+//   s = score(logits);  c = s + bias, -inf outside the groups that group_score(c) keeps
+//   S = top_k of c
+//   g_i = gate_scale * s_i / (sum_S s + 1e-20)   or   gate_scale * s_i without normalize_gates
+//   logits      [num_tokens, num_experts]
+//   bias        [num_experts]              selection bias; zeros for V2
+//   scores      [num_tokens, num_experts]  out; may alias logits
+//   expert_ids  [num_tokens, top_k] int32  out, ascending in each row: the order of slots
+//                                          (docs/numerics.md, rule 5)
+//   gates       [num_tokens, top_k]        out, in the order of expert_ids
 // float32; the sum of gates in slot order, a softmax over 16 lanes and a halving tree. Ties, of
 // experts and of groups, go to the lowest index. Throws InternalError on a mismatch. A
 // row with a NaN score, or with fewer than top_k candidates above -inf, gets the first experts and
@@ -41,10 +43,12 @@ void router_forward(const RouterOptions& options, const Tensor& logits, const Te
 
 // d_logits (overwritten) from the gradients of the gates and of all scores. With Z = sum_S s +
 // 1e-20, a = d_gates:
-//   ds_i = d_scores_i + [i in S] (gate_scale / Z) (a_i - sum_S a_j s_j / Z)     or  + gate_scale *
-//   a_i  without normalize_gates d_logits_i = ds_i s_i (1 - s_i)  for kSigmoid,   s_i (ds_i - sum_j
-//   ds_j s_j)  for kSoftmax d_gates   [num_tokens, top_k] d_scores  [num_tokens, num_experts]  from
-//   the balance losses; zeros where there are none; d_logits may alias it
+//   ds_i = d_scores_i + [i in S] (gate_scale / Z) (a_i - sum_S a_j s_j / Z)
+//          or, without normalize_gates, d_scores_i + [i in S] gate_scale * a_i
+//   d_logits_i = ds_i s_i (1 - s_i)  for kSigmoid,   s_i (ds_i - sum_j ds_j s_j)  for kSoftmax
+//   d_gates   [num_tokens, top_k]
+//   d_scores  [num_tokens, num_experts]  from the balance losses; zeros where there are none;
+//                                        d_logits may alias it
 void router_backward(const RouterOptions& options, const Tensor& scores, const Tensor& expert_ids,
                      const Tensor& d_gates, const Tensor& d_scores, Tensor& d_logits,
                      Stream& stream);
@@ -69,8 +73,7 @@ void balance_statistics(const RouterOptions& options, const Tensor& scores,
 // router_forward leaves them, ascending in each row:
 //   selected_counts     [num_sequences, num_experts] int64  += 1 for each (token, slot)
 //   group_token_counts  [num_sequences, num_groups] int64   += 1 for each token with a slot in the
-//   group; experts are spread evenly
-//                       and in order over the groups
+//                       group; experts are spread evenly and in order over the groups
 void selection_statistics(const Tensor& expert_ids, const Tensor& sequence_ids,
                           Tensor& selected_counts, Tensor& group_token_counts, Stream& stream);
 // d_scores[t, i] += dL/ds_ti given coefficient[sequence, i] = dL/ds'_ti (the same for all tokens of

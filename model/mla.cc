@@ -98,7 +98,7 @@ Tensor Mla::forward(const Tensor& x, Saved& saved, const Context& context) const
   saved.out = Tensor::empty(Shape{num_tokens, shape_.num_heads * shape_.value_size},
                             DType::kFloat32, stream);
   saved.lse = Tensor::empty(Shape{num_tokens, shape_.num_heads}, DType::kFloat32, stream);
-  kernels::attention_forward(shape_, saved.q, saved.kv, saved.latent, context.batch.segments,
+  kernels::attention_forward(shape_, {saved.q, saved.kv, saved.latent, context.batch.segments},
                              saved.out, saved.lse, stream);
   if (context.recompute.mla_up_projections) {
     saved.q = Tensor();
@@ -121,8 +121,8 @@ Tensor Mla::backward_input(const Tensor& dy, Saved& saved, const Context& contex
   saved.dkv = Tensor::empty(saved.kv.shape(), DType::kFloat32, stream);
   saved.dlatent = Tensor::empty(saved.latent.shape(), DType::kFloat32, stream);
   kernels::attention_backward(
-      shape_, {saved.q, saved.kv, saved.latent, context.batch.segments, saved.out, saved.lse}, dout,
-      saved.dq, saved.dkv, saved.dlatent, stream);
+      shape_, {{saved.q, saved.kv, saved.latent, context.batch.segments}, saved.out, saved.lse},
+      dout, saved.dq, saved.dkv, saved.dlatent, stream);
   saved.q = Tensor();
   saved.kv = Tensor();
   kernels::rope(query_columns_, RopeDirection::kInverse, cos_sin_, context.batch.positions,

@@ -23,13 +23,13 @@ struct OnlineSoftmax {
   float* out;   // [64, padded_value]
 };
 
-struct Inputs {
+struct InputData {
   const float* q;
   const float* kv;
   const float* latent;
   float scale;
 };
-struct Outputs {
+struct OutputData {
   float* out;
   float* lse;
 };
@@ -51,7 +51,7 @@ class ForwardHead {
     num_packed_blocks_ = 0;
   }
 
-  void attend(const Inputs& inputs, std::int64_t query_block, const Outputs& outputs) {
+  void attend(const InputData& inputs, std::int64_t query_block, const OutputData& outputs) {
     while (num_packed_blocks_ <= query_block) {
       pack(inputs, num_packed_blocks_++);
     }
@@ -90,7 +90,7 @@ class ForwardHead {
            kBlock * (1 + simd::kLanes + layout.padded_value);
   }
 
-  void pack(const Inputs& inputs, std::int64_t block) {
+  void pack(const InputData& inputs, std::int64_t block) {
     const HeadRows rows(layout_, segment_.first + block * kBlock, head_);
     const std::int64_t num_rows = segment_.block_rows(block);
     float* const keys = keys_ + block * layout_.padded_key * kBlock;
@@ -111,12 +111,12 @@ class ForwardHead {
 
   // Scores, weights and weighted values of kRows queries and up to 64 keys.
   template <int kRows>
-  void add_key_block(const Left<Layout::kRowMajor>& q, int row, float scale,
+  void add_key_block(const Left<Layout::kRowMajor>& q, std::int64_t row, float scale,
                      const KeyBlock& block) {
     alignas(64) float weights[kRows * kBlock];
     alignas(64) float correction[simd::kLanes] = {};
-    const int num_keys = block.is_diagonal ? row + kRows : kBlock;
-    for (int key = 0; key < num_keys; key += simd::kLanes) {
+    const std::int64_t num_keys = block.is_diagonal ? row + kRows : kBlock;
+    for (std::int64_t key = 0; key < num_keys; key += simd::kLanes) {
       const auto scores = multiply_tile<kRows>(Left<Layout::kRowMajor>{q.at(row, 0), q.stride},
                                                {block.keys + key, kBlock}, 0, layout_.key_size);
       for (int r = 0; r < kRows; ++r) {
@@ -143,11 +143,11 @@ class ForwardHead {
 
   // Turns scores into exp(score - max), and gives the factor by which the sums so far have shrunk.
   template <int kRows>
-  void update_softmax(int row, int num_keys, float* weights, float* correction) {
+  void update_softmax(std::int64_t row, std::int64_t num_keys, float* weights, float* correction) {
     alignas(64) float new_max[simd::kLanes] = {};
     for (int r = 0; r < kRows; ++r) {
       simd::Floats largest = simd::load(weights + r * kBlock);
-      for (int key = simd::kLanes; key < num_keys; key += simd::kLanes) {
+      for (std::int64_t key = simd::kLanes; key < num_keys; key += simd::kLanes) {
         largest = simd::max(simd::load(weights + r * kBlock + key), largest);
       }
       new_max[r] = std::max(softmax_.max[row + r], simd::max(largest));
@@ -160,7 +160,7 @@ class ForwardHead {
     for (int r = 0; r < kRows; ++r) {
       float* const row_sums = softmax_.sums + (row + r) * simd::kLanes;
       simd::Floats sums = simd::load(row_sums) * simd::broadcast(correction[r]);
-      for (int key = 0; key < num_keys; key += simd::kLanes) {
+      for (std::int64_t key = 0; key < num_keys; key += simd::kLanes) {
         float* const weight = weights + r * kBlock + key;
         const simd::Floats exponential =
             simd::exp_or_zero(simd::load(weight) - simd::broadcast(new_max[r]));
@@ -171,7 +171,7 @@ class ForwardHead {
     }
   }
 
-  void finish(int row, float* out, float* lse) {
+  void finish(std::int64_t row, float* out, float* lse) {
     const float sum = simd::sum(simd::load(softmax_.sums + row * simd::kLanes));
     const float* const sums = softmax_.out + row * layout_.padded_value;
     simd::for_each_block(layout_.value_size, [&](std::int64_t column, auto extent) {
@@ -199,10 +199,10 @@ struct QueryBlock {
   std::int64_t block;
 };
 
-void forward(const AttentionShape& shape, const Tensor& q, const Tensor& kv, const Tensor& latent,
-             const Tensor& segments, Tensor& out, Tensor& lse, Stream& stream) {
-  const AttentionLayout layout(shape, latent);
-  const std::vector<Segment> ranges = checked_segments(segments, q.size(0));
+void forward(const AttentionShape& shape, const AttentionInputs& inputs, Tensor& out, Tensor& lse,
+             Stream& stream) {
+  const AttentionLayout layout(shape, inputs.latent);
+  const std::vector<Segment> ranges = checked_segments(inputs.segments, inputs.q.size(0));
   std::vector<QueryBlock> blocks;
   std::vector<std::int64_t> weights;  // key blocks
   for (std::size_t segment = 0; segment < ranges.size(); ++segment) {
@@ -213,8 +213,9 @@ void forward(const AttentionShape& shape, const Tensor& q, const Tensor& kv, con
       }
     }
   }
-  const Inputs inputs{q.data<float>(), kv.data<float>(), latent.data<float>(), shape.scale};
-  const Outputs outputs{out.mutable_data<float>(), lse.mutable_data<float>()};
+  const InputData from{inputs.q.data<float>(), inputs.kv.data<float>(), inputs.latent.data<float>(),
+                       shape.scale};
+  const OutputData to{out.mutable_data<float>(), lse.mutable_data<float>()};
   parallel_for_weighted(weights, 1, stream, [&](std::size_t begin, std::size_t end) {
     if (begin == end) {
       return;
@@ -225,7 +226,7 @@ void forward(const AttentionShape& shape, const Tensor& q, const Tensor& kv, con
       if (i == begin || item.block == 0) {
         forward_head.start(ranges[item.segment], item.head);
       }
-      forward_head.attend(inputs, item.block, outputs);
+      forward_head.attend(from, item.block, to);
     }
   });
 }

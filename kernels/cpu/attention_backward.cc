@@ -49,7 +49,7 @@ class BackwardHead {
   void add_over_queries(const float* a, const Right& b, std::int64_t query_block,
                         std::int64_t key_block, float* to) const;
   template <int kRows>
-  void find_weights(float scale, int row, std::int64_t key_block, bool is_diagonal);
+  void find_weights(float scale, std::int64_t row, std::int64_t key_block, bool is_diagonal);
   void write_queries(std::int64_t block, float* dq) const;
   void write_keys(const Outputs& outputs) const;
 
@@ -174,11 +174,12 @@ void BackwardHead::pack_queries(const Inputs& inputs, std::int64_t block) {
 
 // p and ds of kRows queries from `row` on and the keys of a block.
 template <int kRows>
-void BackwardHead::find_weights(float scale, int row, std::int64_t key_block, bool is_diagonal) {
+void BackwardHead::find_weights(float scale, std::int64_t row, std::int64_t key_block,
+                                bool is_diagonal) {
   const float* const keys = key_rows(keys_transposed_, key_block);
   const float* const values = value_rows(values_transposed_, key_block);
-  const int num_keys = is_diagonal ? row + kRows : kBlock;
-  for (int key = 0; key < num_keys; key += simd::kLanes) {
+  const std::int64_t num_keys = is_diagonal ? row + kRows : kBlock;
+  for (std::int64_t key = 0; key < num_keys; key += simd::kLanes) {
     const bool is_masked = is_diagonal && key + simd::kLanes > row + 1;
     const auto scores = multiply_tile<kRows>(
         Left<Layout::kRowMajor>{queries_ + row * layout_.padded_key, layout_.padded_key},
@@ -331,9 +332,9 @@ class HeadSums {
 
 void backward(const AttentionShape& shape, const AttentionSaved& saved, const Tensor& dout,
               Tensor& dq, Tensor& dkv, Tensor& dlatent, Stream& stream) {
-  const AttentionLayout layout(shape, saved.latent);
-  const std::int64_t num_tokens = saved.q.size(0);
-  const std::vector<Segment> segments = checked_segments(saved.segments, num_tokens);
+  const AttentionLayout layout(shape, saved.inputs.latent);
+  const std::int64_t num_tokens = saved.inputs.q.size(0);
+  const std::vector<Segment> segments = checked_segments(saved.inputs.segments, num_tokens);
   const std::int64_t most_blocks = Segment{0, longest_of(segments)}.num_blocks();
   // A group of heads at a time bounds the memory for their gradients of k_rope; enough of them to
   // keep the threads busy.
@@ -342,9 +343,9 @@ void backward(const AttentionShape& shape, const AttentionSaved& saved, const Te
   Tensor dk_rope =
       Tensor::empty({group_size, num_tokens, layout.rope_size}, DType::kFloat32, stream);
   HeadSums sums(shape, layout, num_tokens, stream);
-  const Inputs inputs{saved.q.data<float>(),
-                      saved.kv.data<float>(),
-                      saved.latent.data<float>(),
+  const Inputs inputs{saved.inputs.q.data<float>(),
+                      saved.inputs.kv.data<float>(),
+                      saved.inputs.latent.data<float>(),
                       saved.out.data<float>(),
                       saved.lse.data<float>(),
                       dout.data<float>(),

@@ -12,7 +12,7 @@
 // segment.
 namespace fathom::kernels::cpu {
 
-inline constexpr int kBlock = 64;
+inline constexpr std::int64_t kBlock = 64;
 
 // Tokens [first, first + size) of an isolated sequence.
 struct Segment {

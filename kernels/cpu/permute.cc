@@ -42,6 +42,14 @@ void sort_slots_cpu(const Tensor& expert_ids, Tensor& counts, Tensor& slot_of_ro
   }
 }
 
+std::int64_t checked_row(const std::int32_t* index, std::int64_t i, std::int32_t divisor,
+                         std::int64_t num_rows) {
+  const std::int64_t row = index[i] / divisor;
+  FATHOM_CHECK(index[i] >= 0 && row < num_rows, "index[", i, "] = ", index[i], " with ", num_rows,
+               " rows");
+  return row;
+}
+
 // destination[i] = source[index[i] / divisor]
 void copy_rows(const Tensor& source, const Tensor& index, std::int32_t divisor, Tensor& destination,
                Stream& stream) {
@@ -54,9 +62,7 @@ void copy_rows(const Tensor& source, const Tensor& index, std::int32_t divisor, 
   stream.parallel_for(destination.size(0), row_grain(hidden),
                       [=](std::int64_t begin, std::int64_t end) {
                         for (std::int64_t i = begin; i < end; ++i) {
-                          const std::int64_t row = which[i] / divisor;
-                          FATHOM_CHECK(which[i] >= 0 && row < num_source_rows, "index[", i,
-                                       "] = ", which[i], " with ", num_source_rows, " rows");
+                          const std::int64_t row = checked_row(which, i, divisor, num_source_rows);
                           std::memcpy(to + i * hidden, from + row * hidden, row_bytes);
                         }
                       });
@@ -72,6 +78,38 @@ void permute_forward_cpu(const Tensor& x, const Tensor& slot_of_row, int top_k, 
   copy_rows(x, slot_of_row, top_k, rows, stream);
 }
 
+// Rows of `hidden` floats, and which of them belong to the top_k slots of one token.
+struct SlotRows {
+  const float* rows;
+  const std::int32_t* row;
+  std::int64_t top_k;
+  std::int64_t hidden;
+
+  const float* at(std::int64_t slot) const { return rows + row[slot] * hidden; }
+};
+
+// to = (or +=) the sum of the rows in slot order.
+HWY_INLINE void sum_rows(const SlotRows& slots, bool accumulate, float* to) {
+  simd::for_each_block(slots.hidden, [=](std::int64_t column, auto extent) FATHOM_INLINE_LAMBDA {
+    Floats sum = simd::load(slots.at(0) + column, extent);
+    for (std::int64_t j = 1; j < slots.top_k; ++j) {
+      sum = sum + simd::load(slots.at(j) + column, extent);
+    }
+    simd::store(accumulate ? simd::load(to + column, extent) + sum : sum, to + column, extent);
+  });
+}
+
+// to += the sum of gate * row in slot order.
+HWY_INLINE void add_gated_rows(const SlotRows& slots, const float* gate, float* to) {
+  simd::for_each_block(slots.hidden, [=](std::int64_t column, auto extent) FATHOM_INLINE_LAMBDA {
+    Floats sum = simd::zero();
+    for (std::int64_t j = 0; j < slots.top_k; ++j) {
+      sum = simd::fma(simd::broadcast(gate[j]), simd::load(slots.at(j) + column, extent), sum);
+    }
+    simd::store(simd::load(to + column, extent) + sum, to + column, extent);
+  });
+}
+
 void permute_backward_cpu(const Tensor& d_rows, const Tensor& row_of_slot, Tensor& dx,
                           bool accumulate, Stream& stream) {
   if (dx.numel() == 0) {
@@ -84,15 +122,8 @@ void permute_backward_cpu(const Tensor& d_rows, const Tensor& row_of_slot, Tenso
   auto* gradient = dx.mutable_data<float>();
   stream.parallel_for(dx.size(0), row_grain(hidden), [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t token = begin; token < end; ++token) {
-      const std::int32_t* row = row_of + token * top_k;
-      simd::for_each_block(hidden, [=](std::int64_t column, auto extent) FATHOM_INLINE_LAMBDA {
-        Floats sum = simd::load(rows + row[0] * hidden + column, extent);
-        for (std::int64_t j = 1; j < top_k; ++j) {
-          sum = sum + simd::load(rows + row[j] * hidden + column, extent);
-        }
-        float* to = gradient + token * hidden + column;
-        simd::store(accumulate ? simd::load(to, extent) + sum : sum, to, extent);
-      });
+      sum_rows({rows, row_of + token * top_k, top_k, hidden}, accumulate,
+               gradient + token * hidden);
     }
   });
 }
@@ -107,17 +138,8 @@ void combine_forward_cpu(const Tensor& rows, const Tensor& row_of_slot, const Te
   auto* out = y.mutable_data<float>();
   stream.parallel_for(y.size(0), row_grain(hidden), [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t token = begin; token < end; ++token) {
-      const std::int32_t* row = row_of + token * top_k;
-      const float* gate = gate_values + token * top_k;
-      simd::for_each_block(hidden, [=](std::int64_t column, auto extent) FATHOM_INLINE_LAMBDA {
-        Floats sum = simd::zero();
-        for (std::int64_t j = 0; j < top_k; ++j) {
-          sum = simd::fma(simd::broadcast(gate[j]),
-                          simd::load(expert_rows + row[j] * hidden + column, extent), sum);
-        }
-        float* to = out + token * hidden + column;
-        simd::store(simd::load(to, extent) + sum, to, extent);
-      });
+      add_gated_rows({expert_rows, row_of + token * top_k, top_k, hidden},
+                     gate_values + token * top_k, out + token * hidden);
     }
   });
 }

@@ -34,6 +34,13 @@ void rotate(const float* from, const float* cos_sin, std::int64_t rope_size, flo
   }
 }
 
+std::int64_t checked_position(std::int64_t position, std::int64_t token,
+                              std::int64_t max_position) {
+  FATHOM_CHECK(position >= 0 && position < max_position, "token ", token, " at position ", position,
+               ", table of ", max_position);
+  return position;
+}
+
 void rope_cpu(const RopeColumns& columns, RopeDirection direction, const Tensor& cos_sin,
               const Tensor& positions, const Tensor& source, Tensor& destination, Stream& stream) {
   const std::int64_t max_position = cos_sin.size(0);
@@ -48,9 +55,7 @@ void rope_cpu(const RopeColumns& columns, RopeDirection direction, const Tensor&
   const std::int64_t grain = 1 + kGrainElements / (columns.num_heads * rope_size + 1);
   stream.parallel_for(positions.size(0), grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t token = begin; token < end; ++token) {
-      const std::int64_t position = position_of[token];
-      FATHOM_CHECK(position >= 0 && position < max_position, "token ", token, " at position ",
-                   position, ", table of ", max_position);
+      const std::int64_t position = checked_position(position_of[token], token, max_position);
       for (std::int64_t head = 0; head < columns.num_heads; ++head) {
         const std::int64_t column = columns.first_column + head * columns.head_stride;
         rotate(from + token * source_stride + column, table + position * rope_size, rope_size, sign,

@@ -255,13 +255,21 @@ void router_backward_cpu(const RouterOptions& options, const Tensor& scores,
   });
 }
 
+void check_expert(std::int64_t expert, std::int64_t num_experts) {
+  FATHOM_CHECK(expert >= 0 && expert < num_experts, "expert ", expert, " of ", num_experts);
+}
+
 void count_experts_cpu(const Tensor& expert_ids, Tensor& counts, Stream& /*stream*/) {
   const auto count = counts.mutable_values<std::int64_t>();
   for (const std::int32_t expert : expert_ids.values<std::int32_t>()) {
-    const auto index = static_cast<std::size_t>(expert);  // a negative one becomes huge
-    FATHOM_CHECK(index < count.size(), "expert ", expert, " of ", count.size());
-    ++count[index];
+    check_expert(expert, counts.numel());
+    ++count[static_cast<std::size_t>(expert)];
   }
+}
+
+void check_sequence(std::int64_t sequence, std::int64_t num_sequences) {
+  FATHOM_CHECK(sequence >= 0 && sequence < num_sequences, "sequence ", sequence, " of ",
+               num_sequences);
 }
 
 // Threads split sequences; each walks the tokens of its own in order.
@@ -276,8 +284,7 @@ void balance_statistics_cpu(const RouterOptions& options, const Tensor& scores,
   auto* sums = score_sums.mutable_data<std::int64_t>();
   const cpu::Quantizer quantizer(kScoreFractionBits, 2.0F);
   for (const std::int32_t sequence : sequences) {
-    FATHOM_CHECK(sequence >= 0 && sequence < num_sequences, "sequence ", sequence, " of ",
-                 num_sequences);
+    check_sequence(sequence, num_sequences);
   }
   stream.parallel_for(num_sequences, 1, [&](std::int64_t begin, std::int64_t end) {
     Selection selection(options);
@@ -317,11 +324,10 @@ void selection_statistics_cpu(const Tensor& expert_ids, const Tensor& sequence_i
   auto* group_counts = group_token_counts.mutable_data<std::int64_t>();
   const auto sequences = sequence_ids.values<std::int32_t>();
   for (const std::int32_t sequence : sequences) {
-    FATHOM_CHECK(sequence >= 0 && sequence < num_sequences, "sequence ", sequence, " of ",
-                 num_sequences);
+    check_sequence(sequence, num_sequences);
     std::int64_t last_group = -1;  // experts of a row ascend, so a group's slots are neighbours
     for (std::int64_t j = 0; j < top_k; ++j, ++expert) {
-      FATHOM_CHECK(*expert >= 0 && *expert < num_experts, "expert ", *expert, " of ", num_experts);
+      check_expert(*expert, num_experts);
       ++counts[sequence * num_experts + *expert];
       const std::int64_t group = *expert / group_size;
       if (group != last_group) {
@@ -344,8 +350,7 @@ void balance_backward_cpu(const RouterOptions& options, const Tensor& scores,
   stream.parallel_for(scores.size(0), kGrainTokens, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t token = begin; token < end; ++token) {
       const std::int64_t sequence = sequences[token];
-      FATHOM_CHECK(sequence >= 0 && sequence < num_sequences, "sequence ", sequence, " of ",
-                   num_sequences);
+      check_sequence(sequence, num_sequences);
       const float* row = score_rows + token * num_experts;
       const float* weights = coefficients + sequence * num_experts;
       float mean = 0.0F;

@@ -9,7 +9,7 @@
 #include <limits>
 
 // Sixteen floats as one value, on every vector width (two registers on AVX2, one on AVX-512), so
-// that results do not depend on the machine (docs/numerics.md, rule 11): sums go over 16 lanes
+// that results do not depend on the machine (docs/numerics.md, rule 8): sums go over 16 lanes
 // (index mod 16) and a halving tree, tails do the arithmetic of whole blocks, and operations are
 // fused only by fma() and fnma().
 namespace fathom::kernels::simd {
@@ -19,11 +19,11 @@ static_assert(HWY_STATIC_TARGET == HWY_AVX2 || HWY_STATIC_TARGET == HWY_AVX3 ||
                   HWY_STATIC_TARGET == HWY_AVX3_DL,
               "the kernels need fused multiply-add: compile with -march=x86-64-v3 or above");
 
-inline constexpr int kLanes = 16;
+inline constexpr std::int64_t kLanes = 16;
 using Tag = hn::CappedTag<float, kLanes>;
 using IntTag = hn::Rebind<std::int32_t, Tag>;
 using Vector = hn::Vec<Tag>;
-inline constexpr int kVectorLanes = static_cast<int>(sizeof(Vector) / sizeof(float));
+inline constexpr auto kVectorLanes = static_cast<std::int64_t>(sizeof(Vector) / sizeof(float));
 inline constexpr int kParts = kLanes / kVectorLanes;
 
 struct Floats {
@@ -100,10 +100,10 @@ HWY_INLINE void store(const Floats& x, float* to, WholeBlock = {}) {
   }
 }
 // True in the first `count` lanes.
-HWY_INLINE Mask first_lanes(int count) {
+HWY_INLINE Mask first_lanes(std::int64_t count) {
   Mask result;
   for (int i = 0; i < kParts; ++i) {
-    const int here = count - i * kVectorLanes;
+    const std::int64_t here = count - i * kVectorLanes;
     result.part[i] = hn::FirstN(Tag(), static_cast<std::size_t>(here < 0 ? 0 : here));
   }
   return result;

@@ -60,10 +60,10 @@ int main(int argc, char** argv) {
   Tensor dlatent = filled(latent.shape(), stream);
 
   const double forward = fathom::bench::best_seconds(num_threads == 1, 1.0, [&] {
-    fathom::kernels::attention_forward(shape, q, kv, latent, segments, out, lse, stream);
+    fathom::kernels::attention_forward(shape, {q, kv, latent, segments}, out, lse, stream);
   });
   const double backward = fathom::bench::best_seconds(num_threads == 1, 1.0, [&] {
-    fathom::kernels::attention_backward(shape, {q, kv, latent, segments, out, lse}, dout, dq, dkv,
+    fathom::kernels::attention_backward(shape, {{q, kv, latent, segments}, out, lse}, dout, dq, dkv,
                                         dlatent, stream);
   });
   const double pairs = 0.5 * length * (length + 1.0) * num_segments * shape.num_heads;

@@ -42,9 +42,10 @@ struct Case {
     std::copy(starts.begin(), starts.end(), segments.mutable_data<std::int32_t>());
   }
 
-  void forward() { attention_forward(shape, q, kv, latent, segments, out, lse, stream); }
+  void forward() { attention_forward(shape, {q, kv, latent, segments}, out, lse, stream); }
   void backward() {
-    attention_backward(shape, {q, kv, latent, segments, out, lse}, dout, dq, dkv, dlatent, stream);
+    attention_backward(shape, {{q, kv, latent, segments}, out, lse}, dout, dq, dkv, dlatent,
+                       stream);
   }
 
   AttentionShape shape;
