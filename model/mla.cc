@@ -95,7 +95,7 @@ Tensor Mla::forward(const Tensor& x, Saved& saved, const Context& context) const
   saved.kv = kv_b_.forward(saved.latent, stream);
 
   const std::int64_t num_tokens = saved.latent.size(0);
-  saved.out = Tensor::empty(Shape{num_tokens, shape_.num_heads * shape_.value_size},
+  saved.out = Tensor::empty(Shape{num_tokens, std::int64_t{shape_.num_heads} * shape_.value_size},
                             DType::kFloat32, stream);
   saved.lse = Tensor::empty(Shape{num_tokens, shape_.num_heads}, DType::kFloat32, stream);
   kernels::attention_forward(shape_, {saved.q, saved.kv, saved.latent, context.batch.segments},

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks and tests, on a fresh Debian 12 or Ubuntu 24.04: packages, format, build, every test, and the unit tests once
+# All checks and tests, on a fresh Debian 12 or Ubuntu 24.04: packages, format, build, every test, clang-tidy, and the unit tests once
 # more under the address and undefined-behaviour sanitizers. Closes with "N passed, N failed"; exits 1 if anything failed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,9 +17,14 @@ finish() {
   exit
 }
 
-# A step that is not a ctest case: nothing when it succeeds, one failure when it does not.
+# A step without which the rest means nothing: nothing when it succeeds, one failure when it does not.
 step() {
   bash scripts/run_quietly.sh "$@" || { failed=$((failed + 1)); return 1; }
+}
+
+# A check that is not a ctest case: counts as one.
+check() {
+  if "$@"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 }
 
 # run_tests PRESET: adds the cases of one build to the counts.
@@ -43,10 +48,11 @@ run_tests() {
 }
 
 bash scripts/install_deps.sh </dev/null || { failed=1; finish; }
-step "checking the format" bash scripts/check_format.sh
+check bash scripts/run_quietly.sh "checking the format" bash scripts/check_format.sh
 for preset in cpu asan; do
   if step "configuring $preset" cmake --preset "$preset" && step "building $preset" ninja -C "build/$preset"; then
     run_tests "$preset"
+    [ "$preset" != cpu ] || check python3 scripts/check_tidy.py
   fi
 done
 finish

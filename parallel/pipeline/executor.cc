@@ -27,15 +27,7 @@ class PeerPrograms {
         continue;
       }
       for (std::size_t i = 0; i < schedule.actions[peer].size(); ++i) {
-        const Action& action = schedule.actions[peer][i];
-        if (is_send(action.kind) && peer_of(schedule, action) == rank) {
-          sent_at_[receive_of(action)] = static_cast<int>(i);
-        } else if (is_compute(action.kind)) {
-          const auto receive = receive_before(schedule, action);
-          if (receive && peer_of(schedule, *receive) == rank) {
-            used_at_[send_of(*receive)] = static_cast<int>(i);
-          }
-        }
+        note(schedule, rank, schedule.actions[peer][i], static_cast<int>(i));
       }
     }
   }
@@ -49,6 +41,17 @@ class PeerPrograms {
   }
 
  private:
+  void note(const Schedule& schedule, int rank, const Action& peer_action, int at) {
+    if (is_send(peer_action.kind) && peer_of(schedule, peer_action) == rank) {
+      sent_at_[receive_of(peer_action)] = at;
+    } else if (is_compute(peer_action.kind)) {
+      const auto receive = receive_before(schedule, peer_action);
+      if (receive && peer_of(schedule, *receive) == rank) {
+        used_at_[send_of(*receive)] = at;
+      }
+    }
+  }
+
   std::map<Action, int> sent_at_, used_at_;
 };
 

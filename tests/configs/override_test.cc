@@ -2,6 +2,7 @@
 
 #include "configs/field_path.h"
 #include "configs/schema/run.pb.h"
+#include "core/error.h"
 #include "tests/support/catch.h"
 
 namespace fathom::config {
@@ -114,7 +115,7 @@ TEST_CASE("a malformed path is refused") {
                                  "data.train[].path", "data.train[-1].path", "data.train[0",
                                  "data.train[0]x.path", "data.train[99999999999].path", "[0]"}) {
     CAPTURE(path);
-    CHECK(problem(path + "=1") == "--set " + path + "=1: \"" + path + "\" is not a field path");
+    CHECK(problem(path + "=1") == concat("--set ", path, "=1: \"", path, "\" is not a field path"));
   }
 }
 

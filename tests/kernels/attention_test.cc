@@ -21,24 +21,25 @@ using Doubles = std::vector<double>;
 // The inputs of one call, and what the kernels make of them.
 struct Case {
   Case(const AttentionShape& attention, const std::vector<std::int32_t>& segment_starts,
-       Stream& stream_)
+       Stream& given_stream)
       : shape(attention),
         num_tokens(segment_starts.back()),
         starts(segment_starts),
         q(random_tensor({num_tokens, shape.num_heads * (shape.nope_size + shape.rope_size)}, "q",
-                        stream_)),
+                        given_stream)),
         kv(random_tensor({num_tokens, shape.num_heads * (shape.nope_size + shape.value_size)}, "kv",
-                         stream_)),
+                         given_stream)),
         latent(random_tensor({num_tokens, shape.rope_column + shape.rope_size + 1}, "latent",
-                             stream_)),
-        segments(Tensor::empty({static_cast<std::int64_t>(starts.size())}, DType::kInt32, stream_)),
-        out(random_tensor({num_tokens, shape.num_heads * shape.value_size}, "old", stream_)),
-        lse(random_tensor({num_tokens, shape.num_heads}, "old", stream_)),
-        dout(random_tensor(out.shape(), "dout", stream_)),
-        dq(random_tensor(q.shape(), "old", stream_)),
-        dkv(random_tensor(kv.shape(), "old", stream_)),
-        dlatent(random_tensor(latent.shape(), "old dlatent", stream_)),
-        stream(stream_) {
+                             given_stream)),
+        segments(
+            Tensor::empty({static_cast<std::int64_t>(starts.size())}, DType::kInt32, given_stream)),
+        out(random_tensor({num_tokens, shape.num_heads * shape.value_size}, "old", given_stream)),
+        lse(random_tensor({num_tokens, shape.num_heads}, "old", given_stream)),
+        dout(random_tensor(out.shape(), "dout", given_stream)),
+        dq(random_tensor(q.shape(), "old", given_stream)),
+        dkv(random_tensor(kv.shape(), "old", given_stream)),
+        dlatent(random_tensor(latent.shape(), "old dlatent", given_stream)),
+        stream(given_stream) {
     std::copy(starts.begin(), starts.end(), segments.mutable_data<std::int32_t>());
   }
 
