@@ -25,8 +25,6 @@ function(fathom_tests name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PROPERTIES" ${ARGN})
   add_executable(${name} ${ARG_SOURCES} $<TARGET_OBJECTS:fathom_catch_main>)
   target_link_libraries(${name} PRIVATE fathom_flags fathom_test_support ${ARG_LINK})
-  target_compile_definitions(${name} PRIVATE
-    FATHOM_SOURCE_DIR="${PROJECT_SOURCE_DIR}" FATHOM_BINARY_DIR="${PROJECT_BINARY_DIR}")
   catch_discover_tests(${name} TEST_PREFIX "${name}: " DISCOVERY_MODE POST_BUILD
     PROPERTIES TIMEOUT 300 ${ARG_PROPERTIES})
 endfunction()

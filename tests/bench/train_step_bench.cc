@@ -12,6 +12,7 @@
 #include "model/factory.h"
 #include "optim/adamw.h"
 #include "parallel/comm/thread_communicator.h"
+#include "tests/support/paths.h"
 #include "tests/support/tiny_run.h"
 
 int main(int argc, char** argv) {
@@ -24,7 +25,7 @@ int main(int argc, char** argv) {
   const int steps = argc > 3 ? std::atoi(argv[3]) : 10;
   testing::Layout layout;
   layout.micro_batch_size = argc > 4 ? std::atoi(argv[4]) : 8;
-  *config.mutable_model() = config::load_model(FATHOM_SOURCE_DIR "/configs/models/small.textproto");
+  *config.mutable_model() = config::load_model(test::source_path("configs/models/small.textproto"));
   config.mutable_train()->set_sequence_length(256);
   config.mutable_train()->set_global_batch_size(8);
   config::resolve(config, {});

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 #include "tests/support/temporary_folder.h"
 
 namespace fathom::cli {
@@ -30,7 +31,7 @@ class Program {
 
                                 FATHOM_MPIEXEC, " --oversubscribe -n ", num_ranks, ' ');
     const std::string command = concat("cd ", folder_.path().string(), " && ", launcher,
-                                       FATHOM_BINARY_DIR, "/fathom ", arguments, " 2> errors");
+                                       test::build_path("fathom"), " ", arguments, " 2> errors");
     Result result;
     FILE* pipe = popen(command.c_str(), "r");
     REQUIRE(pipe != nullptr);
@@ -56,7 +57,7 @@ int count(const std::string& text, const std::string& part) {
   return found;
 }
 
-const std::string kTiny = std::string(FATHOM_SOURCE_DIR) + "/configs/runs/tiny.textproto";
+const std::string kTiny = test::source_path("configs/runs/tiny.textproto");
 
 }  // namespace
 

@@ -9,6 +9,7 @@
 #include "configs/write.h"
 #include "core/error.h"
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 #include "tests/support/temporary_folder.h"
 
 namespace fathom::config {
@@ -132,7 +133,7 @@ TEST_CASE("problems in the model's file name that file") {
 
 TEST_CASE("a written config reads back to the same message") {
   Files files;
-  RunConfig config = load(std::string(FATHOM_SOURCE_DIR) + "/configs/runs/tiny.textproto",
+  RunConfig config = load(test::source_path("configs/runs/tiny.textproto"),
                           {"optimizer.lr=0.1", "train.time_limit=1e-300",
                            "evaluation.prompts=\"q\\\" \\303\\251 \\001\"",
                            "mesh.layers_per_stage=[1, 3]", "run.seed=18446744073709551615"});
@@ -142,7 +143,7 @@ TEST_CASE("a written config reads back to the same message") {
 }
 
 TEST_CASE("the configs that come with the program are valid on the ranks they are meant for") {
-  const std::string runs = std::string(FATHOM_SOURCE_DIR) + "/configs/runs/";
+  const std::string runs = test::source_path("configs/runs/");
   for (const auto& [name, world_size] : {std::pair{"quickstart", 4}, std::pair{"tiny", 8}}) {
     RunConfig config = load(runs + name + ".textproto");
     resolve(config, {.world_size = world_size});

@@ -3,12 +3,13 @@
 
 #include "configs/load.h"
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 
 namespace fathom::config {
 namespace {
 
 Model model(const std::string& name) {
-  return load_model(std::string(FATHOM_SOURCE_DIR) + "/configs/models/" + name + ".textproto");
+  return load_model(test::source_path("configs/models/" + name + ".textproto"));
 }
 
 std::int64_t attention_parameters(const Model& m) {

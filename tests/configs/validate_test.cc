@@ -7,11 +7,12 @@
 #include "configs/resolve.h"
 #include "core/error.h"
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 
 namespace fathom::config {
 namespace {
 
-const std::string kTiny = std::string(FATHOM_SOURCE_DIR) + "/configs/runs/tiny.textproto";
+const std::string kTiny = test::source_path("configs/runs/tiny.textproto");
 
 std::vector<std::string> problems_of(const std::vector<std::string>& overrides, int world_size) {
   RunConfig config = load(kTiny, overrides);

@@ -7,11 +7,12 @@
 #include "core/file.h"
 #include "data/tokenizer_json.h"
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 
 namespace fathom::data {
 namespace {
 
-const std::string kFixtures = FATHOM_SOURCE_DIR "/tests/fixtures/tokenizer/";
+const std::string kFixtures = test::source_path("tests/fixtures/tokenizer/");
 
 TEST_CASE("train_bpe learns what the tokenizers package learns from the same text") {
   const auto split = GENERATE(SplitPattern::kLlama3, SplitPattern::kGpt2);

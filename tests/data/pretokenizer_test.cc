@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 
 namespace fathom::data {
 namespace {
@@ -18,7 +19,7 @@ std::vector<std::string> pieces_of(SplitPattern pattern, const std::string& text
 }
 
 TEST_CASE("Hard texts are cut where the regular expressions of the tokenizers package cut them") {
-  std::ifstream lines(FATHOM_SOURCE_DIR "/tests/fixtures/tokenizer/texts.jsonl");
+  std::ifstream lines(test::source_path("tests/fixtures/tokenizer/texts.jsonl"));
   int num_texts = 0;
   for (std::string line; std::getline(lines, line); ++num_texts) {
     const nlohmann::json entry = nlohmann::json::parse(line);

@@ -7,12 +7,13 @@
 #include "core/file.h"
 #include "data/token_shard.h"
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 #include "tests/support/temporary_folder.h"
 
 namespace fathom::data {
 namespace {
 
-const std::string kFixtures = FATHOM_SOURCE_DIR "/tests/fixtures/tokenizer/";
+const std::string kFixtures = test::source_path("tests/fixtures/tokenizer/");
 
 TEST_CASE("Shards are the same, bit for bit, however many ranks write them") {
   const test::TemporaryFolder folder;

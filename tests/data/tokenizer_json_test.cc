@@ -7,6 +7,7 @@
 #include "core/file.h"
 #include "data/tokenizer.h"
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 
 namespace fathom::data {
 namespace {
@@ -14,7 +15,7 @@ namespace {
 using nlohmann::json;
 
 json fixture() {
-  return json::parse(read_file(FATHOM_SOURCE_DIR "/tests/fixtures/tokenizer/llama3.json"));
+  return json::parse(read_file(test::source_path("tests/fixtures/tokenizer/llama3.json")));
 }
 
 // The message with which the file is refused; "" if it is not.

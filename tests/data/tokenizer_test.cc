@@ -10,12 +10,13 @@
 #include "core/file.h"
 #include "data/bpe_trainer.h"
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 #include "tests/support/temporary_folder.h"
 
 namespace fathom::data {
 namespace {
 
-const std::string kFixtures = FATHOM_SOURCE_DIR "/tests/fixtures/tokenizer/";
+const std::string kFixtures = test::source_path("tests/fixtures/tokenizer/");
 
 Tokenizer fixture(const std::string& name) { return Tokenizer::load(kFixtures + name + ".json"); }
 

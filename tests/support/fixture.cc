@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "tests/support/paths.h"
 
 namespace fathom::testing {
 
@@ -158,8 +159,7 @@ std::map<std::string, FixtureArray<float>> Fixture::folder(const std::string& fo
 }
 
 Fixture parity_fixture(const std::string& name) {
-  return Fixture(std::filesystem::path(FATHOM_SOURCE_DIR) / "tests/fixtures/parity" /
-                 (name + ".h5"));
+  return Fixture(test::source_path("tests/fixtures/parity/" + name + ".h5"));
 }
 
 }  // namespace fathom::testing

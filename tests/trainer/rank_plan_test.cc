@@ -9,6 +9,7 @@
 #include "model/factory.h"
 #include "optim/factory.h"
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/tiny_run.h"
 #include "trainer/factory.h"
@@ -22,7 +23,7 @@ config::RunConfig tiny_config(const std::vector<std::string>& overrides) {
   std::vector<std::string> all = {"model.moe.forced_balance=true", "model.hidden_size=64",
                                   "train.sequence_length=64", "train.global_batch_size=16"};
   all.insert(all.end(), overrides.begin(), overrides.end());
-  config::RunConfig config = config::load(FATHOM_SOURCE_DIR "/configs/runs/tiny.textproto", all);
+  config::RunConfig config = config::load(test::source_path("configs/runs/tiny.textproto"), all);
   config::resolve(config, {.world_size = 0, .ranks_per_node = 1, .cores_per_node = 1});
   return config;
 }
@@ -141,7 +142,7 @@ TEST_CASE("Each kind of recomputation saves the bytes that the plan announces") 
 TEST_CASE("The published models have their published sizes, to the unit") {
   const auto count = [](const std::string& name) {
     return trainer::count_parameters(
-        config::load_model(FATHOM_SOURCE_DIR "/configs/models/" + name + ".textproto"));
+        config::load_model(test::source_path("configs/models/" + name + ".textproto")));
   };
   CHECK(count("deepseek-v2-lite").main == 15'706'484'224);
   CHECK(count("deepseek-v2").main == 235'741'434'880);
