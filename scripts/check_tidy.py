@@ -98,15 +98,17 @@ class Memory:
         (self._folder / key).touch()
 
 
-def check(source, deadline):
-    """True: clean; False: findings, printed; None: no time left."""
+def check(source, key, memory, deadline):
+    """True: clean, and remembered; False: findings, printed; None: no time left."""
     if time.monotonic() > deadline:
         return None
     run = subprocess.run([TIDY, "-p", BUILD, "--quiet", "--warnings-as-errors=*", source], cwd=ROOT,
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if run.returncode != 0:
         print(run.stdout or run.stderr, flush=True)
-    return run.returncode == 0
+        return False
+    memory.add(key)
+    return True
 
 
 def main():
@@ -127,16 +129,12 @@ def main():
     unknown = [source for source in asked if not memory.knows(keys[source])]
 
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        sources = newest_first(unknown)
-        verdicts = dict(zip(sources, pool.map(lambda source: check(source, deadline), sources)))
-    for source, verdict in verdicts.items():
-        if verdict:
-            memory.add(keys[source])
-    counts = {verdict: list(verdicts.values()).count(verdict) for verdict in (True, False, None)}
-    print(f"clang-tidy: {len(asked) - len(unknown)} files known to be clean, {counts[True]} found clean, "
-          f"{counts[False]} with findings, {counts[None]} left for the next run; "
+        verdicts = list(pool.map(lambda source: check(source, keys[source], memory, deadline),
+                                 newest_first(unknown)))
+    print(f"clang-tidy: {len(asked) - len(unknown)} files known to be clean, {verdicts.count(True)} found clean, "
+          f"{verdicts.count(False)} with findings, {verdicts.count(None)} left for the next run; "
           f"{time.monotonic() - started:.0f} s")
-    sys.exit(1 if counts[False] else 0)
+    sys.exit(1 if False in verdicts else 0)
 
 
 if __name__ == "__main__":

@@ -107,7 +107,8 @@ TrainStep::Totals TrainStep::gather_totals(const model::LossSums& sums) {
 // Counts over the plane decide the selection biases; the loads of all layers go to every rank.
 std::map<int, double> TrainStep::balance_experts(double rate, bool update) {
   const model::ModelOptions& options = model_->options();
-  const auto num_layers = static_cast<std::size_t>(options.num_layers + options.mtp_depth);
+  const auto num_layers =
+      static_cast<std::size_t>(options.num_layers) + static_cast<std::size_t>(options.mtp_depth);
   constexpr double kUnit = 1e6;
   std::vector<std::int64_t> load(num_layers, 0);
   for (const model::TransformerStage::MoeLayer& layer : model_->moe_layers()) {

@@ -198,8 +198,7 @@ TEST_CASE("A NaN logit makes the gates of its row NaN, and no other") {
   for (int row = 0; row < 5; ++row) {
     CHECK(routed.chosen(row).size() == static_cast<std::size_t>(options.top_k));
     for (int j = 0; j < options.top_k; ++j) {
-      const float gate =
-          routed.gates.values<float>()[static_cast<std::size_t>(row * options.top_k + j)];
+      const float gate = routed.gates.data<float>()[std::int64_t{row} * options.top_k + j];
       CHECK(std::isnan(gate) == (row == 3));
     }
   }
@@ -266,8 +265,8 @@ TEST_CASE("Balance statistics count the unbiased, ungrouped top-k and sum shares
   Row want_sums(static_cast<std::size_t>(3 * num_experts), 0.0);
   want_sums[1] = 1.0;
   for (std::int64_t row = 0; row < num_tokens; ++row) {
-    const auto first =
-        static_cast<std::size_t>(sequences[static_cast<std::size_t>(row)] * num_experts);
+    const auto first = static_cast<std::size_t>(sequences[static_cast<std::size_t>(row)]) *
+                       static_cast<std::size_t>(num_experts);
     const Row scores = score_reference(options.score, row_of(logits, row));
     const double total = std::accumulate(scores.begin(), scores.end(), 0.0);
     const std::vector<int> order = ranked(scores);

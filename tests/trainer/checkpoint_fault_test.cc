@@ -181,7 +181,7 @@ TEST_CASE("a full disk fails the save, is named, and leaves the checkpoint befor
   }
   const auto specs = all_kinds_of_tensors();
   const std::string first = save_alone(disk, 100, specs);
-  std::string full, message, after;
+  std::string message, after;
   bool clean = false, good = false;
   // From so full that no file can be made to nearly enough room.
   for (const int free_kib : {0, 4, 40, 400, 1200}) {
