@@ -85,7 +85,7 @@ std::vector<TensorSpec> few_small_tensors() {
           {"model.norm.weight.exp_avg", {9}, DType::kBFloat16}};
 }
 
-FakeState::FakeState(std::vector<TensorSpec> specs, int num_ranks, int rank,
+FakeState::FakeState(const std::vector<TensorSpec>& specs, int num_ranks, int rank,
                      std::uint64_t layout_seed, Stream& stream)
     : num_ranks_(num_ranks), rank_(rank) {
   for (const TensorSpec& spec : specs) {

@@ -31,8 +31,8 @@ std::vector<TensorSpec> few_small_tensors();
 class FakeState {
  public:
   // layout_seed: another cut and other owners.
-  FakeState(std::vector<TensorSpec> specs, int num_ranks, int rank, std::uint64_t layout_seed,
-            Stream& stream);
+  FakeState(const std::vector<TensorSpec>& specs, int num_ranks, int rank,
+            std::uint64_t layout_seed, Stream& stream);
 
   void fill(std::uint64_t content);
   void clear();
