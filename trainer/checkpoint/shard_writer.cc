@@ -223,7 +223,10 @@ Manifest write_shard(const CheckpointOptions& options, const std::filesystem::pa
 
   begin("write checkpoint: read back");
   check_hdf5_file(path, plan.owned);
-  Manifest part = part_of(std::move(plan), writer.checksums());
+  // The writer refers to the plan: asked before that is moved, in whatever order arguments are
+  // evaluated.
+  const std::vector<std::uint64_t> checksums = writer.checksums();
+  Manifest part = part_of(std::move(plan), checksums);
   part.files.front() = read_back(options, file, part);
   file.close();
   sync_folder(folder);
