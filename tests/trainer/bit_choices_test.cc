@@ -4,6 +4,7 @@
 #include "configs/resolve.h"
 #include "configs/schema/run.pb.h"
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 #include "trainer/identity.h"
 
 namespace fathom::trainer {
@@ -14,7 +15,7 @@ using Lines = std::vector<std::string>;
 CheckpointIdentity identity_of(std::vector<std::string> overrides) {
   overrides.emplace_back("optimizer.schedule.phases[0].until_step=20");
   config::RunConfig config =
-      config::load(FATHOM_SOURCE_DIR "/configs/runs/tiny.textproto", overrides);
+      config::load(test::source_path("configs/runs/tiny.textproto"), overrides);
   config::resolve(config, {.world_size = 4});
   return make_identity(config, "tokenizer");
 }
@@ -61,7 +62,7 @@ TEST_CASE("In mode FAST the layout is a choice too") {
 TEST_CASE("A schedule that ends with the run makes its length a choice") {
   const auto identity = [](const std::string& steps) {
     config::RunConfig config =
-        config::load(FATHOM_SOURCE_DIR "/configs/runs/tiny.textproto", {"train.steps=" + steps});
+        config::load(test::source_path("configs/runs/tiny.textproto"), {"train.steps=" + steps});
     config::resolve(config, {});
     return make_identity(config, "");
   };

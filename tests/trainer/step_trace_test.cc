@@ -11,6 +11,7 @@
 #include "model/factory.h"
 #include "optim/factory.h"
 #include "tests/support/catch.h"
+#include "tests/support/paths.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/support/tiny_run.h"
@@ -28,7 +29,7 @@ using Change = std::function<void(model::PipelinedModel&)>;
 // `change` is called between the gradients and the values.
 std::string trace_on(const parallel::MeshShape& mesh, const std::filesystem::path& folder,
                      const std::string& elements_of = "", const Change& change = {}) {
-  config::RunConfig config = config::load(FATHOM_SOURCE_DIR "/configs/runs/tiny.textproto", {});
+  config::RunConfig config = config::load(test::source_path("configs/runs/tiny.textproto"), {});
   config::resolve(config, {.world_size = 0, .ranks_per_node = 1, .cores_per_node = 1});
   test::run_ranks(mesh.world_size(), [&](parallel::Communicator& world, Stream& stream) {
     Layout layout;
