@@ -1,38 +1,76 @@
 #!/usr/bin/env bash
-# Runs under mpirun on every kind of layout follow the run on one rank; so do resumes onto other layouts.
+# The same bits under mpirun: 20 steps on every kind of layout, and resumes onto other layouts, also after a kill -9.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-compare() {  # RUN TOLERANCE
-  python3 "$source_dir/tests/integration/compare_metrics.py" "$folder/one/metrics.jsonl" "$1/metrics.jsonl" "$2" ||
-    fail "$1 differs from one rank"
-}
-# A calm run: at a high learning rate single steps spike, and with them what rounding does to the gradient norm.
-common=(--set optimizer.lr=3e-4 --set "data.validation=$data/held-out" --set evaluation.interval=10 --set checkpoint.interval=10 --set train.steps=20)
-rm -rf "$folder"/one "$folder"/layout-* "$folder"/resumed
-launch 1 "$folder/one" "${common[@]}"
-expect_status 0 "one rank"
-[ "$(tail -n 1 "$folder/one/metrics.jsonl" | grep -c '"event": "end"')" -eq 1 ] || fail "the last line is no end event"
 
-# RANKS pipeline tensor expert and more
-while read -r ranks pipeline tensor expert more; do
-  run=$folder/layout-$ranks-$pipeline-$tensor-$expert
-  # shellcheck disable=SC2086
-  launch "$ranks" "$run" "${common[@]}" --set mesh.pipeline="$pipeline" --set mesh.tensor="$tensor" \
-    --set mesh.expert="$expert" $more
-  expect_status 0 "layout $ranks $pipeline $tensor $expert"
-  compare "$run" 0
-  rm -rf "$run"
-done <<'LAYOUTS'
-2 1 1 1
-2 2 1 1
-2 1 2 1
-2 1 1 2 --set train.micro_batch_size=4
-4 2 1 2
-4 2 1 1 --set mesh.stages_per_rank=2
-8 2 2 4
-LAYOUTS
+# same_bits NAME LAYOUT... [-- OPTION...]: all layouts against the first, in mode EXACT, the default.
+same_bits() {
+  what="layouts of $1"
+  shift
+  local layouts=()
+  while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    layouts+=("$1")
+    shift
+  done
+  FATHOM=$fathom bash "$source_dir/scripts/compare_layouts.sh" --set "data.train[0].path=$data/train" "${@:2}" \
+    "$config" "${layouts[@]}" >"$folder/out" 2>&1
+  status=$?
+  expect_status 0 "$what"
+  [ "$(grep -c 'same bits$' "$folder/out")" -eq $((${#layouts[@]} - 1)) ] || fail "$what"
+}
+
+# Micro-batches, accumulation, threads and recomputation; each axis at 2 and at 4; pairs; interleaving and uneven stages; three
+# axes and all four, at 8 and 16 ranks.
+same_bits "V3's architecture" \
+  data=1,micro_batch_size=2 \
+  data=1,micro_batch_size=1 data=1,micro_batch_size=8,threads=2 \
+  data=1,micro_batch_size=4,train.recompute.norms=true,train.recompute.swiglu=true,train.recompute.mla_up_projections=true \
+  data=1,threads=2,train.recompute.layers=true \
+  data=2 data=4,micro_batch_size=2 tensor=2,micro_batch_size=4 tensor=4 pipeline=2 pipeline=4,micro_batch_size=2 \
+  data=2,expert=2 data=4,expert=4 tensor=2,expert=2 \
+  pipeline=2,data=2 pipeline=2,tensor=2 data=2,tensor=2 data=2,tensor=2,expert=4,micro_batch_size=4 pipeline=2,data=2,expert=2 \
+  pipeline=2,stages_per_rank=2 pipeline=2,mesh.layers_per_stage=1,mesh.layers_per_stage=3 \
+  pipeline=2,data=2,tensor=2 pipeline=2,data=2,tensor=2,expert=4,micro_batch_size=2 \
+  pipeline=2,data=2,tensor=2,expert=2,stages_per_rank=2,threads=2,train.recompute.layers=true \
+  data=4,tensor=4,expert=8 pipeline=2,data=4,tensor=2,expert=8 pipeline=2,data=2,tensor=4,expert=2,micro_batch_size=2
+same_bits "V2's architecture" data=1 tensor=2,data=2,expert=4 pipeline=2,data=2,expert=2 -- \
+  --set model.q_lora_rank=0 --set model.mtp_depth=0 --set model.moe.score_function=SOFTMAX --set model.moe.group_score=MAX \
+  --set model.moe.normalize_gates=false --set model.moe.sequence_balance_coefficient=0 \
+  --set model.moe.selection_bias_update_rate=0 --set model.moe.expert_balance_coefficient=0.003 \
+  --set model.moe.device_balance_coefficient=0.05 --set model.moe.communication_balance_coefficient=0.02 \
+  --set model.moe.num_device_groups=4 --set model.moe.max_device_groups_per_token=2
+
+# Everything in metrics.jsonl that is bits.
+bits() {
+  grep -o -E '"(step|event|tokens|loss|loss_hex|grad_norm_hex|mtp_loss|balance_loss|bits_per_byte|state_hash)": [^,}]*' "$1/metrics.jsonl"
+}
+expect_same_bits() {  # RUN
+  diff <(bits "$folder/one") <(bits "$1") >"$folder/out" || fail "$what has other bits than the straight run"
+}
 
 # A straight run = stop, resume on another layout, go on.
+common=(--set "data.validation=$data/held-out" --set evaluation.interval=10 --set checkpoint.interval=10
+  --set "optimizer.schedule.phases[0].until_step=20")
+rm -rf "$folder"/one "$folder"/resumed "$folder"/killed
+launch 1 "$folder/one" "${common[@]}" --set train.steps=20
+expect_status 0 "one rank"
+what="a resume on another layout"
 cp -r "$folder/one" "$folder/resumed"
-launch 4 "$folder/resumed" "${common[@]}" --resume 10 --set mesh.pipeline=2 --set mesh.tensor=2 --set mesh.expert=2
-expect_status 0 "resume on another layout"
-compare "$folder/resumed" 0
+launch 4 "$folder/resumed" "${common[@]}" --set train.steps=20 --resume 10 --set mesh.pipeline=2 --set mesh.tensor=2 --set mesh.expert=2
+expect_status 0 "$what"
+expect_same_bits "$folder/resumed"
+
+what="a resume on another layout after kill -9"
+start 2 "$folder/killed" "${common[@]}" --set checkpoint.keep_last=0 --set mesh.tensor=2
+kill -9 "$(rank_pid 1)"
+finish 10
+[ "$status" -ne 0 ] || fail "$what: the job ended with exit code 0"
+launch 4 "$folder/killed" "${common[@]}" --set train.steps=20 --resume 10 --set mesh.pipeline=2 --set mesh.expert=2
+expect_status 0 "$what"
+expect_same_bits "$folder/killed"
+
+# Other bits are announced, in one line.
+what="a resume with another learning rate"
+launch 1 "$folder/resumed" "${common[@]}" --set train.steps=20 --resume 10 --set optimizer.lr=1e-3
+expect_status 0 "$what"
+expect_once "goes on with other bits than the run that wrote the checkpoint: optimizer.lr 0.003 -> 0.001" "$what"
+exit 0
