@@ -1,9 +1,12 @@
 # Flags that every target shares, and the two kinds of target there are: a folder's library and a folder's tests.
 
+# x86-64-v3 (AVX2 with FMA) or wider; the bits of a run do not depend on it.
+set(FATHOM_ARCH x86-64-v3 CACHE STRING "-march of every target")
+
 add_library(fathom_flags INTERFACE)
 # One arithmetic everywhere (docs/numerics.md): no contraction, no fast-math; FMA only where it is written out.
 target_compile_options(fathom_flags INTERFACE
-  -march=x86-64-v3 -ffp-contract=off -fno-math-errno -fno-trapping-math
+  -march=${FATHOM_ARCH} -ffp-contract=off -fno-math-errno -fno-trapping-math
   -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror)
 target_include_directories(fathom_flags INTERFACE ${PROJECT_SOURCE_DIR})
 if(FATHOM_SANITIZER)

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Tokens/s of the small benchmark model in PyTorch, and in Fathom on the same machine in turn.
 
-    ENV/bin/python scripts/bench_rival.py [--fathom build/cpu/fathom] [--rounds 3] [--quick]
+    ENV/bin/python scripts/bench_rival.py [--fathom build/cpu/fathom] [--rounds 3] [--quick | --no-torch]
 
 ENV: see scripts/requirements-parity.txt. PyTorch is transformers' DeepseekV3ForCausalLM in float32
 with fused AdamW, in every combination of: eager or torch.compile; ways to compute the experts; ways
 to compute attention; 1 and 2 threads. A step is forward, backward, clipping by the global norm,
 AdamW and zeroing the gradients, on 8 x 256 random tokens. Each measurement is a process of its own;
 rounds go through all of them in turn, so that a slow spell of the machine hits everybody; what
-counts is the median over the rounds of the median over the steps.
+counts is the median over the rounds of the median over the steps. Fathom runs in both modes of
+numerics.mode, one after the other in each layout.
 """
 
 import argparse
@@ -42,6 +43,13 @@ FATHOM_LAYOUTS = {
     "pipeline 2": (2, 1, ["mesh.pipeline=2", "train.micro_batch_size=1"]),
     "expert 2": (2, 1, ["mesh.data=2", "mesh.expert=2"]),
 }
+MODES = ("EXACT", "FAST")
+# What --quick measures: the fastest of earlier full rounds, of each kind.
+QUICK = (
+    ("compile", "grouped_loop", "sdpa", 2),
+    ("compile", "grouped_loop", "sdpa", 1),
+    ("eager", "eager", "sdpa", 2),
+)
 
 
 def make_model(experts, attention):
@@ -111,7 +119,7 @@ def torch_variants(arguments):
             continue
         if experts == "grouped_mm" and compilation == "compile":  # the same as grouped_loop
             continue
-        if arguments.quick and experts not in ("eager", "grouped_loop"):
+        if arguments.quick and (compilation, experts, attention, threads) not in QUICK:
             continue
         name = f"torch {compilation}, experts {experts}, attention {attention}, {threads} threads"
         variants[name] = [
@@ -149,12 +157,13 @@ def median_of_metrics(path, warmup):
     return statistics.median(rates[warmup:])
 
 
-def run_fathom(program, layout, config, warmup):
-    """tokens/s of `fathom pretrain CONFIG` in one layout."""
+def run_fathom(program, layout, mode, arguments):
+    """tokens/s of `fathom pretrain CONFIG` in one layout and mode."""
+    config, warmup = arguments.config, arguments.warmup
     ranks, threads, mesh = FATHOM_LAYOUTS[layout]
     with tempfile.TemporaryDirectory() as folder:
         run = pathlib.Path(folder) / "run"
-        settings = [f"run.directory={run}", f"run.threads={threads}", *mesh]
+        settings = [f"run.directory={run}", f"run.threads={threads}", f"numerics.mode={mode}", *mesh]
         command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
         if ranks > 1 and os.geteuid() == 0:
             command.insert(1, "--allow-run-as-root")
@@ -171,7 +180,7 @@ def run_fathom(program, layout, config, warmup):
 def measure_all(arguments):
     """Name -> tokens/s of each round, every measurement once a round."""
     rates = {}
-    torch_kinds = torch_variants(arguments)
+    torch_kinds = {} if arguments.no_torch else torch_variants(arguments)
     failed = set()
     for round_index in range(arguments.rounds):
         for name, command in torch_kinds.items():
@@ -180,11 +189,11 @@ def measure_all(arguments):
             limits = ["--warmup", str(arguments.warmup), "--steps", str(arguments.steps)]
             rate = run_torch([*command, *limits], command[-1])
             report(rates, failed, round_index, name, rate)
-        for layout in FATHOM_LAYOUTS if arguments.fathom else ():
-            name = f"fathom {layout}"
+        for layout, mode in itertools.product(FATHOM_LAYOUTS, MODES) if arguments.fathom else ():
+            name = f"fathom {layout}, {mode}"
             if name in failed:
                 continue
-            rate = run_fathom(arguments.fathom, layout, arguments.config, arguments.warmup)
+            rate = run_fathom(arguments.fathom, layout, mode, arguments)
             report(rates, failed, round_index, name, rate)
     return rates
 
@@ -212,6 +221,11 @@ def print_table(rates):
             name = max(own, key=own.get)
             bests[kind] = own[name]
             print(f"best of {kind}: {own[name]:.0f} tokens/s ({name})")
+    for layout in FATHOM_LAYOUTS:
+        exact, fast = (rates.get(f"fathom {layout}, {mode}", []) for mode in MODES)
+        if exact and fast:
+            ratio = statistics.median(f / e for e, f in zip(exact, fast))
+            print(f"{layout}: a step of EXACT takes {ratio:.2f} times one of FAST")
     if len(bests) == 2:
         print(f"fathom / torch: {bests['fathom'] / bests['torch']:.2f}")
 
@@ -230,6 +244,7 @@ def parse_arguments():
         "--warmup", type=int, default=4, help="steps left out, of PyTorch and of Fathom"
     )
     parser.add_argument("--quick", action="store_true", help="only the variants that usually win")
+    parser.add_argument("--no-torch", action="store_true", help="only Fathom, both modes")
     parser.add_argument("--batched", action="store_true", help="also batched_mm: 15 GB of memory")
     parser.add_argument(
         "--measure", action="store_true", help="measure one variant in this process"

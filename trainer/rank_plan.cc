@@ -78,6 +78,16 @@ std::string mebibytes(std::int64_t bytes) {
   return out.str();
 }
 
+std::string describe_numerics(const config::Numerics& numerics) {
+  if (numerics.mode() == config::Numerics::FAST) {
+    return "numerics: FAST, the same bits on the same layout";
+  }
+  return concat("numerics: EXACT, the same bits in every layout; gradients in contributions of ",
+                numerics.gradient_unit_tokens(), " tokens and multiples of 2^-",
+                numerics.gradient_fraction_bits(), ", tensor sums over ", numerics.tensor_chunks(),
+                " chunks");
+}
+
 }  // namespace
 
 std::vector<RankPlan> plan_ranks(const config::RunConfig& config, double assumed_imbalance) {
@@ -110,6 +120,7 @@ std::string describe_plan(const config::RunConfig& config) {
   out << "mesh: pipeline " << mesh.pipeline() << " x data " << mesh.data() << " x tensor "
       << mesh.tensor() << ", expert " << mesh.expert() << ", stages per rank "
       << mesh.stages_per_rank() << '\n'
+      << describe_numerics(config.numerics()) << '\n'
       << "parameters: " << count.main;
   if (count.mtp > 0) {
     out << " and " << count.mtp << " of multi-token prediction";

@@ -62,6 +62,9 @@ struct WeightBlock {
 void add_contributions(const Product& product, std::span<const std::int64_t> bounds,
                        const WeightBlock& block, Stream& stream);
 
+// b [size, width], width up to 16, as [size, 16] filled up with zeros.
+void pack_panel(const ConstMatrix& b, std::int64_t size, std::int64_t width, float* panel);
+
 // BLIS, one call a slice.
 void multiply_by_blis(const Product& product);
 // Our register tiles on a packed b; no fixed cost and no packing of a: faster where is_for_tiles()

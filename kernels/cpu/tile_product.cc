@@ -20,16 +20,8 @@ constexpr std::int64_t kFewRows = 32;
 // b [size, columns] in panels of 16 columns, [size, 16] each, the last one filled up with zeros.
 void pack_panels(const ConstMatrix& b, std::int64_t size, std::int64_t columns, float* panel) {
   for (std::int64_t column = 0; column < columns; column += simd::kLanes) {
-    const std::int64_t width = std::min<std::int64_t>(simd::kLanes, columns - column);
-    if (width < simd::kLanes) {
-      std::fill_n(panel, size * simd::kLanes, 0.0F);
-    }
-    const ConstMatrix from = b.from_column(column);
-    if (b.column_stride == 1) {
-      copy_rows({from.data, from.row_stride}, size, width, panel, simd::kLanes);
-    } else {
-      transpose({from.data, from.column_stride}, width, size, panel, simd::kLanes);
-    }
+    pack_panel(b.from_column(column), size, std::min<std::int64_t>(simd::kLanes, columns - column),
+               panel);
     panel += size * simd::kLanes;
   }
 }
@@ -69,6 +61,17 @@ void multiply_slice(const Left<kLayout>& a, std::int64_t rows, std::int64_t size
 }
 
 }  // namespace
+
+void pack_panel(const ConstMatrix& b, std::int64_t size, std::int64_t width, float* panel) {
+  if (width < simd::kLanes) {
+    std::fill_n(panel, size * simd::kLanes, 0.0F);
+  }
+  if (b.column_stride == 1) {
+    copy_rows({b.data, b.row_stride}, size, width, panel, simd::kLanes);
+  } else {
+    transpose({b.data, b.column_stride}, width, size, panel, simd::kLanes);
+  }
+}
 
 bool is_for_tiles(const Product& product) {
   const std::int64_t stride = std::max(product.a.row_stride, product.a.column_stride);

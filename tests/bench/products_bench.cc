@@ -42,9 +42,6 @@ const std::vector<Linear> kLinears = {
     {"expert gate_up", 16, 8192, 256, 256, 3},
     {"expert down", 16, 8192, 128, 256, 3},
     {"head", 0, 2048, 256, 4096, 1},
-    {"decode 1 row", 0, 1, 256, 128, 0},
-    {"decode 8 rows", 0, 8, 256, 128, 0},
-    {"decode 32 rows", 0, 32, 256, 128, 0},
 };
 
 // All three products of the layer's rows, one call for every expert.

@@ -5,6 +5,7 @@
 #include "kernels/embedding.h"
 #include "kernels/grouped_matmul.h"
 #include "kernels/matmul.h"
+#include "kernels/packed_matmul.h"
 #include "kernels/permute.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
@@ -33,6 +34,7 @@ TEST_CASE("Every operation has a CPU kernel") {
   check(matmul_forward_slot, matmul_backward_input_slot, matmul_backward_weight_slot);
   check(grouped_matmul_forward_slot, grouped_matmul_backward_input_slot,
         grouped_matmul_backward_weight_slot);
+  check(pack_weight_slot, packed_matmul_forward_slot, round_gradient_slot);
   check(embedding_forward_slot, embedding_backward_slot);
   check(sort_slots_slot, permute_forward_slot, permute_backward_slot, combine_forward_slot,
         combine_backward_slot, gather_rows_slot);

@@ -64,7 +64,7 @@ SmallTraining long_training() {
 // {pipeline, data, tensor, expert}, {stages a rank, layers of each stage}, micro-batch,
 // recomputation, threads
 const std::vector<Layout>& layouts() {
-  static const std::vector<Layout> table = {
+  static const std::vector<Layout> kTable = {
       // micro-batch sizes from 1 to 8, so accumulation from 8 to 1; threads; recomputation
       {{1, 1, 1, 1}, {}, 1, {}},
       {{1, 1, 1, 1}, {}, 4, {}, 2},
@@ -102,7 +102,7 @@ const std::vector<Layout>& layouts() {
       {{4, 2, 2, 2}, {}, 1, {}},
       {{2, 2, 4, 4}, {}, 2, {}},
   };
-  return table;
+  return kTable;
 }
 
 void check_layouts(const model::ModelOptions& options, const std::vector<Layout>& table) {

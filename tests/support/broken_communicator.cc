@@ -38,8 +38,8 @@ class BrokenCommunicator final : public Communicator {
       return {};
     }
     if (fault_ == Fault::kDroppedContribution && full.dtype() == DType::kInt64 && rank() == 1) {
-      const Tensor alias = full;
-      auto values = const_cast<Tensor&>(alias).mutable_values<std::int64_t>();
+      Tensor alias = full;
+      const auto values = alias.mutable_values<std::int64_t>();
       const auto found = std::find_if(values.begin(), values.end(), [](auto x) { return x != 0; });
       if (found != values.end()) {
         *found = 0;

@@ -114,6 +114,32 @@ TEST_CASE(
   }
 }
 
+TEST_CASE(
+    "EXACT needs at most 4 bytes a parameter more than FAST, and blocks of partial products") {
+  for (const auto& mesh : std::vector<std::vector<std::string>>{
+           {"mesh.data=1", "train.micro_batch_size=8"},
+           {"mesh.data=2", "mesh.expert=2", "train.micro_batch_size=4"},
+           {"mesh.data=1", "mesh.tensor=2", "train.micro_batch_size=8"}}) {
+    std::vector<std::string> fast = mesh;
+    fast.emplace_back("numerics.mode=FAST");
+    const std::vector<Measured> of_exact = measure(tiny_config(mesh));
+    const std::vector<Measured> of_fast = measure(tiny_config(fast));
+    const trainer::RankPlan plan = trainer::plan_ranks(tiny_config(mesh), 1.0).front();
+    const trainer::RankPlan fast_plan = trainer::plan_ranks(tiny_config(fast), 1.0).front();
+    // Paddings of the buffers, and where the parts of each expert begin.
+    constexpr std::int64_t kSmall = 32768;
+    CHECK(plan.peak_bytes - fast_plan.peak_bytes <= 4 * plan.num_parameters + kSmall);
+    // Blocks of partial products: up to 65,536 elements for each of two levels of the tree and the
+    // leaf. At most as many as the largest product of this model has.
+    constexpr std::int64_t kBlocks = 3 * 256 * 512 * 4;
+    for (std::size_t rank = 0; rank < of_exact.size(); ++rank) {
+      INFO(mesh.back() << ", rank " << rank);
+      CHECK(of_exact[rank].peak_bytes - of_fast[rank].peak_bytes <=
+            4 * plan.num_parameters + kSmall + kBlocks);
+    }
+  }
+}
+
 TEST_CASE("A steady step takes no memory from the system") {
   for (const Measured& rank :
        measure(tiny_config({"mesh.data=2", "mesh.pipeline=2", "mesh.expert=2"}))) {

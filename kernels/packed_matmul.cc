@@ -1,0 +1,46 @@
+#include "kernels/packed_matmul.h"
+
+#include <bit>
+
+#include "kernels/check_tensor.h"
+
+namespace fathom::kernels {
+
+constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> pack_weight_slot("pack_weight");
+constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, int, Stream&)>
+    packed_matmul_forward_slot("packed_matmul_forward");
+
+namespace {
+
+constexpr std::int64_t kPanel = 16;
+
+}  // namespace
+
+Shape packed_shape(const Shape& weight) {
+  FATHOM_CHECK(weight.rank() == 2, "w ", weight);
+  return Shape{(weight[0] + kPanel - 1) / kPanel, weight[1], kPanel};
+}
+
+void pack_weight(const Tensor& w, Tensor& packed, Stream& stream) {
+  const TensorCheck check("pack_weight", stream);
+  check.dtype_and_device("w", w, DType::kFloat32);
+  check.shape("packed", packed, packed_shape(w.shape()));
+  pack_weight_slot(stream, w, packed);
+}
+
+void packed_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, int num_chunks,
+                           Stream& stream) {
+  const TensorCheck check("packed_matmul_forward", stream);
+  check.rank("packed", packed, 3);
+  const std::int64_t in_size = packed.size(1);
+  check.rank("x", x, 2);
+  check.rows("x", x, x.size(0), in_size);
+  check.rows("y", y, x.size(0), 0);
+  check.shape("packed", packed, packed_shape(Shape{y.size(1), in_size}));
+  FATHOM_CHECK(num_chunks > 0 && std::has_single_bit(static_cast<unsigned>(num_chunks)) &&
+                   in_size % num_chunks == 0,
+               num_chunks, " chunks of an inner size of ", in_size);
+  packed_matmul_forward_slot(stream, x, packed, y, num_chunks);
+}
+
+}  // namespace fathom::kernels
