@@ -47,20 +47,17 @@ struct PartCounts {
 
 // Where the rows of each expert, and of each of its parts in the order (rank, unit), begin.
 void set_offsets(ExpertRoute& route, const PartCounts& parts) {
-  const bool has_parts = route.part_offsets.raw() != route.offsets.raw();
-  const auto part_offsets = route.part_offsets.mutable_values<std::int64_t>();
   const auto offsets = route.offsets.mutable_values<std::int64_t>();
-  std::size_t part = 0;
+  const auto part_offsets = route.part_offsets.mutable_values<std::int64_t>();
+  const std::int64_t parts_per_expert = (std::ssize(part_offsets) - 1) / parts.num_experts;
   std::int64_t row = 0;
   for (std::int64_t e = 0; e < parts.num_experts; ++e) {
     offsets[static_cast<std::size_t>(e)] = row;
-    for (std::int64_t rank = 0; rank < parts.num_ranks; ++rank) {
-      for (std::int64_t unit = 0; unit < parts.num_units; ++unit) {
-        if (has_parts) {
-          part_offsets[part++] = row;
-        }
-        row += parts.at(rank, unit, e);
+    for (std::int64_t i = 0; i < parts.num_ranks * parts.num_units; ++i) {
+      if (i < parts_per_expert) {  // without units an expert is one part, and offsets serve both
+        part_offsets[static_cast<std::size_t>(e * parts_per_expert + i)] = row;
       }
+      row += parts.at(i / parts.num_units, i % parts.num_units, e);
     }
   }
   offsets.back() = row;

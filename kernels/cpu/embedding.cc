@@ -9,6 +9,11 @@ namespace {
 
 constexpr std::int64_t kGrainElements = 32768;
 
+// A -0 becomes +0.
+void copy_row(const float* from, std::int64_t size, float* to) {
+  std::transform(from, from + size, to, [](float x) { return x + 0.0F; });
+}
+
 void embedding_forward_cpu(const Tensor& tokens, const Tensor& table, std::int64_t first_row,
                            Tensor& out, Stream& stream) {
   const std::int64_t num_rows = table.size(0);
@@ -22,8 +27,7 @@ void embedding_forward_cpu(const Tensor& tokens, const Tensor& table, std::int64
                           const std::int64_t row = token[i] - first_row;
                           float* const to = result + i * hidden;
                           if (row >= 0 && row < num_rows) {
-                            std::transform(rows + row * hidden, rows + (row + 1) * hidden, to,
-                                           [](float x) { return x + 0.0F; });
+                            copy_row(rows + row * hidden, hidden, to);
                           } else {
                             std::fill_n(to, hidden, 0.0F);
                           }

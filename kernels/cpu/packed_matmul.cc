@@ -1,7 +1,6 @@
 #include "kernels/packed_matmul.h"
 
 #include <algorithm>
-#include <array>
 
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/tile.h"
@@ -116,50 +115,44 @@ struct Task {
   }
 };
 
-// Eight chains hide the latency of a fused multiply-add: up to three rows take several panels at a
-// time.
+// Rows [row, row + kRows) for panels [begin, end), kPanels at a time: about twelve chains fill the
+// registers and hide the latency of a fused multiply-add.
 template <int kRows, int kPanels>
-void run_few_rows(const Task& task, std::int64_t begin, std::int64_t end) {
+void run_rows(const Task& task, std::int64_t row, std::int64_t begin, std::int64_t end) {
   for (; begin + kPanels <= end; begin += kPanels) {
-    task.run<kRows, kPanels>(0, begin);
+    task.run<kRows, kPanels>(row, begin);
   }
   if constexpr (kPanels > 1) {
-    run_few_rows<kRows, kPanels - 1>(task, begin, end);
+    run_rows<kRows, kPanels - 1>(task, row, begin, end);
   }
 }
 
-template <int kRows>
-void run_tile(const Task& task, std::int64_t row, std::int64_t panel) {
-  task.run<kRows, 1>(row, panel);
-}
-
-// More rows take one panel after the other, each of which stays in the first-level cache while the
-// rows pass by in tiles of about equal size, so that none has too few chains.
-void run_many_rows(const Task& task, std::int64_t begin, std::int64_t end) {
-  static constexpr std::array<void (*)(const Task&, std::int64_t, std::int64_t), kTileRows> kTiles{
-      run_tile<1>, run_tile<2>, run_tile<3>, run_tile<4>, run_tile<5>, run_tile<6>};
-  const std::int64_t num_rows = task.x.size(0);
-  const std::int64_t num_tiles = (num_rows + kTileRows - 1) / kTileRows;
-  for (std::int64_t panel = begin; panel < end; ++panel) {
-    for (std::int64_t tile = 0; tile < num_tiles; ++tile) {
-      const std::int64_t row = tile * num_rows / num_tiles;
-      const std::int64_t next = (tile + 1) * num_rows / num_tiles;
-      kTiles[static_cast<std::size_t>(next - row - 1)](task, row, panel);
-    }
+// Fewer than six rows.
+void run_last_rows(const Task& task, std::int64_t row, std::int64_t begin, std::int64_t end) {
+  switch (task.x.size(0) - row) {
+    case 1:
+      return run_rows<1, 4>(task, row, begin, end);
+    case 2:
+      return run_rows<2, 3>(task, row, begin, end);
+    case 3:
+      return run_rows<3, 2>(task, row, begin, end);
+    case 4:
+      return run_rows<4, 1>(task, row, begin, end);
+    case 5:
+      return run_rows<5, 1>(task, row, begin, end);
+    default:
+      return;
   }
 }
 
 void run_panels(const Task& task, std::int64_t begin, std::int64_t end) {
-  switch (task.x.size(0)) {
-    case 1:
-      return run_few_rows<1, 4>(task, begin, end);
-    case 2:
-      return run_few_rows<2, 3>(task, begin, end);
-    case 3:
-      return run_few_rows<3, 2>(task, begin, end);
-    default:
-      return run_many_rows(task, begin, end);
+  const std::int64_t whole_rows = task.x.size(0) / kTileRows * kTileRows;
+  for (std::int64_t panel = begin; panel < end; ++panel) {
+    for (std::int64_t row = 0; row < whole_rows; row += kTileRows) {
+      task.run<kTileRows, 1>(row, panel);
+    }
   }
+  run_last_rows(task, whole_rows, begin, end);
 }
 
 void forward(const Tensor& x, const Tensor& packed, Tensor& y, int num_chunks, Stream& stream) {
