@@ -114,7 +114,8 @@ void Moe::run_experts(Saved& saved, const Context& context) const {
   parallel::Communicator& expert = context.mesh.expert();
   saved.route = parallel::plan_expert_route(saved.expert_ids,
                                             {.num_experts = options_.num_experts,
-                                             .unit_tokens = unit_tokens_,
+                                             // Only gradients come in units: other passes take any number of tokens.
+       .unit_tokens = context.pass == Pass::kTrain ? unit_tokens_ : 0,
                                              .assumed_imbalance = context.assumed_imbalance},
                                             expert, stream);
   Tensor home_x =

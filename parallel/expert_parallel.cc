@@ -139,6 +139,8 @@ ExpertRoute plan_expert_route(const Tensor& expert_ids, const ExpertRouteOptions
   route.slot_of_row = Tensor::empty(Shape{route.num_home_rows}, DType::kInt32, stream);
   route.row_of_slot = Tensor::empty(Shape{route.num_home_rows}, DType::kInt32, stream);
   route.offsets = Tensor::empty(Shape{local_experts + 1}, DType::kInt64, stream);
+  FATHOM_CHECK(options.unit_tokens == 0 || expert_ids.size(0) % options.unit_tokens == 0,
+               expert_ids.size(0), " tokens are not whole units of ", options.unit_tokens);
   const std::int64_t num_units =
       options.unit_tokens == 0 ? 1 : expert_ids.size(0) / options.unit_tokens;
   const std::int64_t num_parts = expert.world_size() * num_units;

@@ -23,7 +23,7 @@ struct GradientFormat {
   DType dtype = DType::kFloat32;  // of the sums: float32, or int64 for sums without order
   std::int64_t unit_tokens = 0;   // tokens of one contribution; 0: all of a micro-batch on a rank
   // Of int64 sums:
-  int fraction_bits = 56;
+  int fraction_bits = 48;
   std::int64_t tokens_per_step = 0;  // the most of any step: no sum of contributions wraps
   int uses_per_token = 1;  // how often a step applies a weight that layers share to a token
 };

@@ -41,18 +41,20 @@ same_bits "V2's architecture" data=1 tensor=2,data=2,expert=4 pipeline=2,data=2,
 
 # Everything in metrics.jsonl that is bits.
 bits() {
-  grep -o -E '"(step|event|tokens|loss|loss_hex|grad_norm_hex|mtp_loss|balance_loss|bits_per_byte|state_hash)": [^,}]*' "$1/metrics.jsonl"
+  grep -o -E '"(step|event|tokens|text|loss|loss_hex|grad_norm_hex|mtp_loss|balance_loss|bits_per_byte|state_hash)": [^,}]*' "$1/metrics.jsonl"
 }
 expect_same_bits() {  # RUN
   diff <(bits "$folder/one") <(bits "$1") >"$folder/out" || fail "$what has other bits than the straight run"
 }
 
 # A straight run = stop, resume on another layout, go on.
-common=(--set "data.validation=$data/held-out" --set evaluation.interval=10 --set checkpoint.interval=10
+common=(--set "data.validation=$data/held-out" --set "data.tokenizer=$data/tokenizer.json" --set "evaluation.prompts=The licence"
+  --set evaluation.sample_tokens=7 --set evaluation.interval=10 --set checkpoint.interval=10
   --set "optimizer.schedule.phases[0].until_step=20")
 rm -rf "$folder"/one "$folder"/resumed "$folder"/killed
 launch 1 "$folder/one" "${common[@]}" --set train.steps=20
 expect_status 0 "one rank"
+tail -n 1 "$folder/one/metrics.jsonl" | grep -q '"skipped_steps": 0,' || fail "a healthy run skipped steps"
 what="a resume on another layout"
 cp -r "$folder/one" "$folder/resumed"
 launch 4 "$folder/resumed" "${common[@]}" --set train.steps=20 --resume 10 --set mesh.pipeline=2 --set mesh.tensor=2 --set mesh.expert=2
