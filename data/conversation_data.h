@@ -24,8 +24,7 @@ struct ConversationDataOptions {
 // of them, in an order of its own. As with token shards, sources take turns by weight.
 class ConversationData final : public BatchSource {
  public:
-  // Reads all files (SourceOptions::paths). `tokenizer` must outlive it. Throws ConfigError and
-  // IoError.
+  // Reads all files (SourceOptions::paths). Throws ConfigError and IoError (conversation_set.h).
   ConversationData(const std::vector<SourceOptions>& sources, DocumentOrder order,
                    std::uint64_t seed, const Tokenizer& tokenizer,
                    const ConversationDataOptions& options);
@@ -53,7 +52,7 @@ class ConversationData final : public BatchSource {
 // Held-out conversations, each once, in the order of the files.
 class HeldOutConversations final : public HeldOutSource {
  public:
-  // `tokenizer` must outlive it. Throws ConfigError and IoError.
+  // Throws ConfigError and IoError (conversation_set.h).
   HeldOutConversations(const std::vector<std::filesystem::path>& files, const Tokenizer& tokenizer,
                        const ConversationDataOptions& options);
 

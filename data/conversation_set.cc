@@ -25,12 +25,12 @@ ConversationSet::ConversationSet(const std::vector<std::filesystem::path>& files
     read_file(file, encoder, chat, too_long);
   }
   if (starts_.size() == 1) {
-    throw ConfigError(
-        counts_.conversations == 0
-            ? concat(files.front().string(), " holds no conversation")
-            : concat("none of the ", counts_.conversations, " conversations of ",
-                     files.front().string(), " has an answer within train.sequence_length (",
-                     sequence_length, ") tokens: it must be longer"));
+    throw ConfigError(counts_.conversations == 0
+                          ? concat(files.front().string(), " holds no conversation")
+                          : concat("none of the ", counts_.conversations, " conversations of ",
+                                   files.front().string(),
+                                   " has an answer within train.sequence_length (", sequence_length,
+                                   ") tokens: it must be longer"));
   }
   std::vector<std::int64_t> sizes;
   for (std::size_t i = 0; i + 1 < starts_.size(); ++i) {
@@ -58,8 +58,8 @@ void ConversationSet::add(const ChatTokens& chat, TooLong too_long) {
   const std::int64_t room = sequence_length_ + 1;
   const bool is_too_long = std::ssize(chat.tokens) > room;
   const auto size = std::min(std::ssize(chat.tokens), room);
-  const auto learnt = std::count(chat.is_response.begin() + 1, chat.is_response.begin() + size,
-                                 true);
+  const auto learnt =
+      std::count(chat.is_response.begin() + 1, chat.is_response.begin() + size, true);
   if (is_too_long && (too_long == TooLong::kDrop || learnt == 0)) {
     ++counts_.dropped;
     return;

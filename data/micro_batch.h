@@ -54,7 +54,7 @@ struct Window {
   std::int64_t size = 0;             // tokens that are data
   std::int64_t first_target = 0;     // targets of the tokens before have been counted already
   std::vector<std::int64_t>
-      document_starts;  // places > 0 in tokens where another document begins, ascending
+      document_starts;          // places > 0 in tokens where another document begins, ascending
   std::vector<bool> is_target;  // [as tokens] whether a token counts as a target; empty: all do
 };
 
