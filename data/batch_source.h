@@ -11,16 +11,14 @@ namespace fathom::data {
 // several threads.
 class BatchSource {
  public:
+  BatchSource() = default;
   virtual ~BatchSource() = default;
+  BatchSource(const BatchSource&) = delete;  // parts of a source point to others
+  BatchSource& operator=(const BatchSource&) = delete;
 
   // Samples first_sample .. first_sample + count - 1, into a batch whose memory is used again.
   // Throws ConfigError and IoError for damaged data.
   virtual void read(std::int64_t first_sample, std::int64_t count, MicroBatch& batch) const = 0;
-
- protected:
-  BatchSource() = default;
-  BatchSource(const BatchSource&) = default;
-  BatchSource& operator=(const BatchSource&) = default;
 };
 
 // Sequences to evaluate on. Those from num_sequences() on are padding whose weights are all 0, so

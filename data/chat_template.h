@@ -14,11 +14,12 @@ namespace fathom::data {
 // itself, with the added tokens that it names: the tokenizer's token where it has one of that text,
 // else text. The defaults are DeepSeek-V3's.
 struct ChatMarkers {
-  std::optional<std::string> begin;  // before everything; absent: the begin-of-sentence token
-  std::string system;                // before the message of the system
+  std::optional<std::string> begin = {};  // before everything; absent: the begin-of-sentence token
+  std::string system = {};                // before the message of the system
   std::string user = "<｜User｜>";
   std::string assistant = "<｜Assistant｜>";
-  std::optional<std::string> end;  // after each of the assistant; absent: the end-of-sentence token
+  // After each message of the assistant; absent: the end-of-sentence token.
+  std::optional<std::string> end = {};
 };
 
 // A conversation as the model reads it.

@@ -31,8 +31,6 @@ class EvaluationData final : public HeldOutSource {
  public:
   // Throws IoError and ConfigError.
   explicit EvaluationData(const EvaluationDataOptions& options);
-  EvaluationData(const EvaluationData&) = delete;  // parts of it point to others
-  EvaluationData& operator=(const EvaluationData&) = delete;
 
   std::int64_t num_sequences() const noexcept override { return num_sequences_; }
   // Targets of all sequences together, the eos of each document among them.
