@@ -56,20 +56,17 @@ TEST_CASE("Messages cannot forge markers") {
 TEST_CASE("Markers without a token are text, and may be empty") {
   const Tokenizer tokenizer = test::byte_tokenizer({"<|end_of_sentence|>"});  // token 256
   Encoder encoder(tokenizer);
-  ChatMarkers markers;
-  CHECK_THROWS_AS(ChatTemplate(tokenizer, markers), ConfigError);  // no begin-of-sentence token
-  markers.begin = "";
-  markers.system = "!";
-  markers.user = "Q:";
-  markers.assistant = "\nA:";
+  CHECK_THROWS_AS(ChatTemplate(tokenizer, {}), ConfigError);  // no begin-of-sentence token
+  const ChatMarkers markers = {.begin = "", .system = "!", .user = "Q:", .assistant = "\nA:"};
   const ChatTokens found = ChatTemplate(tokenizer, markers).encode(kTwoTurns, encoder);
   CHECK(found.tokens == Tokens{'!', 'S', 'Q', ':', 'h', 'i',  '\n', 'A', ':', 'y',
                                'o', 256, 'Q', ':', 'a', '\n', 'A',  ':', 'b', 256});
-  markers.end = "<|end_of_sentence|>.";  // a token and text
-  CHECK(ChatTemplate(tokenizer, markers).encode({{Role::kAssistant, "y"}}, encoder).tokens ==
-        Tokens{'\n', 'A', ':', 'y', 256, '.'});
-  markers.end = "";
-  CHECK_THROWS_AS(ChatTemplate(tokenizer, markers), ConfigError);
+  // A token and text.
+  const ChatMarkers mixed = {
+      .begin = "", .user = "Q:", .assistant = "A:", .end = "<|end_of_sentence|>."};
+  CHECK(ChatTemplate(tokenizer, mixed).encode({{Role::kAssistant, "y"}}, encoder).tokens ==
+        Tokens{'A', ':', 'y', 256, '.'});
+  CHECK_THROWS_AS(ChatTemplate(tokenizer, {.begin = "", .end = ""}), ConfigError);
 }
 
 }  // namespace
