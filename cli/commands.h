@@ -20,11 +20,9 @@ struct Command {
 };
 
 Command pretrain_command();
+Command sft_command();
 Command train_tokenizer_command();
 Command tokenize_command();
 Command inspect_command();
-
-// Trains the run that `invocation` describes, to its end or until it is asked to stop. -> exit code
-int pretrain(const Invocation& invocation);
 
 }  // namespace fathom::cli

@@ -10,7 +10,7 @@
 #include "data/token_shard.h"
 #include "data/training_data.h"
 #include "optim/factory.h"
-#include "trainer/run_data.h"
+#include "trainer/token_data.h"
 
 namespace fathom::cli {
 namespace {

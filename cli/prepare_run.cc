@@ -3,12 +3,11 @@
 #include "cli/session.h"
 #include "configs/load.h"
 #include "configs/resolve.h"
-#include "configs/validate.h"
 #include "parallel/comm/agree.h"
 
 namespace fathom::cli {
 
-config::RunConfig load_config(const Invocation& invocation) {
+config::RunConfig load_config(const Invocation& invocation, config::Use use) {
   config::Launch launch = invocation.session.launch();
   if (invocation.dry_run && launch.world_size == 1) {
     launch.world_size = 0;
@@ -17,7 +16,7 @@ config::RunConfig load_config(const Invocation& invocation) {
   parallel::agree(invocation.session.world(), [&] {
     config = config::load(invocation.config, invocation.overrides);
     config::resolve(config, launch);
-    config::validate(config, launch.world_size);
+    config::validate(config, launch.world_size, use);
   });
   return config;
 }

@@ -53,6 +53,21 @@ void check_data(const Data& data, Problems& problems) {
                    ") is not in [0, 1]");
 }
 
+// What fine-tuning asks of the data beside what every run does.
+void check_conversations(const Data& data, Problems& problems) {
+  const Chat& chat = data.chat();
+  problems.require(!data.tokenizer().empty(),
+                   "data.tokenizer is not set: conversations are tokenized with that of the "
+                   "weights' own training");
+  problems.require(!(data.fim_rate() > 0), "data.fim_rate (", data.fim_rate(),
+                   ") is for pretraining: conversations are not rearranged");
+  problems.require(!chat.has_end() || !chat.end().empty(),
+                   "data.chat.end is empty: an answer would never end");
+  problems.require(chat.user().empty() || chat.user() != chat.assistant(),
+                   "data.chat.user and data.chat.assistant are both \"", chat.user(),
+                   "\": nothing would tell question and answer apart");
+}
+
 void check_evaluation(const RunConfig& config, Problems& problems) {
   const Evaluation& evaluation = config.evaluation();
   require_not_negative(problems, "evaluation.interval", static_cast<double>(evaluation.interval()));
@@ -101,7 +116,7 @@ void require_divides(Problems& problems, std::string_view divisor_name, std::int
   }
 }
 
-std::vector<std::string> find_problems(const RunConfig& config, int world_size) {
+std::vector<std::string> find_problems(const RunConfig& config, int world_size, Use use) {
   Problems problems;
   check_finite(config, "", problems);
   check_run(config.run(), problems);
@@ -110,15 +125,18 @@ std::vector<std::string> find_problems(const RunConfig& config, int world_size) 
   check_train(config, problems);
   check_optimizer(config.optimizer(), problems);
   check_data(config.data(), problems);
+  if (use == Use::kFineTuning) {
+    check_conversations(config.data(), problems);
+  }
   check_checkpoint(config.checkpoint(), problems);
   check_numerics(config, problems);
   check_evaluation(config, problems);
   return problems.lines();
 }
 
-void validate(const RunConfig& config, int world_size) {
+void validate(const RunConfig& config, int world_size, Use use) {
   Problems problems;
-  for (const std::string& line : find_problems(config, world_size)) {
+  for (const std::string& line : find_problems(config, world_size, use)) {
     problems.add(line);
   }
   problems.throw_if_any();

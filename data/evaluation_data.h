@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "data/batch_source.h"
 #include "data/micro_batch.h"
 #include "data/packing.h"
 
@@ -26,14 +27,12 @@ struct EvaluationDataOptions {
 //   bits per byte = sum of the losses at depth 0, in nats / ln 2 / num_bytes(),   num_bytes() = all
 //   target_bytes added up.
 // Const functions may be called by several threads.
-class EvaluationData {
+class EvaluationData final : public HeldOutSource {
  public:
   // Throws IoError and ConfigError.
   explicit EvaluationData(const EvaluationDataOptions& options);
-  EvaluationData(const EvaluationData&) = delete;  // parts of it point to others
-  EvaluationData& operator=(const EvaluationData&) = delete;
 
-  std::int64_t num_sequences() const noexcept { return num_sequences_; }
+  std::int64_t num_sequences() const noexcept override { return num_sequences_; }
   // Targets of all sequences together, the eos of each document among them.
   std::int64_t num_targets() const noexcept { return stream_.num_tokens(); }
   // UTF-8 bytes of the text.
@@ -41,9 +40,7 @@ class EvaluationData {
   const Vocabulary& vocabulary() const noexcept { return documents_.vocabulary(); }
   const DocumentSet& documents() const noexcept { return documents_; }
 
-  // Sequences first .. first + count - 1; those from num_sequences() on are padding whose weights
-  // are all 0, so that ranks can share the work in equal batches. Throws IoError for damaged data.
-  void read(std::int64_t first, std::int64_t count, MicroBatch& batch) const;
+  void read(std::int64_t first, std::int64_t count, MicroBatch& batch) const override;
   MicroBatch read(std::int64_t first, std::int64_t count) const;
 
  private:

@@ -6,7 +6,7 @@
 
 namespace fathom::data {
 
-BatchLoader::BatchLoader(const TrainingData& data, const BatchLoaderOptions& options)
+BatchLoader::BatchLoader(const BatchSource& data, const BatchLoaderOptions& options)
     : data_(&data), options_(options) {
   FATHOM_CHECK(options.data_rank >= 0 && options.data_rank < options.num_data_ranks &&
                    options.micro_batch_size > 0,

@@ -8,7 +8,8 @@
 #include <thread>
 #include <vector>
 
-#include "data/training_data.h"
+#include "data/batch_source.h"
+#include "data/micro_batch.h"
 
 namespace fathom::data {
 
@@ -32,18 +33,18 @@ struct BatchLoaderOptions {
 class BatchLoader {
  public:
   // `data` must outlive it.
-  BatchLoader(const TrainingData& data, const BatchLoaderOptions& options);
+  BatchLoader(const BatchSource& data, const BatchLoaderOptions& options);
 
   // Micro-batches of this rank in a step. Throws ConfigError, with the numbers, unless they come
   // out even.
   std::int64_t num_micro_batches(std::int64_t global_batch_size) const;
   // The first sample of this rank's part; the others follow.
   std::int64_t first_sample(const StepSamples& step) const;
-  // Fills `batches`, whose memory is used again. Throws what TrainingData::read() throws.
+  // Fills `batches`, whose memory is used again. Throws what BatchSource::read() throws.
   void read(const StepSamples& step, std::vector<MicroBatch>& batches) const;
 
  private:
-  const TrainingData* data_;
+  const BatchSource* data_;
   BatchLoaderOptions options_;
 };
 

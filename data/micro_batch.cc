@@ -41,6 +41,9 @@ void MicroBatchBuilder::fill(std::int64_t index, std::int64_t sample, const Wind
   const bool is_isolated = segments_ == Segments::kDocuments;
   auto next_start = window.document_starts.begin();
   std::int64_t segment_begin = 0;
+  const auto counts = [&](std::int64_t target) {
+    return window.is_target.empty() || window.is_target[static_cast<std::size_t>(target)];
+  };
   // The end of the document that token i is of; targets from there on belong to another one.
   const auto document_end = [&] {
     return next_start == window.document_starts.end() ? window.size : *next_start;
@@ -59,7 +62,8 @@ void MicroBatchBuilder::fill(std::int64_t index, std::int64_t sample, const Wind
       const std::int64_t target = i + 1 + depth;
       const auto slot = static_cast<std::size_t>(depth * batch.num_tokens()) + place;
       batch.targets[slot] = window.tokens[static_cast<std::size_t>(target)];
-      batch.loss_weights[slot] = target < end && i >= window.first_target ? 1.0F : 0.0F;
+      batch.loss_weights[slot] =
+          target < end && i >= window.first_target && counts(target) ? 1.0F : 0.0F;
     }
     const auto target = static_cast<std::size_t>(batch.targets[place]);
     batch.target_bytes[place] =

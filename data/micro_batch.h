@@ -15,7 +15,7 @@ namespace fathom::data {
 //   loss_weights  [(mtp_depth + 1) * n]  1 where the target counts, else 0 (its target is then a
 //   valid id that means nothing):
 //                 past the end of the data; across documents when they are isolated; counted before
-//                 (overlapping evaluation)
+//                 (overlapping evaluation); not part of an answer (conversations)
 //   positions     [n]                    from 0 in every segment
 //   segments      [num_segments + 1]     where each span of attention begins, and n: a sequence, or
 //   with isolated documents
@@ -54,7 +54,8 @@ struct Window {
   std::int64_t size = 0;             // tokens that are data
   std::int64_t first_target = 0;     // targets of the tokens before have been counted already
   std::vector<std::int64_t>
-      document_starts;  // places > 0 in tokens where another document begins, ascending
+      document_starts;          // places > 0 in tokens where another document begins, ascending
+  std::vector<bool> is_target;  // [as tokens] whether a token counts as a target; empty: all do
 };
 
 // Builds a micro-batch sequence by sequence; keeps the memory of the one it is given.

@@ -7,26 +7,6 @@
 namespace fathom::data {
 namespace {
 
-// The last part of the path, so that data may move to another folder; "name #2" for the second of
-// that name.
-std::string default_name(const SourceOptions& source,
-                         const std::vector<std::unique_ptr<SourceStream>>& earlier) {
-  if (source.paths.empty()) {
-    throw ConfigError("data: a source without a path");
-  }
-  const std::filesystem::path path = source.paths.front().lexically_normal();
-  const std::string plain = (path.has_filename() ? path : path.parent_path()).filename().string();
-  const auto is_taken = [&](const std::string& name) {
-    return std::any_of(earlier.begin(), earlier.end(),
-                       [&](const auto& other) { return other->name() == name; });
-  };
-  std::string name = plain;
-  for (int number = 2; is_taken(name); ++number) {
-    name = concat(plain, " #", number);
-  }
-  return name;
-}
-
 std::vector<std::unique_ptr<SourceStream>> open_sources(const TrainingDataOptions& options) {
   if (options.sources.empty()) {
     throw ConfigError("data: no training sources");
@@ -37,33 +17,49 @@ std::vector<std::unique_ptr<SourceStream>> open_sources(const TrainingDataOption
                              ", want at least 1 and 0"));
   }
   std::vector<std::unique_ptr<SourceStream>> sources;
+  std::vector<std::string> names;
   for (SourceOptions source : options.sources) {
-    if (source.name.empty()) {
-      source.name = default_name(source, sources);
-    }
+    source.name = name_of(source, names);
+    names.push_back(source.name);
     sources.push_back(std::make_unique<SourceStream>(source, options));
-    const SourceStream& opened = *sources.back();
-    for (const auto& other : sources) {
-      if (other.get() != &opened && other->name() == opened.name()) {
-        throw ConfigError(concat("data: two sources are named \"", opened.name(), "\""));
-      }
-    }
-    check_tokenizer_hash(opened.documents().shards().front(),
+    check_tokenizer_hash(sources.back()->documents().shards().front(),
                          sources.front()->documents().vocabulary().tokenizer_hash);
   }
   return sources;
 }
 
-std::vector<double> weights_of(const TrainingDataOptions& options) {
+}  // namespace
+
+std::string name_of(const SourceOptions& source, std::span<const std::string> earlier) {
+  const auto is_taken = [&](const std::string& name) {
+    return std::find(earlier.begin(), earlier.end(), name) != earlier.end();
+  };
+  if (!source.name.empty()) {
+    if (is_taken(source.name)) {
+      throw ConfigError(concat("data: two sources are named \"", source.name, "\""));
+    }
+    return source.name;
+  }
+  if (source.paths.empty()) {
+    throw ConfigError("data: a source without a path");
+  }
+  const std::filesystem::path path = source.paths.front().lexically_normal();
+  const std::string plain = (path.has_filename() ? path : path.parent_path()).filename().string();
+  std::string name = plain;
+  for (int number = 2; is_taken(name); ++number) {
+    name = concat(plain, " #", number);
+  }
+  return name;
+}
+
+std::vector<double> weights_of(std::span<const SourceOptions> sources) {
   std::vector<double> weights;
-  weights.reserve(options.sources.size());
-  for (const SourceOptions& source : options.sources) {
+  weights.reserve(sources.size());
+  for (const SourceOptions& source : sources) {
     weights.push_back(source.weight);
   }
   return weights;
 }
-
-}  // namespace
 
 SourceStream::Epoch::Epoch(const DocumentSet& documents, const PackingOptions& packing,
                            const PackingKey& key, std::int64_t num_samples)
@@ -134,7 +130,7 @@ void SourceStream::read(std::int64_t index, Window& window,
 
 TrainingData::TrainingData(const TrainingDataOptions& options)
     : sources_(open_sources(options)),
-      mixture_(weights_of(options)),
+      mixture_(weights_of(options.sources)),
       builder_(options.sequence_length, options.mtp_depth, options.segments,
                vocabulary().text_bytes_per_token) {}
 

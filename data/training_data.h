@@ -4,9 +4,11 @@
 #include <filesystem>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "data/batch_source.h"
 #include "data/micro_batch.h"
 #include "data/mixture.h"
 #include "data/packing.h"
@@ -20,6 +22,12 @@ struct SourceOptions {
   std::vector<std::filesystem::path> paths = {};  // as open_token_shards() takes them
   double weight = 1.0;
 };
+
+// `source.name`; where it is empty, the last part of the first path, and "part #2" for the second
+// of that name. Throws ConfigError when there is neither, and when one of `earlier` has the name.
+std::string name_of(const SourceOptions& source, std::span<const std::string> earlier);
+// SourceOptions::weight of each.
+std::vector<double> weights_of(std::span<const SourceOptions> sources);
 
 struct TrainingDataOptions {
   std::vector<SourceOptions> sources = {};
@@ -90,17 +98,14 @@ struct SampleDescription {
   std::vector<Document> documents;
 };
 
-// The training stream: sample i of a run is a pure function of (options, i), whoever reads it,
-// whenever, on whatever layout. So resuming needs one integer. Const functions may be called by
-// several threads.
-class TrainingData {
+// The training stream of token shards.
+class TrainingData final : public BatchSource {
  public:
   // Opens all shards. Throws IoError and ConfigError, among others when two sources were made with
   // different tokenizers.
   explicit TrainingData(const TrainingDataOptions& options);
 
-  // Samples first_sample .. first_sample + count - 1. Throws ConfigError for damaged data.
-  void read(std::int64_t first_sample, std::int64_t count, MicroBatch& batch) const;
+  void read(std::int64_t first_sample, std::int64_t count, MicroBatch& batch) const override;
   MicroBatch read(std::int64_t first_sample, std::int64_t count) const;
   SampleDescription describe(std::int64_t sample) const;
 

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Runs a config on several layouts and tells whether they give the same bits; if not, where they part.
 #
-#   scripts/compare_layouts.sh [--steps N] [--set PATH=VALUE]... [--keep FOLDER] CONFIG LAYOUT LAYOUT...
+#   scripts/compare_layouts.sh [--steps N] [--command NAME] [--set PATH=VALUE]... [--keep FOLDER] CONFIG LAYOUT LAYOUT...
 #
 # LAYOUT             axes and other fields, with commas between them, e.g. data=2,tensor=2 or pipeline=2,micro_batch_size=1,threads=2.
 #                    Axes (pipeline, data, tensor, expert, stages_per_rank) that are not named are 1. micro_batch_size is that of
 #                    train, threads is that of run; any other field goes by its path: train.recompute.layers=true
 # --steps N          optimizer steps of each run (20)
+# --command NAME     the command that trains: pretrain (default) or sft
 # --set PATH=VALUE   any field of the config, for all layouts, e.g. --set numerics.mode=FAST
 # --keep FOLDER      leaves the runs in FOLDER, which must not exist yet
 #
@@ -23,12 +24,14 @@ die() {
 }
 
 steps=20
+command=pretrain
 keep=""
 overrides=()
 while [[ "${1:-}" == --* ]]; do
   [ $# -ge 2 ] || die "$1 needs a value"
   case "$1" in
     --steps) steps=$2 ;;
+    --command) command=$2 ;;
     --set) overrides+=(--set "$2") ;;
     --keep) keep=$2 ;;
     *) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
@@ -85,7 +88,7 @@ run_layout() {
   local layout=$1 run=$folder/$2
   shift 2
   read_layout "$layout"
-  mpirun --oversubscribe --bind-to none -n "$ranks" "$fathom" pretrain "$config" --resume none "${overrides[@]}" "${fields[@]}" \
+  mpirun --oversubscribe --bind-to none -n "$ranks" "$fathom" "$command" "$config" --resume none "${overrides[@]}" "${fields[@]}" \
     --set run.directory="$run" --set checkpoint.directory="$run/checkpoints" --set checkpoint.interval=0 \
     --set checkpoint.save_at_end=false --set evaluation.interval=0 --set evaluation.num_sequences=1 \
     --set evaluation.sample_tokens=1 --set train.steps="$steps" --set train.trace.enabled=true "$@" \

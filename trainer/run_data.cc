@@ -12,16 +12,6 @@
 namespace fathom::trainer {
 namespace {
 
-data::EvaluationDataOptions evaluation_options(const config::RunConfig& config) {
-  data::EvaluationDataOptions options;
-  options.paths.assign(config.data().validation().begin(), config.data().validation().end());
-  options.sequence_length = config.train().sequence_length();
-  options.mtp_depth = config.model().mtp_depth();
-  options.segments =
-      config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
-  return options;
-}
-
 // Takes the targets of one sequence out of the sums.
 void count_nothing(data::MicroBatch& batch, std::int64_t sequence) {
   const auto row = static_cast<std::ptrdiff_t>(sequence * batch.sequence_length);
@@ -34,54 +24,18 @@ void count_nothing(data::MicroBatch& batch, std::int64_t sequence) {
 
 }  // namespace
 
-data::TrainingDataOptions make_training_data_options(const config::RunConfig& config) {
-  data::TrainingDataOptions options;
-  for (const config::Data::Source& source : config.data().train()) {
-    options.sources.push_back({"", {source.path()}, source.weight()});
-  }
-  options.seed = config.data().seed();
-  options.sequence_length = config.train().sequence_length();
-  options.mtp_depth = config.model().mtp_depth();
-  options.order =
-      config.data().shuffle() ? data::DocumentOrder::kShuffled : data::DocumentOrder::kAsStored;
-  options.fim_rate = config.data().fim_rate();
-  options.segments =
-      config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
-  return options;
-}
-
-RunData::RunData(const config::RunConfig& config)
+RunData::RunData(const config::RunConfig& config, RunSources sources)
     : micro_batch_size_(config.train().micro_batch_size()),
       num_evaluation_sequences_(config.evaluation().num_sequences()),
       prefetches_(config.data().prefetch()),
-      training_(std::make_unique<data::TrainingData>(make_training_data_options(config))) {
-  training_->check_model_vocabulary(config.model().vocab_size());
-  if (!config.data().tokenizer().empty()) {
-    tokenizer_ =
-        std::make_unique<data::Tokenizer>(data::Tokenizer::load(config.data().tokenizer()));
-    training_->check_tokenizer(*tokenizer_);
-  }
-  if (config.data().validation_size() > 0) {
-    validation_ = std::make_unique<data::EvaluationData>(evaluation_options(config));
-    if (validation_->vocabulary().tokenizer_hash != tokenizer_hash()) {
-      throw ConfigError(concat(
-          "data.validation (", config.data().validation(0),
-          ") was made with another tokenizer than data.train (", config.data().train(0).path(),
-          "): ", validation_->vocabulary().tokenizer_hash, " and ", tokenizer_hash()));
-    }
-  }
-}
+      sources_(std::move(sources)) {}
 
 RunData::~RunData() = default;
 RunData::RunData(RunData&&) noexcept = default;
 
-const std::string& RunData::tokenizer_hash() const {
-  return training_->vocabulary().tokenizer_hash;
-}
-
 void RunData::begin(std::int64_t data_rank, std::int64_t num_data_ranks) {
   loader_ = std::make_unique<data::BatchLoader>(
-      *training_, data::BatchLoaderOptions{data_rank, num_data_ranks, micro_batch_size_});
+      *sources_.training, data::BatchLoaderOptions{data_rank, num_data_ranks, micro_batch_size_});
   if (prefetches_) {
     prefetcher_ = std::make_unique<data::Prefetcher>(*loader_);
   }
@@ -103,7 +57,7 @@ std::int64_t RunData::read_held_out(std::int64_t first, std::int64_t end,
                                     std::vector<data::MicroBatch>& batches) const {
   std::int64_t num_bytes = 0;
   for (data::MicroBatch& batch : batches) {
-    validation_->read(first, micro_batch_size_, batch);
+    sources_.held_out->read(first, micro_batch_size_, batch);
     for (std::int64_t s = std::max<std::int64_t>(0, end - first); s < micro_batch_size_; ++s) {
       count_nothing(batch, s);
     }
@@ -116,7 +70,7 @@ std::int64_t RunData::read_held_out(std::int64_t first, std::int64_t end,
 
 EvaluationResult RunData::evaluate(TrainStep& step, const parallel::Mesh& mesh, Stream& stream,
                                    parallel::Heartbeat& heartbeat) const {
-  std::int64_t num_sequences = validation_->num_sequences();
+  std::int64_t num_sequences = sources_.held_out->num_sequences();
   if (num_evaluation_sequences_ > 0) {
     num_sequences = std::min(num_sequences, num_evaluation_sequences_);
   }

@@ -1,13 +1,14 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "configs/run_config.h"
-#include "data/evaluation_data.h"
+#include "data/batch_source.h"
 #include "data/loader.h"
 #include "data/tokenizer.h"
-#include "data/training_data.h"
 #include "parallel/comm/heartbeat.h"
 #include "parallel/mesh.h"
 #include "trainer/device_batch.h"
@@ -21,22 +22,32 @@ struct EvaluationResult {
   std::int64_t num_tokens = 0;
 };
 
-// The training stream that a resolved config describes.
-data::TrainingDataOptions make_training_data_options(const config::RunConfig& config);
+// What a run is trained and evaluated on, opened and checked: token shards (token_data.h),
+// conversations (chat_data.h).
+struct RunSources {
+  std::unique_ptr<data::Tokenizer> tokenizer;  // may be null
+  std::string tokenizer_hash;
+  std::unique_ptr<data::BatchSource> training;
+  std::unique_ptr<data::HeldOutSource> held_out;  // null: no evaluation
+  // A text of evaluation.prompts as the model reads it; needs the tokenizer.
+  std::function<std::vector<std::int32_t>(const std::string& text)> encode_prompt;
+  std::vector<std::string> notes;  // lines for the user
+};
 
-// What a run reads: training stream, held-out text and tokenizer, opened and checked against each
-// other and the model.
+// Reads a run's sources for its ranks.
 class RunData {
  public:
-  // Throws ConfigError and IoError naming file and field. Looks at files only; no other rank is
-  // involved.
-  explicit RunData(const config::RunConfig& config);
+  RunData(const config::RunConfig& config, RunSources sources);
   ~RunData();
   RunData(RunData&&) noexcept;
 
-  const std::string& tokenizer_hash() const;
-  const data::Tokenizer* tokenizer() const noexcept { return tokenizer_.get(); }  // may be null
-  bool has_validation() const noexcept { return validation_ != nullptr; }
+  const std::string& tokenizer_hash() const noexcept { return sources_.tokenizer_hash; }
+  const data::Tokenizer* tokenizer() const noexcept { return sources_.tokenizer.get(); }
+  const std::vector<std::string>& notes() const noexcept { return sources_.notes; }
+  bool has_validation() const noexcept { return sources_.held_out != nullptr; }
+  std::vector<std::int32_t> encode_prompt(const std::string& text) const {
+    return sources_.encode_prompt(text);
+  }
 
   // Starts reading for the ranks of a mesh; once.
   void begin(std::int64_t data_rank, std::int64_t num_data_ranks);
@@ -44,8 +55,8 @@ class RunData {
   // next call.
   const std::vector<data::MicroBatch>& read(const data::StepSamples& step, std::int64_t next_count);
 
-  // Mean loss over the held-out text, or its first config.evaluation.num_sequences sequences.
-  // Collective over the mesh.
+  // Mean loss over the held-out targets, or those of its first config.evaluation.num_sequences
+  // sequences. Collective over the mesh.
   EvaluationResult evaluate(TrainStep& step, const parallel::Mesh& mesh, Stream& stream,
                             parallel::Heartbeat& heartbeat) const;
 
@@ -56,9 +67,7 @@ class RunData {
   std::int64_t micro_batch_size_;
   std::int64_t num_evaluation_sequences_;
   bool prefetches_;
-  std::unique_ptr<data::TrainingData> training_;
-  std::unique_ptr<data::EvaluationData> validation_;
-  std::unique_ptr<data::Tokenizer> tokenizer_;
+  RunSources sources_;
   std::unique_ptr<data::BatchLoader> loader_;
   std::unique_ptr<data::Prefetcher> prefetcher_;
   std::vector<data::MicroBatch> batches_;

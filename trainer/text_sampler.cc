@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "core/error.h"
 #include "core/rng.h"
@@ -52,10 +53,10 @@ std::int32_t choose(std::span<const float> logits, const RandomSource& random,
 }  // namespace
 
 std::string sample_text(TrainStep& step, const data::Tokenizer& tokenizer,
-                        const std::string& prompt, const TextSamplingOptions& options,
+                        std::vector<std::int32_t> prompt, const TextSamplingOptions& options,
                         const parallel::Mesh& mesh, Stream& stream) {
-  const RandomSource random(options.seed, "sample of " + prompt);
-  std::vector<std::int32_t> tokens = tokenizer.encode(prompt);
+  const RandomSource random(options.seed, "sample of " + tokenizer.decode(prompt));
+  std::vector<std::int32_t> tokens = std::move(prompt);
   if (tokens.empty()) {
     tokens.push_back(std::max(0, tokenizer.special_tokens().eos));
   }

@@ -17,12 +17,12 @@ struct TextSamplingOptions {
   std::int64_t max_position = 0;
 };
 
-// Continues `prompt` by repeated forwards of the whole text, in the layout that trains. Random
-// numbers are keyed by (seed, prompt, position, vocabulary id), so the text does not depend on the
-// layout. Collective over the mesh; all ranks return it. Ends early at the end-of-sentence token or
-// at max_position.
+// Continues `prompt` by repeated forwards of the whole text, in the layout that trains -> prompt
+// and continuation as text. Random numbers are keyed by (seed, prompt, position, vocabulary id), so
+// the text does not depend on the layout. Collective over the mesh; all ranks return it. Ends early
+// at the end-of-sentence token or at max_position.
 std::string sample_text(TrainStep& step, const data::Tokenizer& tokenizer,
-                        const std::string& prompt, const TextSamplingOptions& options,
+                        std::vector<std::int32_t> prompt, const TextSamplingOptions& options,
                         const parallel::Mesh& mesh, Stream& stream);
 
 }  // namespace fathom::trainer

@@ -88,6 +88,9 @@ void TrainingRun::start(ResumeStep resume) {
   }
   if (environment_.world.rank() == 0) {
     reporter_ = std::make_unique<Reporter>(config_->run().directory(), resume, environment_.print);
+    for (const std::string& line : data_.notes()) {
+      reporter_->note(line);
+    }
   }
   if (const config::Trace& trace = config_->train().trace(); trace.enabled()) {
     trace_ = std::make_unique<StepTrace>(
@@ -252,8 +255,8 @@ void TrainingRun::evaluate() {
     options.temperature = config_->evaluation().temperature();
     options.seed = config_->run().seed();
     options.max_position = config_->model().max_position();
-    const std::string text =
-        sample_text(train_step_, *data_.tokenizer(), prompt, options, mesh_, stream_);
+    const std::string text = sample_text(train_step_, *data_.tokenizer(),
+                                         data_.encode_prompt(prompt), options, mesh_, stream_);
     if (reporter_) {
       reporter_->sample(progress_, text);
     }

@@ -40,7 +40,8 @@ enum class RunEnd {
   kGivenUp,  // too many steps in a row were not finite
 };
 
-// A pretraining run from its start to its end, on one rank. Construction allocates weights,
+// A run from its start to its end, on one rank: pretraining or supervised fine-tuning, as `data`
+// is token shards or conversations. Construction allocates weights,
 // gradients and optimizer states; everything is collective over the world.
 class TrainingRun {
  public:

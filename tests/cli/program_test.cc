@@ -66,7 +66,7 @@ TEST_CASE("help is on stdout, for the program and for each command") {
   const Result overview = program.run("--help");
   CHECK(overview.exit_code == 0);
   CHECK(overview.errors.empty());
-  for (const std::string name : {"pretrain", "train-tokenizer", "tokenize", "inspect"}) {
+  for (const std::string name : {"pretrain", "sft", "train-tokenizer", "tokenize", "inspect"}) {
     CAPTURE(name);
     CHECK(overview.output.find("  " + name + " ") != std::string::npos);
     const Result help = program.run(name + " --help");

@@ -142,6 +142,26 @@ TEST_CASE("contradictions inside the model are reported with both numbers") {
                                  "model.num_layers (4) are dense"});
 }
 
+TEST_CASE("fine-tuning asks for a tokenizer and for a template that tells turns apart") {
+  const auto problems = [](const std::vector<std::string>& overrides) {
+    RunConfig config = load(kTiny, overrides);
+    resolve(config, {});
+    return find_problems(config, 1, Use::kFineTuning);
+  };
+  CHECK(problems({"data.tokenizer=t.json"}).empty());
+  CHECK(problems({"data.tokenizer=t.json", "data.chat.user=\"\"", "data.chat.assistant=\"\""})
+            .empty());
+  CHECK(problems({"data.fim_rate=0.1", "data.chat.end=\"\"", "data.chat.user=X",
+                  "data.chat.assistant=X"}) ==
+        std::vector<std::string>{
+            "data.tokenizer is not set: conversations are tokenized with that of the weights' own "
+            "training",
+            "data.fim_rate (0.1) is for pretraining: conversations are not rearranged",
+            "data.chat.end is empty: an answer would never end",
+            "data.chat.user and data.chat.assistant are both \"X\": nothing would tell question "
+            "and answer apart"});
+}
+
 TEST_CASE("a layout that does not fit is reported with its numbers") {
   check_cases({
       {{"mesh.tensor=3", "numerics.mode=FAST"},

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "data/training_data.h"
 #include "tests/data/made_up_shards.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"

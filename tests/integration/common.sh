@@ -18,11 +18,12 @@ run_ranks() {
   mpirun --oversubscribe --bind-to none -n "$@" </dev/null
 }
 
-# launch RANKS RUN_FOLDER [ARGUMENT...]: one training job; output in $folder/out, exit code in $status.
+# launch RANKS RUN_FOLDER [ARGUMENT...]: one training job ($command); output in $folder/out, exit code in $status.
+command=pretrain
 launch() {
   local ranks=$1 run=$2
   shift 2
-  run_ranks "$ranks" "$fathom" pretrain "$config" --set run.directory="$run" --set "data.train[0].path=$data/train" \
+  run_ranks "$ranks" "$fathom" "$command" "$config" --set run.directory="$run" --set "data.train[0].path=$data/train" \
     "$@" >"$folder/out" 2>&1
   status=$?
 }
@@ -39,6 +40,16 @@ expect_once() {
   local count
   count=$(grep -c -F -- "$1" "$folder/out")
   [ "$count" -eq 1 ] || fail "$2: \"$1\" appears $count times in the output, wanted once"
+}
+
+# Everything in metrics.jsonl that is bits.
+bits() {
+  grep -o -E '"(step|event|tokens|text|loss|loss_hex|grad_norm_hex|mtp_loss|balance_loss|bits_per_byte|state_hash)": [^,}]*' "$1/metrics.jsonl"
+}
+
+# expect_same_bits STRAIGHT RUN
+expect_same_bits() {
+  diff <(bits "$1") <(bits "$2") >"$folder/out" || fail "$what has other bits than the straight run"
 }
 
 # For tests that break a running job.

@@ -1,0 +1,137 @@
+#include "cli/train.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+
+#include "cli/exit_code.h"
+#include "cli/prepare_run.h"
+#include "cli/session.h"
+#include "core/error.h"
+#include "parallel/comm/agree.h"
+#include "parallel/comm/watchdog.h"
+#include "trainer/rank_plan.h"
+#include "trainer/training_run.h"
+
+namespace fathom::cli {
+namespace {
+
+// The checkpoint to go on from. Rank 0 looks, so that all ranks decide alike.
+std::optional<std::int64_t> choose_checkpoint(const Invocation& invocation,
+                                              const config::RunConfig& config) {
+  const std::filesystem::path root = config.checkpoint().directory();
+  std::int64_t step = -1;
+  parallel::agree(invocation.session.world(), [&] {
+    if (invocation.session.rank() != 0 || invocation.resume.kind == Resume::Kind::kNone) {
+      return;
+    }
+    const std::vector<std::int64_t> steps = trainer::list_checkpoints(root);
+    if (invocation.resume.kind == Resume::Kind::kAuto) {
+      step = steps.empty() ? -1 : steps.back();
+      return;
+    }
+    step = invocation.resume.step;
+    if (std::find(steps.begin(), steps.end(), step) == steps.end()) {
+      throw ConfigError(concat("--resume ", step, ": no checkpoint of that step in ", root.string(),
+                               steps.empty() ? std::string(", which has none")
+                                             : concat("; the newest is of step ", steps.back())));
+    }
+  });
+  std::vector<std::int64_t> steps(
+      static_cast<std::size_t>(invocation.session.world().world_size()));
+  invocation.session.world().all_gather_integers(std::span(&step, 1), steps);
+  return steps[0] < 0 ? std::nullopt : std::optional(steps[0]);
+}
+
+// A number that tells this job from those before it in the same run folder; rank 0 draws it.
+std::uint64_t draw_job_id(parallel::Communicator& world) {
+  const std::int64_t mine =
+      std::chrono::system_clock::now().time_since_epoch().count() ^ (std::int64_t{getpid()} << 40);
+  std::vector<std::int64_t> all(static_cast<std::size_t>(world.world_size()));
+  world.all_gather_integers(std::span(&mine, 1), all);
+  return static_cast<std::uint64_t>(all[0]);
+}
+
+parallel::WatchdogOptions watchdog_options(const Session& session,
+                                           const config::RunConfig& config) {
+  parallel::WatchdogOptions options;
+  options.folder = std::filesystem::path(config.run().directory()) / "log" / "heartbeat";
+  options.rank = session.rank();
+  options.world_size = session.world().world_size();
+  options.job_id = draw_job_id(session.world());
+  options.deadline =
+      std::chrono::milliseconds(static_cast<std::int64_t>(config.train().watchdog_timeout() * 1e3));
+  return options;
+}
+
+int exit_code_of(trainer::RunEnd end) {
+  switch (end) {
+    case trainer::RunEnd::kDone:
+      return kExitDone;
+    case trainer::RunEnd::kStopped:
+      return kExitStopped;
+    case trainer::RunEnd::kGivenUp:
+      break;
+  }
+  return kExitUnusable;
+}
+
+// Training from weights drawn at random is not what the command is for: most likely a path was
+// forgotten.
+void require_weights(const Invocation& invocation, const config::RunConfig& config) {
+  const std::filesystem::path root = config.checkpoint().directory();
+  const Resume::Kind resume = invocation.resume.kind;
+  if (!config.train().init_from().empty() || resume == Resume::Kind::kStep ||
+      (resume == Resume::Kind::kAuto && !trainer::list_checkpoints(root).empty())) {
+    return;
+  }
+  throw ConfigError(concat("train.init_from is not set, and ",
+                           resume == Resume::Kind::kNone
+                               ? std::string("--resume none takes no checkpoint")
+                               : concat(root.string(), " has no checkpoint to resume from"),
+                           ": set train.init_from to the checkpoint folder of a trained model "
+                           "(RUN/checkpoints/step-NNNNNNNN)"));
+}
+
+}  // namespace
+
+int train(std::span<const std::string> arguments, Session& session, const Training& training) {
+  trainer::StopRequest::block_signals();  // before MPI starts threads that would take them
+  const Invocation invocation = parse_invocation(arguments, session);
+  session.start();
+  const config::RunConfig config = load_config(invocation, training.use);
+  const bool speaks = session.rank() == 0;
+  if (invocation.dry_run) {
+    if (speaks) {
+      std::cout << trainer::describe_plan(config);
+    }
+    return kExitDone;
+  }
+  session.heartbeat().begin_phase("open data");
+  std::optional<trainer::RunData> data;
+  parallel::agree(session.world(), [&] {
+    if (training.needs_weights) {
+      require_weights(invocation, config);
+    }
+    data.emplace(config, training.open_data(config));
+  });
+  const std::unique_ptr<RunFolder> folder = open_run_folder(session, config);
+  const std::optional<std::int64_t> resume = choose_checkpoint(invocation, config);
+
+  trainer::TrainingRun run(config, std::move(*data),
+                           {session.world(), session.heartbeat(), [&](const std::string& line) {
+                              if (speaks) {
+                                std::cout << line << '\n' << std::flush;
+                              }
+                            }});
+  const parallel::Watchdog watchdog(session.heartbeat(), watchdog_options(session, config));
+  run.start(resume);
+  session.begin_running();
+  return exit_code_of(run.run());
+}
+
+}  // namespace fathom::cli

@@ -1,0 +1,56 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/conversation.h"
+#include "data/tokenizer.h"
+
+namespace fathom::data {
+
+// What stands around the messages of a conversation. A marker may be empty. Each is encoded by
+// itself, with the added tokens that it names: the tokenizer's token where it has one of that text,
+// else text. The defaults are DeepSeek-V3's.
+struct ChatMarkers {
+  std::optional<std::string> begin = {};  // before everything; absent: the begin-of-sentence token
+  std::string system = {};                // before the message of the system
+  std::string user = "<｜User｜>";
+  std::string assistant = "<｜Assistant｜>";
+  // After each message of the assistant; absent: the end-of-sentence token.
+  std::optional<std::string> end = {};
+};
+
+// A conversation as the model reads it.
+struct ChatTokens {
+  std::vector<std::int32_t> tokens;
+  std::vector<bool> is_response;  // of a message of the assistant, or of its end: what is learnt
+};
+
+// Turns conversations into tokens:
+//   begin  [system message]  user message  assistant message end  user message ...
+// where "user message" is the marker and the content. Contents are text, whatever they hold: no one
+// forges an end of sentence. Immutable: may be shared by threads.
+class ChatTemplate {
+ public:
+  // Throws ConfigError when the tokenizer lacks the token that an absent marker stands for, and
+  // when the end has no token: an answer would never end.
+  ChatTemplate(const Tokenizer& tokenizer, const ChatMarkers& markers);
+
+  // `encoder` is of the same tokenizer.
+  ChatTokens encode(const Conversation& conversation, Encoder& encoder) const;
+  // A user's message and the marker of the answer that is asked for.
+  std::vector<std::int32_t> encode_prompt(const std::string& content, Encoder& encoder) const;
+
+ private:
+  const std::vector<std::int32_t>& marker(Role role) const noexcept;
+
+  std::vector<std::int32_t> begin_;
+  std::vector<std::int32_t> system_;
+  std::vector<std::int32_t> user_;
+  std::vector<std::int32_t> assistant_;
+  std::vector<std::int32_t> end_;
+};
+
+}  // namespace fathom::data

@@ -1,0 +1,65 @@
+#include "trainer/token_data.h"
+
+#include "configs/schema/run.pb.h"
+#include "core/error.h"
+#include "data/evaluation_data.h"
+
+namespace fathom::trainer {
+namespace {
+
+data::EvaluationDataOptions evaluation_options(const config::RunConfig& config) {
+  data::EvaluationDataOptions options;
+  options.paths.assign(config.data().validation().begin(), config.data().validation().end());
+  options.sequence_length = config.train().sequence_length();
+  options.mtp_depth = config.model().mtp_depth();
+  options.segments =
+      config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
+  return options;
+}
+
+}  // namespace
+
+data::TrainingDataOptions make_training_data_options(const config::RunConfig& config) {
+  data::TrainingDataOptions options;
+  for (const config::Data::Source& source : config.data().train()) {
+    options.sources.push_back({"", {source.path()}, source.weight()});
+  }
+  options.seed = config.data().seed();
+  options.sequence_length = config.train().sequence_length();
+  options.mtp_depth = config.model().mtp_depth();
+  options.order =
+      config.data().shuffle() ? data::DocumentOrder::kShuffled : data::DocumentOrder::kAsStored;
+  options.fim_rate = config.data().fim_rate();
+  options.segments =
+      config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
+  return options;
+}
+
+RunSources open_token_data(const config::RunConfig& config) {
+  RunSources sources;
+  auto training = std::make_unique<data::TrainingData>(make_training_data_options(config));
+  training->check_model_vocabulary(config.model().vocab_size());
+  sources.tokenizer_hash = training->vocabulary().tokenizer_hash;
+  if (!config.data().tokenizer().empty()) {
+    sources.tokenizer =
+        std::make_unique<data::Tokenizer>(data::Tokenizer::load(config.data().tokenizer()));
+    training->check_tokenizer(*sources.tokenizer);
+    sources.encode_prompt = [tokenizer = sources.tokenizer.get()](const std::string& text) {
+      return tokenizer->encode(text);
+    };
+  }
+  sources.training = std::move(training);
+  if (config.data().validation_size() > 0) {
+    auto held_out = std::make_unique<data::EvaluationData>(evaluation_options(config));
+    if (held_out->vocabulary().tokenizer_hash != sources.tokenizer_hash) {
+      throw ConfigError(concat(
+          "data.validation (", config.data().validation(0),
+          ") was made with another tokenizer than data.train (", config.data().train(0).path(),
+          "): ", held_out->vocabulary().tokenizer_hash, " and ", sources.tokenizer_hash));
+    }
+    sources.held_out = std::move(held_out);
+  }
+  return sources;
+}
+
+}  // namespace fathom::trainer

@@ -1,0 +1,17 @@
+#pragma once
+
+#include "configs/run_config.h"
+#include "data/training_data.h"
+#include "trainer/run_data.h"
+
+namespace fathom::trainer {
+
+// The training stream of token shards that a resolved config describes.
+data::TrainingDataOptions make_training_data_options(const config::RunConfig& config);
+
+// What a pretraining run reads: token shards, held-out shards and the tokenizer, opened and checked
+// against each other and the model. Throws ConfigError and IoError naming file and field. Looks at
+// files only; no other rank is involved.
+RunSources open_token_data(const config::RunConfig& config);
+
+}  // namespace fathom::trainer
