@@ -102,6 +102,18 @@ std::int64_t ParsedOptions::integer(const std::string& name, std::int64_t minimu
   return parse_integer("--" + name, required(name), minimum, maximum);
 }
 
+double ParsedOptions::number(const std::string& name, double minimum, double maximum) const {
+  const std::string text = required(name);
+  double value = 0.0;
+  const auto [stop, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || stop != text.data() + text.size() || !(value >= minimum) ||
+      !(value <= maximum)) {
+    throw ConfigError(
+        concat("--", name, ' ', text, ": want a number in [", minimum, ", ", maximum, ']'));
+  }
+  return value;
+}
+
 std::string ParsedOptions::required(const std::string& name) const {
   const std::optional<std::string> text = value(name);
   if (!text || text->empty()) {

@@ -50,6 +50,8 @@ class ParsedOptions {
   std::vector<std::string> values(const std::string& name) const;
   // Throws ConfigError unless the value is given and a whole number in [minimum, maximum].
   std::int64_t integer(const std::string& name, std::int64_t minimum, std::int64_t maximum) const;
+  // Throws ConfigError unless the value is given and a number in [minimum, maximum].
+  double number(const std::string& name, double minimum, double maximum) const;
   // Throws ConfigError when it is not given or empty.
   std::string required(const std::string& name) const;
 

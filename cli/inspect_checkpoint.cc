@@ -45,22 +45,25 @@ std::optional<std::filesystem::path> checkpoints_of_run(const std::filesystem::p
   return std::nullopt;
 }
 
-void print_checkpoint(const std::filesystem::path& folder, const CheckpointInspection& inspection,
-                      std::ostream& out) {
+trainer::Manifest read_manifest(const std::filesystem::path& folder) {
   const std::filesystem::path absolute =
       std::filesystem::canonical(folder);  // so that it has a name, whatever way it was given
   const std::optional<std::int64_t> step = trainer::step_of_folder(absolute.filename().string());
   if (!step) {
     throw ConfigError(concat(folder.string(), ": not a published checkpoint (step-NNNNNNNN)"));
   }
-  trainer::CheckpointOptions options;
-  options.root = absolute.parent_path();
-  trainer::Manifest manifest;
+  const trainer::CheckpointOptions options;
   try {
-    manifest = trainer::open_checkpoint(options.root, *step, options.max_manifest_bytes).manifest;
+    return trainer::open_checkpoint(absolute.parent_path(), *step, options.max_manifest_bytes)
+        .manifest;
   } catch (const trainer::Damage& damage) {
     throw ConfigError(concat(folder.string(), ": ", damage.what()));
   }
+}
+
+void print_checkpoint(const std::filesystem::path& folder, const CheckpointInspection& inspection,
+                      std::ostream& out) {
+  const trainer::Manifest manifest = read_manifest(folder);
   std::int64_t file_bytes = 0;
   for (const trainer::StoredFile& file : manifest.files) {
     file_bytes += file.size_bytes;
@@ -77,7 +80,9 @@ void print_checkpoint(const std::filesystem::path& folder, const CheckpointInspe
     }
   }
   if (inspection.verifies) {
-    trainer::verify_checkpoint(options, *step);
+    trainer::CheckpointOptions options;
+    options.root = std::filesystem::canonical(folder).parent_path();
+    trainer::verify_checkpoint(options, manifest.step);
     out << "verified   every byte\n";
   }
 }

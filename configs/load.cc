@@ -112,17 +112,20 @@ std::optional<std::string> read_text(const std::filesystem::path& path, Problems
   }
 }
 
-void parse(const std::filesystem::path& path, pb::Message& message, Problems& problems) {
-  const std::optional<std::string> text = read_text(path, problems);
-  if (!text) {
-    return;
-  }
+void parse_text(const std::string& text, const std::filesystem::path& path, pb::Message& message,
+                Problems& problems) {
   FileProblems collector(path, *message.GetDescriptor(), problems);
   pb::TextFormat::Parser parser;
   parser.RecordErrorsTo(&collector);
   parser.AllowUnknownField(true);
   parser.SetRecursionLimit(kRecursionLimit);
-  parser.ParseFromString(*text, &message);  // a failure is in `problems`
+  parser.ParseFromString(text, &message);  // a failure is in `problems`
+}
+
+void parse(const std::filesystem::path& path, pb::Message& message, Problems& problems) {
+  if (const std::optional<std::string> text = read_text(path, problems)) {
+    parse_text(*text, path, message, problems);
+  }
 }
 
 bool names_model_from(std::string_view override_text) {
@@ -168,6 +171,22 @@ RunConfig load(const std::filesystem::path& path, const std::vector<std::string>
   for (const std::string& text : overrides) {
     if (!names_model_from(text)) {
       apply(text);
+    }
+  }
+  problems.throw_if_any();
+  return config;
+}
+
+RunConfig load_stored(const std::string& text, const std::string& origin,
+                      const std::vector<std::string>& overrides) {
+  RunConfig config;
+  Problems problems;
+  parse_text(text, origin, config, problems);
+  config.clear_mesh();
+  config.mutable_run()->clear_threads();
+  for (const std::string& override_text : overrides) {
+    if (const auto problem = apply_override(config, override_text)) {
+      problems.add(*problem);
     }
   }
   problems.throw_if_any();

@@ -16,6 +16,12 @@ namespace fathom::config {
 // and 100 messages deep.
 RunConfig load(const std::filesystem::path& path, const std::vector<std::string>& overrides = {});
 
+// The resolved config that a checkpoint holds, for another launch: without the layout and the
+// threads that it was resolved for, then with the overrides. `origin` names it in messages. Throws
+// as load().
+RunConfig load_stored(const std::string& text, const std::string& origin,
+                      const std::vector<std::string>& overrides = {});
+
 // A Model alone, as in configs/models/.
 Model load_model(const std::filesystem::path& path);
 

@@ -9,14 +9,15 @@ namespace fathom::kernels {
 
 constinit KernelSlot<void(const AttentionShape&, const AttentionInputs&, Tensor&, Tensor&, Stream&)>
     attention_forward_slot("attention_forward");
+constinit KernelSlot<void(const AttentionShape&, const CachedAttentionInputs&, Tensor&, Stream&)>
+    cached_attention_forward_slot("cached_attention_forward");
 constinit KernelSlot<void(const AttentionShape&, const AttentionSaved&, const Tensor&, Tensor&,
                           Tensor&, Tensor&, Stream&)>
     attention_backward_slot("attention_backward");
 
 namespace {
 
-void check_attention(const TensorCheck& check, const AttentionShape& shape,
-                     const AttentionSaved& tensors) {
+void check_shape(const AttentionShape& shape) {
   FATHOM_CHECK(shape.num_heads > 0 && shape.nope_size >= 0 && shape.rope_size >= 0 &&
                    shape.nope_size + shape.rope_size > 0 && shape.value_size > 0 &&
                    shape.rope_column >= 0,
@@ -26,6 +27,11 @@ void check_attention(const TensorCheck& check, const AttentionShape& shape,
                    std::has_single_bit(static_cast<unsigned>(shape.num_chunks)) &&
                    shape.num_heads % shape.num_chunks == 0,
                "attention: ", shape.num_chunks, " chunks of ", shape.num_heads, " heads");
+}
+
+void check_attention(const TensorCheck& check, const AttentionShape& shape,
+                     const AttentionSaved& tensors) {
+  check_shape(shape);
   const AttentionInputs& inputs = tensors.inputs;
   check.rank("q or dq", inputs.q, 2);
   const std::int64_t num_tokens = inputs.q.size(0);
@@ -48,6 +54,24 @@ void attention_forward(const AttentionShape& shape, const AttentionInputs& input
                        Tensor& lse, Stream& stream) {
   check_attention({"attention_forward", stream}, shape, {inputs, out, lse});
   attention_forward_slot(stream, shape, inputs, out, lse);
+}
+
+void cached_attention_forward(const AttentionShape& shape, const CachedAttentionInputs& inputs,
+                              Tensor& out, Stream& stream) {
+  const TensorCheck check("cached_attention_forward", stream);
+  check_shape(shape);
+  const std::int64_t num_heads = shape.num_heads;
+  check.rank("q", inputs.q, 2);
+  const std::int64_t num_rows = inputs.q.size(0);
+  check.shape("q", inputs.q, {num_rows, num_heads * (shape.nope_size + shape.rope_size)});
+  check.rank("kv", inputs.kv, 2);
+  const std::int64_t num_cached = inputs.kv.size(0);
+  check.shape("kv", inputs.kv, {num_cached, num_heads * (shape.nope_size + shape.value_size)});
+  check.rows("latent", inputs.latent, num_cached, shape.rope_column + shape.rope_size);
+  check.rank("spans", inputs.spans, 2);
+  check.shape("spans", inputs.spans, {inputs.spans.size(0), 4}, DType::kInt32);
+  check.shape("out", out, {num_rows, num_heads * shape.value_size});
+  cached_attention_forward_slot(stream, shape, inputs, out);
 }
 
 void attention_backward(const AttentionShape& shape, const AttentionSaved& saved,

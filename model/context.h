@@ -4,6 +4,7 @@
 
 #include "core/exact_sum.h"
 #include "core/stream.h"
+#include "model/key_value_cache.h"
 #include "model/micro_batch.h"
 #include "model/options.h"
 #include "parallel/mesh.h"
@@ -20,7 +21,7 @@ struct LossSums {
 enum class Pass {
   kTrain,     // gradients follow
   kEvaluate,  // loss only
-  kLogits,    // logits of given rows only
+  kGenerate,  // new tokens of kept sequences: logits of given rows
 };
 
 // What a layer needs to know while it works on one micro-batch. Rows of activations outside a block
@@ -34,6 +35,7 @@ struct Context {
   bool counts_experts = true;      // false while a forward is repeated
   double assumed_imbalance = 1.0;  // of experts, on the meta device
   LossSums* losses = nullptr;
+  KeyValueCache* cache = nullptr;  // Pass::kGenerate: of the layer that works
 
   std::int64_t local_tokens() const { return batch.num_tokens() / mesh.tensor().world_size(); }
   std::int64_t local_first() const { return mesh.tensor().rank() * local_tokens(); }

@@ -16,7 +16,8 @@ struct Targets {
 };
 
 // The sequences of one micro-batch on one data rank, flattened: num_tokens = num_sequences *
-// sequence_length.
+// sequence_length. One of Pass::kGenerate holds the new tokens of any number of sequences in a row,
+// filled up to a length that the tensor axis divides with rows that belong to none.
 struct MicroBatch {
   std::int64_t num_sequences = 0;
   std::int64_t sequence_length = 0;
@@ -24,7 +25,12 @@ struct MicroBatch {
   Tensor tokens;                 // [num_tokens] int32
   Tensor positions;              // [num_tokens] int32
   Tensor segments;  // [num_segments + 1] int32: isolated spans of attention; never across sequences
-  Tensor sequence_ids;           // [num_tokens] int32: 0 .. num_sequences - 1
+  Tensor sequence_ids;  // [num_tokens] int32: 0 .. num_sequences - 1
+  // Of Pass::kGenerate, which reads tokens and positions besides:
+  Tensor
+      cache_rows;  // [num_tokens] int32: where a token is kept in each KeyValueCache; -1: nowhere
+  Tensor spans;    // [sequences, 4] int32: see kernels::CachedAttentionInputs
+  Tensor logit_rows;             // [rows] int32: the tokens whose logits are wanted
   std::vector<Targets> targets;  // [0]: the next token; [k]: the token k further on, for MTP
   double balance_scale = 0.0;    // 1 / sequences of the global batch
   std::int64_t num_tokens() const noexcept { return num_sequences * sequence_length; }

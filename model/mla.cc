@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "kernels/elementwise.h"
+#include "kernels/permute.h"
 #include "parallel/tensor_parallel.h"
 
 namespace fathom::model {
@@ -93,18 +94,32 @@ Tensor Mla::forward(const Tensor& x, Saved& saved, const Context& context) const
                 context.local(context.batch.positions), saved.kv_raw, latent, stream);
   saved.latent = gather_token_rows(tensor, latent, stream);
   saved.kv = kv_b_.forward(saved.latent, stream);
-
-  const std::int64_t num_tokens = saved.latent.size(0);
-  saved.out = Tensor::empty(Shape{num_tokens, std::int64_t{shape_.num_heads} * shape_.value_size},
-                            DType::kFloat32, stream);
-  saved.lse = Tensor::empty(Shape{num_tokens, shape_.num_heads}, DType::kFloat32, stream);
-  kernels::attention_forward(shape_, {saved.q, saved.kv, saved.latent, context.batch.segments},
-                             saved.out, saved.lse, stream);
+  attend(saved, context);
   if (context.recompute.mla_up_projections) {
     saved.q = Tensor();
     saved.kv = Tensor();
   }
   return sum_and_scatter_token_rows(tensor, o_.forward(saved.out, stream), stream);
+}
+
+void Mla::attend(Saved& saved, const Context& context) const {
+  Stream& stream = context.stream;
+  const std::int64_t num_tokens = saved.latent.size(0);
+  saved.out = Tensor::empty(Shape{num_tokens, std::int64_t{shape_.num_heads} * shape_.value_size},
+                            DType::kFloat32, stream);
+  if (KeyValueCache* const cache = context.cache) {
+    kernels::scatter_rows(saved.kv, 0, context.batch.cache_rows, cache->kv, stream);
+    kernels::scatter_rows(saved.latent, shape_.rope_column, context.batch.cache_rows,
+                          cache->rope_key, stream);
+    kernels::AttentionShape shape = shape_;
+    shape.rope_column = 0;
+    kernels::cached_attention_forward(
+        shape, {saved.q, cache->kv, cache->rope_key, context.batch.spans}, saved.out, stream);
+    return;
+  }
+  saved.lse = Tensor::empty(Shape{num_tokens, shape_.num_heads}, DType::kFloat32, stream);
+  kernels::attention_forward(shape_, {saved.q, saved.kv, saved.latent, context.batch.segments},
+                             saved.out, saved.lse, stream);
 }
 
 Tensor Mla::backward_input(const Tensor& dy, Saved& saved, const Context& context) const {

@@ -19,7 +19,8 @@ namespace fathom::model {
 //   [c | k_R] = W_kva h,   c_kv = RMSNorm(c),   [k_nope | v] = W_kvb c_kv      q_R, k_R rotated;
 //   k_R shared by all heads out = W_o attention([q_nope | q_R], [k_nope | k_R], v)
 // Tensor parallel: latents are computed on this rank's tokens, gathered while they are small, and
-// the heads are cut.
+// the heads are cut. With a context's cache, new tokens are kept there and see all that is kept of
+// their sequences.
 class Mla {
  public:
   struct Saved {
@@ -44,6 +45,7 @@ class Mla {
 
  private:
   Tensor queries(const Tensor& x, Saved& saved, const Context& context) const;
+  void attend(Saved& saved, const Context& context) const;
   Tensor rotated_queries(const Tensor& q_input, const Context& context) const;
   Tensor backward_queries(Saved& saved, const Context& context) const;
   void backward_latent(Saved& saved, Tensor& dx, const Context& context) const;

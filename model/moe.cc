@@ -112,12 +112,13 @@ Tensor Moe::forward(const Tensor& x, Saved& saved, const Context& context) const
 void Moe::run_experts(Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
   parallel::Communicator& expert = context.mesh.expert();
-  saved.route = parallel::plan_expert_route(saved.expert_ids,
-                                            {.num_experts = options_.num_experts,
-                                             // Only gradients come in units: other passes take any number of tokens.
-       .unit_tokens = context.pass == Pass::kTrain ? unit_tokens_ : 0,
-                                             .assumed_imbalance = context.assumed_imbalance},
-                                            expert, stream);
+  saved.route =
+      parallel::plan_expert_route(saved.expert_ids,
+                                  {.num_experts = options_.num_experts,
+                                   // Only gradients come in units.
+                                   .unit_tokens = context.pass == Pass::kTrain ? unit_tokens_ : 0,
+                                   .assumed_imbalance = context.assumed_imbalance},
+                                  expert, stream);
   Tensor home_x =
       Tensor::empty(Shape{saved.route.num_home_rows, hidden_size_}, DType::kFloat32, stream);
   kernels::permute_forward(saved.x, saved.route.slot_of_row, options_.top_k, home_x, stream);

@@ -46,6 +46,16 @@ void PipelinedModel::begin_step(const StageStep& step) {
   }
 }
 
+GenerationCache PipelinedModel::make_cache(std::int64_t num_tokens) const {
+  GenerationCache cache;
+  for (const auto& stage : stages_) {
+    if (stage) {
+      stage->add_cache(cache, num_tokens);
+    }
+  }
+  return cache;
+}
+
 std::vector<TransformerStage::MoeLayer> PipelinedModel::moe_layers() {
   std::vector<TransformerStage::MoeLayer> layers;
   for (const auto& stage : stages_) {

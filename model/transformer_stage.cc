@@ -76,16 +76,26 @@ Shape TransformerStage::boundary_shape(int micro_batch) const {
   return Shape{batch.num_tokens() / mesh_->tensor().world_size(), options_.hidden_size};
 }
 
+void TransformerStage::add_cache(GenerationCache& cache, std::int64_t num_tokens) const {
+  for (int layer = stage_.first_layer; layer < stage_.first_layer + stage_.num_layers; ++layer) {
+    cache.emplace(layer, KeyValueCache::allocate(options_, mesh_->tensor().world_size(), num_tokens,
+                                                 *stream_));
+  }
+}
+
 Tensor TransformerStage::forward(int micro_batch, const Tensor& input) {
-  const Context ctx = context(micro_batch);
+  Context ctx = context(micro_batch);
   Saved saved;
   saved.layers.resize(layers_.size());
   Tensor x = stage_.is_first ? embedding_->forward(ctx.batch.tokens, saved.embedding, ctx) : input;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
+    if (step_.cache != nullptr) {
+      ctx.cache = &step_.cache->at(stage_.first_layer + static_cast<int>(i));
+    }
     x = layers_[i].forward(x, saved.layers[i], ctx);
   }
   if (stage_.is_last) {
-    forward_head(x, saved, ctx);
+    forward_head(x, micro_batch, saved, ctx);
     x = Tensor();
   }
   if (step_.pass == Pass::kTrain) {
@@ -94,11 +104,14 @@ Tensor TransformerStage::forward(int micro_batch, const Tensor& input) {
   return x;
 }
 
-void TransformerStage::forward_head(const Tensor& hidden, Saved& saved, const Context& ctx) {
+void TransformerStage::forward_head(const Tensor& hidden, int micro_batch, Saved& saved,
+                                    const Context& ctx) {
   saved.hidden = hidden;
   const Tensor normed = final_norm_->forward(hidden, saved.final_inv_rms, ctx.stream);
-  if (ctx.pass == Pass::kLogits) {
-    *step_.logits = head_->logits(normed, step_.logit_rows, ctx);
+  if (ctx.pass == Pass::kGenerate) {
+    if (const Tensor& rows = ctx.batch.logit_rows; rows.numel() > 0) {
+      step_.logits[static_cast<std::size_t>(micro_batch)] = head_->logits(normed, rows, ctx);
+    }
     return;
   }
   head_->forward(normed, ctx.batch.targets[0], 0, saved.head, ctx);

@@ -34,8 +34,9 @@ struct StageStep {
   Pass pass = Pass::kTrain;
   double assumed_imbalance = 1.0;
   LossSums* losses = nullptr;
-  Tensor logit_rows;         // Pass::kLogits: [rows] int32
-  Tensor* logits = nullptr;  // Pass::kLogits: set by the last stage
+  GenerationCache* cache = nullptr;  // Pass::kGenerate
+  std::span<Tensor> logits;          // Pass::kGenerate: [rows, vocabulary] of each micro-batch's
+                             // logit_rows, set by the last stage; undefined when it has none
 };
 
 // A run of consecutive decoder layers, with the embedding on the first stage and final norm, head
@@ -52,6 +53,9 @@ class TransformerStage final : public parallel::PipelineStage {
   void backward_weight(int micro_batch) override;
   Tensor backward(int micro_batch, const Tensor& output_grad) override;
   Shape boundary_shape(int micro_batch) const override;
+
+  // Adds room for the keys and values of `num_tokens` tokens in each layer of this stage.
+  void add_cache(GenerationCache& cache, std::int64_t num_tokens) const;
 
   void for_each_parameter(const parallel::VisitParameter& visit);
   // The MoE layers of this stage, first to last, MTP's after the main model's; with their published
@@ -73,7 +77,7 @@ class TransformerStage final : public parallel::PipelineStage {
     Tensor d_final_norm;
   };
   Context context(int micro_batch);
-  void forward_head(const Tensor& hidden, Saved& saved, const Context& context);
+  void forward_head(const Tensor& hidden, int micro_batch, Saved& saved, const Context& context);
   Tensor backward_head(Saved& saved, const Context& context, bool with_weights);
   void head_weights(Saved& saved, const Context& context);
   Tensor run_backward(int micro_batch, const Tensor& output_grad, bool with_weights);

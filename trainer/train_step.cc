@@ -237,16 +237,4 @@ std::vector<double> TrainStep::evaluate(const std::vector<model::MicroBatch>& mi
   return means;
 }
 
-Tensor TrainStep::logits(const model::MicroBatch& micro_batch, const Tensor& rows) {
-  model::LossSums sums = empty_sums(model_->options());
-  Tensor logits;
-  model::StageStep step;
-  step.pass = model::Pass::kLogits;
-  step.losses = &sums;
-  step.logit_rows = rows;
-  step.logits = &logits;
-  forward_only({micro_batch}, step);
-  return logits;
-}
-
 }  // namespace fathom::trainer

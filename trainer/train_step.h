@@ -63,9 +63,6 @@ class TrainStep {
   std::vector<double> evaluate(const std::vector<model::MicroBatch>& micro_batches,
                                const TokenCounts& counts);
 
-  // Logits [rows, vocabulary] of rows of one micro-batch; defined on the last pipeline rank only.
-  Tensor logits(const model::MicroBatch& micro_batch, const Tensor& rows);
-
  private:
   struct Totals;
   const parallel::Schedule& schedule(int num_micro_batches, bool forward_only);

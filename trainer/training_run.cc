@@ -10,9 +10,10 @@
 #include "parallel/comm/agree.h"
 #include "trainer/bit_choices.h"
 #include "trainer/factory.h"
+#include "trainer/generation/generator.h"
+#include "trainer/generation/text.h"
 #include "trainer/identity.h"
 #include "trainer/state_hash.h"
-#include "trainer/text_sampler.h"
 #include "trainer/weights.h"
 
 namespace fathom::trainer {
@@ -249,17 +250,33 @@ void TrainingRun::evaluate() {
           progress_, {result.loss, result.bits_per_byte, result.num_tokens, watch.seconds()});
     }
   }
-  for (const std::string& prompt : config_->evaluation().prompts()) {
-    TextSamplingOptions options;
-    options.num_tokens = config_->evaluation().sample_tokens();
-    options.temperature = config_->evaluation().temperature();
-    options.seed = config_->run().seed();
-    options.max_position = config_->model().max_position();
-    const std::string text = sample_text(train_step_, *data_.tokenizer(),
-                                         data_.encode_prompt(prompt), options, mesh_, stream_);
-    if (reporter_) {
-      reporter_->sample(progress_, text);
-    }
+  if (config_->evaluation().prompts_size() > 0) {
+    sample();
+  }
+}
+
+void TrainingRun::sample() {
+  const config::Evaluation& evaluation = config_->evaluation();
+  const data::Tokenizer& tokenizer = *data_.tokenizer();
+  std::vector<Prompt> prompts;
+  for (const std::string& text : evaluation.prompts()) {
+    prompts.push_back(
+        make_prompt(tokenizer, std::to_string(prompts.size()), data_.encode_prompt(text)));
+  }
+  GenerationOptions options;
+  options.sampling.temperature = static_cast<float>(evaluation.temperature());
+  options.seed = config_->run().seed();
+  options.purpose = "evaluation sample";
+  options.max_new_tokens = evaluation.sample_tokens();
+  set_vocabulary(tokenizer, options);
+  const std::vector<Completion> completions =
+      Generator(model_, mesh_, stream_)
+          .generate(prompts, options, [this](std::size_t, const Completion&, bool) {
+            environment_.heartbeat.count_progress();
+          });
+  for (std::size_t i = 0; reporter_ && i < completions.size(); ++i) {
+    reporter_->sample(progress_, evaluation.prompts(static_cast<int>(i)) +
+                                     completion_text(tokenizer, completions[i]));
   }
 }
 

@@ -65,6 +65,7 @@ class TrainingRun {
   void take_step();
   Agreement agree();
   void evaluate();
+  void sample();  // continues evaluation.prompts
   void save();
   std::string explain_failed_save(const std::string& cause) const;
   void write_skipped_batch(std::int64_t first_sample, std::int64_t num_samples) const;

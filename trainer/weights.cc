@@ -2,7 +2,10 @@
 
 #include <charconv>
 
+#include "configs/schema/run.pb.h"
 #include "core/error.h"
+#include "kernels/elementwise.h"
+#include "optim/factory.h"
 #include "parallel/comm/agree.h"
 
 namespace fathom::trainer {
@@ -57,6 +60,33 @@ void load_weights(const std::filesystem::path& checkpoint, const VisitState& sta
         state(weights);
       },
       expected, world, LoadScope::kPart);
+}
+
+void load_model(const std::filesystem::path& checkpoint, const config::RunConfig& config,
+                const CheckpointIdentity& expected, model::PipelinedModel& model,
+                const parallel::Mesh& mesh, Stream& stream) {
+  load_weights(
+      checkpoint,
+      [&](parallel::StateVisitor& visitor) {
+        for (const parallel::ParameterGroup& group : model.parameters().groups()) {
+          for (parallel::Parameter* parameter : group.parameters) {
+            const std::int64_t size = parameter->shape.numel();
+            parallel::visit_range({parameter, 0, size, 0}, parameter->value.reshape(Shape{size}),
+                                  "", false, visitor);
+          }
+        }
+        model.visit_state(visitor);
+      },
+      expected, mesh.world());
+  const DType dtype = optim::make_dtype(config.optimizer().parameter_dtype());
+  if (dtype == DType::kFloat32) {
+    return;
+  }
+  for (parallel::ParameterGroup& group : model.parameters().groups()) {
+    Tensor rounded = Tensor::empty(group.values.shape(), dtype, stream);
+    kernels::convert(group.values, rounded, stream);
+    kernels::convert(rounded, group.values, stream);
+  }
 }
 
 }  // namespace fathom::trainer

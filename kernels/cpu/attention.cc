@@ -23,6 +23,19 @@ struct OnlineSoftmax {
   float* out;   // [64, padded_value]
 };
 
+// New rows of one isolated sequence and the keys that they see: the last num_queries of its
+// num_keys tokens ask. A whole segment asks with all of its tokens.
+struct Span {
+  std::int64_t first_query = 0;  // row of q and out
+  std::int64_t num_queries = 0;
+  std::int64_t first_key = 0;  // row of kv and latent
+  std::int64_t num_keys = 0;
+
+  std::int64_t first_position() const { return num_keys - num_queries; }
+  std::int64_t first_block() const { return first_position() / kBlock; }
+  std::int64_t num_blocks() const { return (num_keys + kBlock - 1) / kBlock; }
+};
+
 struct InputData {
   const float* q;
   const float* kv;
@@ -31,10 +44,10 @@ struct InputData {
 };
 struct OutputData {
   float* out;
-  float* lse;
+  float* lse;  // may be null
 };
 
-// One head of one segment, on one thread.
+// One head of one span, on one thread.
 class ForwardHead {
  public:
   ForwardHead(const AttentionLayout& layout, std::int64_t longest, Stream& stream)
@@ -45,33 +58,40 @@ class ForwardHead {
         softmax_{scratch_.take(kBlock), scratch_.take(kBlock * simd::kLanes),
                  scratch_.take(kBlock * layout.padded_value)} {}
 
-  void start(const Segment& segment, std::int64_t head) {
-    segment_ = segment;
+  void start(const Span& span, std::int64_t head) {
+    span_ = span;
     head_ = head;
     num_packed_blocks_ = 0;
   }
 
+  // The queries whose positions lie in block `query_block`.
   void attend(const InputData& inputs, std::int64_t query_block, const OutputData& outputs) {
     while (num_packed_blocks_ <= query_block) {
       pack(inputs, num_packed_blocks_++);
     }
-    std::fill_n(softmax_.max, kBlock, -std::numeric_limits<float>::infinity());
-    std::fill_n(softmax_.sums, kBlock * simd::kLanes, 0.0F);
-    std::fill_n(softmax_.out, kBlock * layout_.padded_value, 0.0F);
-    const int num_rows = segment_.block_rows(query_block);
-    const HeadRows rows(layout_, segment_.first + query_block * kBlock, head_);
+    const std::int64_t block_first = query_block * kBlock;
+    const auto begin =
+        static_cast<int>(std::max<std::int64_t>(0, span_.first_position() - block_first));
+    const auto end = static_cast<int>(std::min(kBlock, span_.num_keys - block_first));
+    std::fill_n(softmax_.max + begin, end - begin, -std::numeric_limits<float>::infinity());
+    std::fill_n(softmax_.sums + begin * simd::kLanes, (end - begin) * simd::kLanes, 0.0F);
+    std::fill_n(softmax_.out + begin * layout_.padded_value, (end - begin) * layout_.padded_value,
+                0.0F);
+    const std::int64_t query_of_row = span_.first_query + block_first - span_.first_position();
     for (std::int64_t key_block = 0; key_block <= query_block; ++key_block) {
       const KeyBlock keys{keys_ + key_block * layout_.padded_key * kBlock,
                           values_ + key_block * layout_.padded_value * kBlock,
                           key_block == query_block};
-      for_each_row_tile(0, num_rows, [&](auto num_tile_rows, int row) {
+      for_each_row_tile(begin, end, [&](auto num_tile_rows, int row) {
+        const HeadRows rows(layout_, query_of_row + row, head_);
         add_key_block<num_tile_rows>({inputs.q + rows.q, layout_.q_stride}, row, inputs.scale,
                                      keys);
       });
     }
-    for (int row = 0; row < num_rows; ++row) {
-      finish(row, outputs.out + rows.out + row * layout_.out_stride,
-             outputs.lse + rows.lse + row * layout_.num_heads);
+    for (int row = begin; row < end; ++row) {
+      const HeadRows rows(layout_, query_of_row + row, head_);
+      finish(row, outputs.out + rows.out,
+             outputs.lse == nullptr ? nullptr : outputs.lse + rows.lse);
     }
   }
 
@@ -91,8 +111,8 @@ class ForwardHead {
   }
 
   void pack(const InputData& inputs, std::int64_t block) {
-    const HeadRows rows(layout_, segment_.first + block * kBlock, head_);
-    const std::int64_t num_rows = segment_.block_rows(block);
+    const HeadRows rows(layout_, span_.first_key + block * kBlock, head_);
+    const std::int64_t num_rows = std::min(kBlock, span_.num_keys - block * kBlock);
     float* const keys = keys_ + block * layout_.padded_key * kBlock;
     float* const values = values_ + block * layout_.padded_value * kBlock;
     if (num_rows < kBlock) {  // masked, but not to be read uninitialized
@@ -109,7 +129,8 @@ class ForwardHead {
               layout_.padded_value);
   }
 
-  // Scores, weights and weighted values of kRows queries and up to 64 keys.
+  // Scores, weights and weighted values of kRows queries, the first at `row` of its block, and up
+  // to 64 keys.
   template <int kRows>
   void add_key_block(const Left<Layout::kRowMajor>& q, std::int64_t row, float scale,
                      const KeyBlock& block) {
@@ -117,8 +138,7 @@ class ForwardHead {
     alignas(64) float correction[simd::kLanes] = {};
     const std::int64_t num_keys = block.is_diagonal ? row + kRows : kBlock;
     for (std::int64_t key = 0; key < num_keys; key += simd::kLanes) {
-      const auto scores = multiply_tile<kRows>(Left<Layout::kRowMajor>{q.at(row, 0), q.stride},
-                                               {block.keys + key, kBlock}, 0, layout_.key_size);
+      const auto scores = multiply_tile<kRows>(q, {block.keys + key, kBlock}, 0, layout_.key_size);
       for (int r = 0; r < kRows; ++r) {
         simd::Floats score = scores.row[r] * simd::broadcast(scale);
         if (block.is_diagonal && key + simd::kLanes > row + 1) {
@@ -180,7 +200,9 @@ class ForwardHead {
       simd::store(simd::load(sums + column, extent) / simd::broadcast(sum) + simd::zero(),
                   out + column, extent);
     });
-    *lse = softmax_.max[row] + simd::log_scalar(sum);
+    if (lse != nullptr) {
+      *lse = softmax_.max[row] + simd::log_scalar(sum);
+    }
   }
 
   const AttentionLayout& layout_;
@@ -188,50 +210,90 @@ class ForwardHead {
   float* keys_;
   float* values_;
   OnlineSoftmax softmax_;
-  Segment segment_;
+  Span span_;
   std::int64_t head_ = 0;
   std::int64_t num_packed_blocks_ = 0;
 };
 
 struct QueryBlock {
-  std::size_t segment;
+  std::size_t span;
   std::int64_t head;
   std::int64_t block;
 };
 
-void forward(const AttentionShape& shape, const AttentionInputs& inputs, Tensor& out, Tensor& lse,
-             Stream& stream) {
-  const AttentionLayout layout(shape, inputs.latent);
-  const std::vector<Segment> ranges = checked_segments(inputs.segments, inputs.q.size(0));
+void attend_spans(const AttentionLayout& layout, const std::vector<Span>& spans,
+                  const InputData& from, const OutputData& to, Stream& stream) {
   std::vector<QueryBlock> blocks;
   std::vector<std::int64_t> weights;  // key blocks
-  for (std::size_t segment = 0; segment < ranges.size(); ++segment) {
-    for (std::int64_t head = 0; head < shape.num_heads; ++head) {
-      for (std::int64_t block = 0; block < ranges[segment].num_blocks(); ++block) {
-        blocks.push_back({segment, head, block});
+  std::int64_t longest = 0;
+  for (std::size_t span = 0; span < spans.size(); ++span) {
+    longest = std::max(longest, spans[span].num_keys);
+    for (std::int64_t head = 0; head < layout.num_heads; ++head) {
+      for (std::int64_t block = spans[span].first_block(); block < spans[span].num_blocks();
+           ++block) {
+        blocks.push_back({span, head, block});
         weights.push_back(block + 1);
       }
     }
   }
-  const InputData from{inputs.q.data<float>(), inputs.kv.data<float>(), inputs.latent.data<float>(),
-                       shape.scale};
-  const OutputData to{out.mutable_data<float>(), lse.mutable_data<float>()};
   parallel_for_weighted(weights, 1, stream, [&](std::size_t begin, std::size_t end) {
     if (begin == end) {
       return;
     }
-    ForwardHead forward_head(layout, longest_of(ranges), stream);
+    ForwardHead forward_head(layout, longest, stream);
     for (std::size_t i = begin; i < end; ++i) {
       const QueryBlock& item = blocks[i];
-      if (i == begin || item.block == 0) {
-        forward_head.start(ranges[item.segment], item.head);
+      if (i == begin || item.block == spans[item.span].first_block()) {
+        forward_head.start(spans[item.span], item.head);
       }
       forward_head.attend(from, item.block, to);
     }
   });
 }
 
+void forward(const AttentionShape& shape, const AttentionInputs& inputs, Tensor& out, Tensor& lse,
+             Stream& stream) {
+  std::vector<Span> spans;
+  for (const Segment& segment : checked_segments(inputs.segments, inputs.q.size(0))) {
+    spans.push_back({segment.first, segment.size, segment.first, segment.size});
+  }
+  attend_spans(
+      AttentionLayout(shape, inputs.latent), spans,
+      {inputs.q.data<float>(), inputs.kv.data<float>(), inputs.latent.data<float>(), shape.scale},
+      {out.mutable_data<float>(), lse.mutable_data<float>()}, stream);
+}
+
+std::vector<Span> checked_spans(const CachedAttentionInputs& inputs) {
+  const auto numbers = inputs.spans.values<std::int32_t>();
+  std::vector<Span> spans;
+  for (std::size_t i = 0; i < numbers.size(); i += 4) {
+    const Span span{numbers[i], numbers[i + 1], numbers[i + 2], numbers[i + 3]};
+    FATHOM_CHECK(span.first_query >= 0 && span.num_queries > 0 &&
+                     span.first_query + span.num_queries <= inputs.q.size(0) &&
+                     span.first_key >= 0 && span.num_keys >= span.num_queries &&
+                     span.first_key + span.num_keys <= inputs.kv.size(0),
+                 "attention: span ", i / 4, " of ", span.num_queries, " queries from row ",
+                 span.first_query, " of ", inputs.q.size(0), " and ", span.num_keys,
+                 " keys from row ", span.first_key, " of ", inputs.kv.size(0));
+    spans.push_back(span);
+  }
+  return spans;
+}
+
+void forward_cached(const AttentionShape& shape, const CachedAttentionInputs& inputs, Tensor& out,
+                    Stream& stream) {
+  const std::vector<Span> spans = checked_spans(inputs);
+  auto* const rows = out.mutable_data<float>();
+  std::fill_n(rows, out.numel(), 0.0F);
+  attend_spans(
+      AttentionLayout(shape, inputs.latent), spans,
+      {inputs.q.data<float>(), inputs.kv.data<float>(), inputs.latent.data<float>(), shape.scale},
+      {rows, nullptr}, stream);
+}
+
 const KernelRegistration register_forward(attention_forward_slot, DeviceType::kCpu, &forward);
+const KernelRegistration register_forward_cached(cached_attention_forward_slot, DeviceType::kCpu,
+                                                 &forward_cached);
 
 }  // namespace
 }  // namespace cpu

@@ -73,6 +73,25 @@ void gather_rows_cpu(const Tensor& source, const Tensor& index, Tensor& destinat
   copy_rows(source, index, 1, destination, stream);
 }
 
+void scatter_rows_cpu(const Tensor& source, std::int64_t first_column, const Tensor& index,
+                      Tensor& destination, Stream& stream) {
+  const std::int64_t width = destination.size(1);
+  const std::int64_t num_destinations = destination.size(0);
+  const std::int64_t stride = source.size(1);
+  const float* from = source.data<float>() + first_column;
+  const auto* row_of = index.data<std::int32_t>();
+  auto* to = destination.mutable_data<float>();
+  stream.parallel_for(index.size(0), row_grain(width), [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      FATHOM_CHECK(row_of[i] >= -1 && row_of[i] < num_destinations, "scatter_rows: row ", row_of[i],
+                   " of ", num_destinations);
+      if (row_of[i] >= 0) {
+        std::copy_n(from + i * stride, width, to + row_of[i] * width);
+      }
+    }
+  });
+}
+
 void permute_forward_cpu(const Tensor& x, const Tensor& slot_of_row, int top_k, Tensor& rows,
                          Stream& stream) {
   copy_rows(x, slot_of_row, top_k, rows, stream);
@@ -181,6 +200,8 @@ const KernelRegistration register_combine_forward(combine_forward_slot, DeviceTy
 const KernelRegistration register_combine_backward(combine_backward_slot, DeviceType::kCpu,
                                                    combine_backward_cpu);
 const KernelRegistration register_gather_rows(gather_rows_slot, DeviceType::kCpu, gather_rows_cpu);
+const KernelRegistration register_scatter_rows(scatter_rows_slot, DeviceType::kCpu,
+                                               scatter_rows_cpu);
 
 }  // namespace
 }  // namespace fathom::kernels

@@ -70,4 +70,16 @@ TEST_CASE("whole numbers are read whole and within their bounds") {
   CHECK_THROWS_AS(ParsedOptions(Arguments{}, specs).integer("vocab_size", 1, 2), ConfigError);
 }
 
+TEST_CASE("numbers are read whole and within their bounds") {
+  const std::vector<OptionSpec> specs{{"top_p"}};
+  const auto read = [&](const std::string& text) {
+    return ParsedOptions(Arguments{"--top_p", text}, specs).number("top_p", 0.0, 1.0);
+  };
+  CHECK(read("0.25") == 0.25);
+  CHECK(read("1") == 1.0);
+  for (const char* text : {"1.5", "-1", "nan", "0.5x", ""}) {
+    CHECK_THROWS_AS(read(text), ConfigError);
+  }
+}
+
 }  // namespace fathom::cli

@@ -46,6 +46,20 @@ class Files {
   test::TemporaryFolder folder_;
 };
 
+TEST_CASE("a stored config is laid out anew and takes overrides") {
+  RunConfig stored;
+  stored.mutable_run()->set_threads(3);
+  stored.mutable_run()->set_seed(9);
+  stored.mutable_mesh()->set_tensor(4);
+  const RunConfig found = load_stored(to_text(stored), "a checkpoint", {"mesh.pipeline=2"});
+  CHECK(found.run().seed() == 9);
+  CHECK(found.run().threads() == 0);
+  CHECK(found.mesh().tensor() == 1);
+  CHECK(found.mesh().pipeline() == 2);
+  CHECK_THROWS_AS(load_stored("run {", "a checkpoint"), ConfigError);
+  CHECK_THROWS_AS(load_stored("", "a checkpoint", {"mesh.tensr=2"}), ConfigError);
+}
+
 }  // namespace
 
 TEST_CASE("a config is read, and defaults are those of the schema") {

@@ -1,6 +1,7 @@
 #include "kernels/attention.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -486,6 +487,103 @@ TEST_CASE("The gradient of the shared rope key does not depend on how ranks cut 
                 whole.dlatent.data<float>()[token * 7 + column]);
       }
     }
+  }
+}
+
+// Sequences in a cache, each with room after its tokens, whatever lies there.
+struct CachedCase {
+  CachedCase(const Case& given, std::int64_t room)
+      : whole(given),
+        stride(given.num_tokens + room),
+        kv(random_tensor({2 * stride, given.kv.size(1)}, "stale kv", given.stream)),
+        latent(random_tensor({2 * stride, given.latent.size(1)}, "stale latent", given.stream)) {
+    std::fill_n(kv.mutable_data<float>() + kv.numel() - 9, 9,
+                std::numeric_limits<float>::quiet_NaN());
+    for (std::size_t s = 0; s < 2; ++s) {
+      copy(given.kv, s, kv);
+      copy(given.latent, s, latent);
+    }
+  }
+  void copy(const Tensor& from, std::size_t sequence, Tensor& to) const {
+    const std::int64_t width = from.size(1);
+    const std::int64_t first = whole.starts[sequence];
+    std::copy_n(from.data<float>() + first * width, (whole.starts[sequence + 1] - first) * width,
+                to.mutable_data<float>() + static_cast<std::int64_t>(sequence) * stride * width);
+  }
+
+  // Rows [begin, end) of each of the two sequences at once, the second sequence first -> whether
+  // they have the bits of the whole forward.
+  bool equals(const std::array<std::int32_t, 2>& begin, const std::array<std::int32_t, 2>& end) {
+    std::vector<std::int32_t> rows;  // of the whole
+    Tensor spans = Tensor::empty({2, 4}, DType::kInt32, whole.stream);
+    auto* span = spans.mutable_data<std::int32_t>();
+    for (const std::size_t s : {1, 0}) {
+      const std::array<std::int32_t, 4> numbers{
+          static_cast<std::int32_t>(rows.size()) + 1, end[s] - begin[s],
+          static_cast<std::int32_t>(static_cast<std::int64_t>(s) * stride), end[s]};
+      span = std::copy(numbers.begin(), numbers.end(), span);
+      for (std::int32_t i = begin[s]; i < end[s]; ++i) {
+        rows.push_back(whole.starts[s] + i);
+      }
+    }
+    const auto num_rows = static_cast<std::int64_t>(rows.size()) + 2;  // one of nobody at each end
+    Tensor q = random_tensor({num_rows, whole.q.size(1)}, "nobody's q", whole.stream);
+    Tensor out = random_tensor({num_rows, whole.out.size(1)}, "old", whole.stream);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      std::copy_n(whole.q.data<float>() + rows[i] * q.size(1), q.size(1),
+                  q.mutable_data<float>() + static_cast<std::int64_t>(i + 1) * q.size(1));
+    }
+    cached_attention_forward(whole.shape, {q, kv, latent, spans}, out, whole.stream);
+    bool is_equal = true;
+    const std::int64_t width = out.size(1);
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      is_equal =
+          is_equal && std::equal(out.data<float>() + static_cast<std::int64_t>(i + 1) * width,
+                                 out.data<float>() + static_cast<std::int64_t>(i + 2) * width,
+                                 whole.out.data<float>() + rows[i] * width);
+    }
+    const auto is_zero = [](float x) { return x == 0.0F; };
+    return is_equal && std::all_of(out.data<float>(), out.data<float>() + width, is_zero);
+  }
+
+  const Case& whole;
+  std::int64_t stride;
+  Tensor kv, latent;
+};
+
+TEST_CASE("Attention of new rows against kept keys has the bits of the whole forward") {
+  const auto num_threads = GENERATE(1, 3);
+  Stream stream({}, num_threads);
+  const AttentionShape shape{.num_heads = 3,
+                             .nope_size = 13,
+                             .rope_size = 6,
+                             .value_size = 10,
+                             .rope_column = 5,
+                             .scale = 0.3F};
+  Case whole(shape, {0, 200, 330}, stream);
+  whole.forward();
+  CachedCase cached(whole, 70);
+  for (std::int32_t i = 0; i < 130; ++i) {  // a token at a time, at different positions
+    REQUIRE(cached.equals({i + 70, i}, {i + 71, i + 1}));
+  }
+  CHECK(cached.equals({0, 0}, {200, 130}));
+  CHECK(cached.equals({63, 64}, {129, 65}));
+  CHECK(cached.equals({5, 127}, {70, 130}));
+}
+
+TEST_CASE("Attention of new rows refuses spans that do not fit") {
+  Stream stream;
+  Case whole({.num_heads = 1, .nope_size = 4, .rope_size = 2, .value_size = 3}, {0, 20}, stream);
+  const auto attend = [&](const std::vector<std::int32_t>& numbers) {
+    Tensor spans = Tensor::empty({1, 4}, DType::kInt32, stream);
+    std::copy(numbers.begin(), numbers.end(), spans.mutable_data<std::int32_t>());
+    cached_attention_forward(whole.shape, {whole.q, whole.kv, whole.latent, spans}, whole.out,
+                             stream);
+  };
+  attend({0, 20, 0, 20});
+  for (const auto& numbers : std::vector<std::vector<std::int32_t>>{
+           {0, 21, 0, 20}, {0, 20, 1, 20}, {-1, 2, 0, 20}, {0, 0, 0, 20}, {0, 5, 0, 4}}) {
+    CHECK_THROWS_AS(attend(numbers), InternalError);
   }
 }
 

@@ -1,0 +1,49 @@
+#include "kernels/sample.h"
+
+#include <iterator>
+
+#include "kernels/check_tensor.h"
+#include "kernels/cross_entropy.h"
+#include "kernels/elementwise.h"
+
+namespace fathom::kernels {
+
+constinit KernelSlot<void(const SamplingOptions&, std::span<const SampleKey>, std::int64_t,
+                          const Tensor&, Tensor&, Stream&)>
+    sample_tokens_slot{"sample_tokens"};
+
+void sample_tokens(const SamplingOptions& options, std::span<const SampleKey> keys,
+                   std::int64_t num_allowed, Tensor& logits, Tensor& tokens, Stream& stream) {
+  const TensorCheck check("sample_tokens", stream);
+  check.rank("logits", logits, 2);
+  check.dtype_and_device("logits", logits, DType::kFloat32);
+  check.shape("tokens", tokens, Shape{logits.size(0)}, DType::kInt32);
+  FATHOM_CHECK(num_allowed >= 1 && num_allowed <= logits.size(1), num_allowed, " ids of ",
+               logits.size(1));
+  FATHOM_CHECK(options.temperature >= 0.0F && options.top_k >= 0 && options.top_p > 0.0F &&
+                   options.top_p <= 1.0F,
+               "temperature ", options.temperature, ", top_k ", options.top_k, ", top_p ",
+               options.top_p);
+  FATHOM_CHECK(options.temperature == 0.0F || std::ssize(keys) == logits.size(0), keys.size(),
+               " keys for ", logits.size(0), " rows");
+  if (options.temperature > 0.0F && options.temperature != 1.0F) {
+    scale(logits, 1.0F / options.temperature, stream);
+  }
+  sample_tokens_slot(stream, options, keys, num_allowed, logits, tokens);
+}
+
+void token_logprobs(Tensor& logits, const Tensor& tokens, int num_chunks, Tensor& logprobs,
+                    Stream& stream) {
+  const Shape per_row{logits.size(0)};
+  Tensor row_max = Tensor::empty(per_row, DType::kFloat32, stream);
+  Tensor row_sum = Tensor::empty(per_row, DType::kFloat32, stream);
+  Tensor target_logit = Tensor::empty(per_row, DType::kFloat32, stream);
+  Tensor weights = Tensor::empty(per_row, DType::kFloat32, stream);
+  cross_entropy_row_max(logits, row_max, stream);
+  cross_entropy_exp_sum(logits, {tokens, 0, num_chunks}, row_max, row_sum, target_logit, stream);
+  fill(weights, 1.0F, stream);
+  cross_entropy_backward(logits, {tokens, weights, row_sum, target_logit}, 0, logprobs, stream);
+  scale(logprobs, -1.0F, stream);
+}
+
+}  // namespace fathom::kernels

@@ -1,0 +1,200 @@
+#include "trainer/generation/generator.h"
+
+#include <cmath>
+#include <mutex>
+
+#include "core/rng.h"
+#include "optim/adamw.h"
+#include "tests/support/catch.h"
+#include "tests/support/run_ranks.h"
+#include "tests/support/small_training.h"
+#include "tests/support/tiny_run.h"
+
+namespace fathom::trainer {
+namespace {
+
+using testing::Layout;
+using testing::TinyBatch;
+using testing::TinyRun;
+
+constexpr std::int64_t kLength = 96;  // more than a block of keys
+constexpr std::int64_t kNewTokens = 24;
+
+model::ModelOptions model_options() {
+  model::ModelOptions options = testing::exact(testing::small_options());
+  options.max_position = kLength;
+  options.numerics.gradients.tokens_per_step = 8 * kLength;
+  return options;
+}
+
+// Of lengths that leave sequences at different positions, beyond one block for the longest.
+std::vector<Prompt> make_prompts() {
+  std::vector<Prompt> prompts;
+  for (const std::int64_t length : {1, 5, 60, 17, 3, 44, 70, 9}) {
+    Prompt prompt{concat("prompt ", prompts.size()), 0, {}};
+    const RandomSource random(2, prompt.id);
+    for (std::int64_t i = 0; i < length; ++i) {
+      prompt.tokens.push_back(
+          static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(i), 64)));
+    }
+    prompts.push_back(prompt);
+  }
+  return prompts;
+}
+
+GenerationOptions generation_options() {
+  GenerationOptions options;
+  options.max_new_tokens = kNewTokens;
+  options.num_allowed = 61;
+  options.eos = 7;
+  options.seed = 11;
+  return options;
+}
+
+Layout layout_of(const parallel::MeshShape& mesh, int stages_per_rank = 1) {
+  Layout layout;
+  layout.mesh = mesh;
+  layout.pipeline.stages_per_rank = stages_per_rank;
+  return layout;
+}
+
+// What rank 0 gets on a layout.
+std::vector<Completion> generate(const Layout& layout, const GenerationOptions& options,
+                                 const std::vector<Prompt>& prompts) {
+  std::vector<Completion> result;
+  test::run_ranks(layout.mesh.world_size(), [&](parallel::Communicator& world, Stream&) {
+    Stream stream({}, layout.threads);
+    TinyRun run(model_options(), layout, world, stream);
+    run.model().initialize(3);
+    auto completions = Generator(run.model(), run.mesh(), stream).generate(prompts, options);
+    if (world.rank() == 0) {
+      result = std::move(completions);
+    }
+  });
+  return result;
+}
+
+// Losses of the training forward, of all completions in one batch of padded sequences, one token of
+// each sequence at a time: minus their sums are log-probabilities.
+std::vector<std::vector<double>> training_losses(const std::vector<Prompt>& prompts,
+                                                 const std::vector<Completion>& completions) {
+  std::vector<std::vector<double>> losses(prompts.size());
+  test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
+    Layout layout;
+    layout.micro_batch_size = 4;
+    TinyRun run(model_options(), layout, world, stream);
+    run.model().initialize(3);
+    TinyBatch batch;
+    batch.num_sequences = std::ssize(prompts);
+    batch.sequence_length = kLength;
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      std::vector<std::int32_t> tokens = prompts[i].tokens;
+      tokens.insert(tokens.end(), completions[i].tokens.begin(), completions[i].tokens.end());
+      tokens.resize(static_cast<std::size_t>(kLength) + 1, 1);
+      batch.tokens.insert(batch.tokens.end(), tokens.begin(), tokens.end() - 1);
+      batch.targets.insert(batch.targets.end(), tokens.begin() + 1, tokens.end());
+    }
+    const std::size_t main = batch.tokens.size();
+    batch.targets.resize(2 * main, 0);  // of MTP, whose loss is not looked at
+    optim::AdamW optimizer(run.model().parameters(), {}, stream);  // which nobody asks
+    TrainStep step(run.model(), optimizer, run.mesh(), stream);
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      for (std::size_t j = 0; j < completions[i].tokens.size(); ++j) {
+        batch.masks.assign(2 * main, 0.0F);
+        batch.masks[i * static_cast<std::size_t>(kLength) + prompts[i].tokens.size() + j - 1] =
+            1.0F;
+        batch.masks[main] = 1.0F;
+        TokenCounts counts;
+        const auto micro_batches = run.micro_batches(batch, 0.3, counts);
+        losses[i].push_back(step.evaluate(micro_batches, counts)[0]);
+      }
+    }
+  });
+  return losses;
+}
+
+void check_equal(const std::vector<Completion>& found, const std::vector<Completion>& want) {
+  REQUIRE(found.size() == want.size());
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    INFO("prompt " << i);
+    CHECK(found[i].tokens == want[i].tokens);
+    CHECK(found[i].logprobs == want[i].logprobs);
+    CHECK(found[i].finish == want[i].finish);
+  }
+}
+
+TEST_CASE("Log-probabilities of a completion are those of the training forward, bit for bit") {
+  const auto prompts = make_prompts();
+  const auto completions = generate({}, generation_options(), prompts);
+  const auto losses = training_losses(prompts, completions);
+  std::size_t num_tokens = 0;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    for (std::size_t j = 0; j < losses[i].size(); ++j) {
+      INFO("prompt " << i << ", token " << j);
+      CHECK(static_cast<double>(-completions[i].logprobs[j]) == losses[i][j]);
+      ++num_tokens;
+    }
+  }
+  CHECK(num_tokens > 50);
+}
+
+TEST_CASE("A completion is the same on every layout, whatever is generated beside it") {
+  const auto prompts = make_prompts();
+  const auto want = generate({}, generation_options(), prompts);
+  GenerationOptions options = generation_options();
+  options.max_sequences = 2;
+  options.max_step_tokens = 13;
+  check_equal(generate({}, options, prompts), want);
+  Layout threads;
+  threads.threads = 3;
+  check_equal(generate(threads, options, prompts), want);
+  const std::vector<Layout> layouts{
+      layout_of({1, 1, 2, 1}), layout_of({1, 2, 1, 2}), layout_of({2, 1, 1, 1}),
+      layout_of({1, 2, 1, 1}), layout_of({1, 1, 4, 4}), layout_of({2, 1, 1, 1}, 2),
+      layout_of({2, 2, 2, 4}),
+  };
+  for (const Layout& layout : layouts) {
+    INFO(testing::to_string(layout));
+    check_equal(generate(layout, generation_options(), prompts), want);
+    check_equal(generate(layout, options, prompts), want);
+  }
+}
+
+TEST_CASE("A prompt alone gets the completion that it gets among others; samples of it differ") {
+  const auto prompts = make_prompts();
+  const auto want = generate({}, generation_options(), prompts);
+  check_equal(generate({}, generation_options(), {prompts[5]}), {want[5]});
+  Prompt again = prompts[5];
+  again.sample = 1;
+  CHECK(generate({}, generation_options(), {again})[0].tokens != want[5].tokens);
+  GenerationOptions options = generation_options();
+  options.seed = 12;
+  CHECK(generate({}, options, {prompts[5]})[0].tokens != want[5].tokens);
+}
+
+TEST_CASE("Greedy, top-k and top-p generation do not depend on the layout either") {
+  const auto prompts = make_prompts();
+  for (const kernels::SamplingOptions& sampling :
+       {kernels::SamplingOptions{0.0F, 0, 1.0F}, kernels::SamplingOptions{0.7F, 5, 0.8F}}) {
+    GenerationOptions options = generation_options();
+    options.sampling = sampling;
+    check_equal(generate(layout_of({2, 1, 2, 2}), options, prompts),
+                generate({}, options, prompts));
+  }
+}
+
+TEST_CASE("Generation leaves no trace in the counts of experts") {
+  test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
+    TinyRun run(model_options(), {}, world, stream);
+    run.model().initialize(3);
+    Generator(run.model(), run.mesh(), stream).generate(make_prompts(), generation_options());
+    for (const auto& layer : run.model().moe_layers()) {
+      for (const std::int64_t count : layer.moe->expert_counts().values<std::int64_t>()) {
+        FATHOM_CHECK(count == 0, "layer ", layer.layer);
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace fathom::trainer

@@ -1,0 +1,56 @@
+#include "trainer/generation/generation_batch.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace fathom::trainer {
+namespace {
+
+Tensor to_tensor(const std::vector<std::int32_t>& values, const Shape& shape, Stream& stream) {
+  Tensor tensor = Tensor::empty(shape, DType::kInt32, stream);
+  std::copy(values.begin(), values.end(), tensor.mutable_data<std::int32_t>());
+  return tensor;
+}
+
+}  // namespace
+
+model::MicroBatch make_generation_batch(std::span<const Feed> feeds, const Scheduler& scheduler,
+                                        int num_tensor_ranks, Stream& stream) {
+  std::vector<std::int32_t> tokens;
+  std::vector<std::int32_t> positions;
+  std::vector<std::int32_t> cache_rows;
+  std::vector<std::int32_t> spans;
+  std::vector<std::int32_t> logit_rows;
+  for (const Feed& feed : feeds) {
+    const std::int64_t first_row = feed.place * scheduler.place_size();
+    for (const std::int64_t number :
+         {std::ssize(tokens), feed.count, first_row, feed.first + feed.count}) {
+      spans.push_back(static_cast<std::int32_t>(number));
+    }
+    for (std::int64_t i = feed.first; i < feed.first + feed.count; ++i) {
+      tokens.push_back(scheduler.token(feed.sequence, i));
+      positions.push_back(static_cast<std::int32_t>(i));
+      cache_rows.push_back(static_cast<std::int32_t>(first_row + i));
+    }
+    if (feed.is_whole) {
+      logit_rows.push_back(static_cast<std::int32_t>(tokens.size() - 1));
+    }
+  }
+  while (tokens.empty() || std::ssize(tokens) % num_tensor_ranks != 0) {
+    tokens.push_back(0);
+    positions.push_back(0);
+    cache_rows.push_back(-1);
+  }
+  model::MicroBatch batch;
+  batch.num_sequences = 1;
+  batch.sequence_length = std::ssize(tokens);
+  const Shape per_token{batch.sequence_length};
+  batch.tokens = to_tensor(tokens, per_token, stream);
+  batch.positions = to_tensor(positions, per_token, stream);
+  batch.cache_rows = to_tensor(cache_rows, per_token, stream);
+  batch.spans = to_tensor(spans, Shape{std::ssize(feeds), 4}, stream);
+  batch.logit_rows = to_tensor(logit_rows, Shape{std::ssize(logit_rows)}, stream);
+  return batch;
+}
+
+}  // namespace fathom::trainer

@@ -1,0 +1,164 @@
+#include "trainer/generation/generator.h"
+
+#include <algorithm>
+#include <bit>
+#include <iterator>
+#include <limits>
+
+#include "core/error.h"
+#include "parallel/pipeline/executor.h"
+#include "trainer/generation/generation_batch.h"
+
+namespace fathom::trainer {
+namespace {
+
+std::vector<Feed> whole_of(std::span<const Feed> feeds) {
+  std::vector<Feed> whole;
+  std::copy_if(feeds.begin(), feeds.end(), std::back_inserter(whole),
+               [](const Feed& feed) { return feed.is_whole; });
+  return whole;
+}
+
+}  // namespace
+
+Generator::Generator(model::PipelinedModel& model, const parallel::Mesh& mesh, Stream& stream)
+    : model_(&model),
+      mesh_(&mesh),
+      stream_(&stream),
+      schedule_(parallel::add_communication(parallel::forward_only(
+          mesh.shape().pipeline, model.stages_per_rank(), mesh.shape().pipeline))) {
+  parallel::simulate(schedule_, parallel::Costs{});  // refuses a schedule that cannot end
+}
+
+std::vector<Completion> Generator::generate(std::span<const Prompt> prompts,
+                                            const GenerationOptions& options,
+                                            const TokenListener& listener) {
+  const int num_data_ranks = mesh_->shape().data;
+  Scheduler scheduler(prompts, options, model_->options().max_position, num_data_ranks);
+  std::vector<RandomSource> random;
+  for (const Prompt& prompt : prompts) {
+    random.emplace_back(options.seed, concat(options.purpose, '/', prompt.id, '/', prompt.sample));
+  }
+  const std::int64_t num_kept = scheduler.num_places() * scheduler.place_size();
+  FATHOM_CHECK(num_kept <= std::numeric_limits<std::int32_t>::max(), num_kept,
+               " tokens to keep on a rank; take fewer sequences at a time");
+  model::GenerationCache cache = model_->make_cache(num_kept);
+  while (!scheduler.is_done()) {
+    std::vector<std::vector<Feed>> step = scheduler.next_step();
+    const MicroBatchFeeds mine = deal(step[static_cast<std::size_t>(mesh_->coordinates().data)]);
+    const std::vector<Drawn> drawn = run_step(mine, scheduler, random, options, cache);
+    // In the order in which run_step draws.
+    for (std::vector<Feed>& feeds : step) {
+      std::vector<Feed> whole;
+      for (const std::vector<Feed>& micro_batch : deal(feeds)) {
+        const std::vector<Feed> of_micro_batch = whole_of(micro_batch);
+        whole.insert(whole.end(), of_micro_batch.begin(), of_micro_batch.end());
+      }
+      feeds = std::move(whole);
+    }
+    const std::vector<std::vector<Drawn>> all = exchange(drawn, step);
+    for (std::size_t rank = 0; rank < step.size(); ++rank) {
+      for (std::size_t i = 0; i < step[rank].size(); ++i) {
+        const Feed& feed = step[rank][i];
+        scheduler.add_token(feed, all[rank][i].token, all[rank][i].logprob);
+        if (listener) {
+          listener(feed.sequence, scheduler.completion(feed.sequence),
+                   scheduler.is_finished(feed.sequence));
+        }
+      }
+    }
+  }
+  return scheduler.take_completions();
+}
+
+// Feeds of a data rank to its micro-batches in turn.
+Generator::MicroBatchFeeds Generator::deal(std::span<const Feed> feeds) const {
+  MicroBatchFeeds dealt(static_cast<std::size_t>(schedule_.num_micro_batches));
+  for (std::size_t i = 0; i < feeds.size(); ++i) {
+    dealt[i % dealt.size()].push_back(feeds[i]);
+  }
+  return dealt;
+}
+
+// -> what the last stage drew; nothing on other pipeline ranks.
+std::vector<Generator::Drawn> Generator::run_step(const MicroBatchFeeds& feeds,
+                                                  const Scheduler& scheduler,
+                                                  std::span<const RandomSource> random,
+                                                  const GenerationOptions& options,
+                                                  model::GenerationCache& cache) {
+  std::vector<model::MicroBatch> micro_batches;
+  for (const std::vector<Feed>& of_micro_batch : feeds) {
+    micro_batches.push_back(
+        make_generation_batch(of_micro_batch, scheduler, mesh_->tensor().world_size(), *stream_));
+  }
+  std::vector<Tensor> logits(feeds.size());
+  model::StageStep step;
+  step.micro_batches = micro_batches;
+  step.pass = model::Pass::kGenerate;
+  step.cache = &cache;
+  step.logits = logits;
+  model_->begin_step(step);
+  parallel::run(schedule_, model_->stages(), mesh_->pipeline(), *stream_);
+  std::vector<Drawn> drawn;
+  for (std::size_t i = 0; i < feeds.size(); ++i) {
+    if (logits[i].defined()) {
+      draw(whole_of(feeds[i]), random, options, logits[i], drawn);
+    }
+  }
+  return drawn;
+}
+
+// The same on all tensor ranks, which hold the same logits.
+void Generator::draw(std::span<const Feed> feeds, std::span<const RandomSource> random,
+                     const GenerationOptions& options, Tensor& logits, std::vector<Drawn>& drawn) {
+  std::vector<kernels::SampleKey> keys;
+  for (const Feed& feed : feeds) {
+    keys.push_back({random[feed.sequence], feed.first + feed.count});
+  }
+  const Shape per_row{std::ssize(feeds)};
+  Tensor tokens = Tensor::empty(per_row, DType::kInt32, *stream_);
+  Tensor logprobs = Tensor::empty(per_row, DType::kFloat32, *stream_);
+  const std::int64_t num_allowed =
+      options.num_allowed == 0 ? logits.size(1) : std::min(options.num_allowed, logits.size(1));
+  kernels::sample_tokens(options.sampling, keys, num_allowed, logits, tokens, *stream_);
+  parallel::Communicator& tensor = mesh_->tensor();
+  const int num_chunks = model_->options().numerics.chunks_per_rank(tensor) * tensor.world_size();
+  kernels::token_logprobs(logits, tokens, num_chunks, logprobs, *stream_);
+  for (std::size_t i = 0; i < feeds.size(); ++i) {
+    drawn.push_back({tokens.values<std::int32_t>()[i], logprobs.values<float>()[i]});
+  }
+}
+
+// What each data rank drew for its feeds `whole`, on every rank.
+std::vector<std::vector<Generator::Drawn>> Generator::exchange(
+    const std::vector<Drawn>& mine, std::span<const std::vector<Feed>> whole) {
+  std::size_t width = 0;
+  for (const std::vector<Feed>& feeds : whole) {
+    width = std::max(width, 2 * feeds.size());
+  }
+  if (width == 0) {
+    return std::vector<std::vector<Drawn>>(whole.size());
+  }
+  std::vector<std::int64_t> numbers(width, 0);
+  for (std::size_t i = 0; i < mine.size(); ++i) {
+    numbers[2 * i] = mine[i].token;
+    numbers[2 * i + 1] = std::bit_cast<std::int32_t>(mine[i].logprob);
+  }
+  parallel::Communicator& pipeline = mesh_->pipeline();
+  std::vector<std::int64_t> of_pipeline(width * static_cast<std::size_t>(pipeline.world_size()));
+  pipeline.all_gather_integers(numbers, of_pipeline);
+  const auto of_last = std::span(of_pipeline).last(width);
+  std::vector<std::int64_t> all(width * whole.size());
+  mesh_->data().all_gather_integers(of_last, all);
+  std::vector<std::vector<Drawn>> drawn(whole.size());
+  for (std::size_t rank = 0; rank < whole.size(); ++rank) {
+    for (std::size_t i = 0; i < whole[rank].size(); ++i) {
+      const std::size_t at = rank * width + 2 * i;
+      drawn[rank].push_back({static_cast<std::int32_t>(all[at]),
+                             std::bit_cast<float>(static_cast<std::int32_t>(all[at + 1]))});
+    }
+  }
+  return drawn;
+}
+
+}  // namespace fathom::trainer

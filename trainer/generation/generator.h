@@ -1,0 +1,60 @@
+#pragma once
+
+#include <functional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "model/pipelined_model.h"
+#include "parallel/mesh.h"
+#include "parallel/pipeline/schedule.h"
+#include "trainer/generation/scheduler.h"
+#include "trainer/generation/sequence.h"
+
+namespace fathom::trainer {
+
+// Called on every rank, for each token as it is drawn: which prompt, its completion so far, and
+// whether that is all of it.
+using TokenListener =
+    std::function<void(std::size_t prompt, const Completion& completion, bool is_finished)>;
+
+// Continues prompts with the model's own layers, in the layout and on the weights that train. A
+// completion depends on weights, options and its own prompt alone: not on the layout, nor on what
+// else is generated beside it (EXACT; in FAST within rounding). Leaves no trace in the model.
+class Generator {
+ public:
+  // All outlive the generator.
+  Generator(model::PipelinedModel& model, const parallel::Mesh& mesh, Stream& stream);
+
+  // The completions of all prompts, in their order, on every rank. Collective over the mesh, with
+  // the same arguments on all ranks. A prompt that fills all positions of the model gets an empty
+  // completion. Allocates room for the keys and values of max_sequences of the longest sequences
+  // there can be. Throws ConfigError when the weights give no finite logits.
+  std::vector<Completion> generate(std::span<const Prompt> prompts,
+                                   const GenerationOptions& options,
+                                   const TokenListener& listener = {});
+
+ private:
+  struct Drawn {
+    std::int32_t token = 0;
+    float logprob = 0.0F;
+  };
+  // Of one data rank: feeds of each micro-batch.
+  using MicroBatchFeeds = std::vector<std::vector<Feed>>;
+
+  MicroBatchFeeds deal(std::span<const Feed> feeds) const;
+  std::vector<Drawn> run_step(const MicroBatchFeeds& feeds, const Scheduler& scheduler,
+                              std::span<const RandomSource> random,
+                              const GenerationOptions& options, model::GenerationCache& cache);
+  void draw(std::span<const Feed> feeds, std::span<const RandomSource> random,
+            const GenerationOptions& options, Tensor& logits, std::vector<Drawn>& drawn);
+  std::vector<std::vector<Drawn>> exchange(const std::vector<Drawn>& mine,
+                                           std::span<const std::vector<Feed>> whole);
+
+  model::PipelinedModel* model_;
+  const parallel::Mesh* mesh_;
+  Stream* stream_;
+  parallel::Schedule schedule_;  // a micro-batch for each pipeline rank, so that none is idle
+};
+
+}  // namespace fathom::trainer

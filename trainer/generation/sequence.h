@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "kernels/sample.h"
+
+namespace fathom::trainer {
+
+struct Prompt {
+  std::string id;                    // what the random numbers of its completions are keyed by,
+  std::int64_t sample = 0;           // with the number of the completion among those of the prompt
+  std::vector<std::int32_t> tokens;  // at least one
+};
+
+enum class FinishReason {
+  kStop,    // the end-of-sentence token, which is the completion's last
+  kLength,  // as many tokens as were asked for, or as the model has positions for
+};
+
+struct Completion {
+  std::vector<std::int32_t> tokens;
+  // Nats, one a token: log softmax(logits / temperature), of the whole vocabulary and before top_k
+  // and top_p; at temperature 0 as at 1. In EXACT minus the loss that the training forward gives.
+  std::vector<float> logprobs;
+  FinishReason finish = FinishReason::kLength;
+};
+
+struct GenerationOptions {
+  kernels::SamplingOptions sampling;
+  std::uint64_t seed = 0;
+  std::string purpose = "sample";      // keys the random numbers beside seed, prompt and position
+  std::int64_t max_new_tokens = 64;    // of each completion
+  std::int32_t eos = -1;               // ends a completion; -1: nothing does
+  std::int64_t num_allowed = 0;        // token ids from there on are never drawn; 0: all may be
+  std::int64_t max_sequences = 32;     // at a time, on each data rank
+  std::int64_t max_step_tokens = 512;  // that a data rank takes through the model at a time
+};
+
+}  // namespace fathom::trainer
