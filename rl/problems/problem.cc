@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "data/json.h"
 #include "data/line_reader.h"
+#include "rl/verifiers/verifier.h"
 
 namespace fathom::rl {
 namespace {
@@ -33,6 +34,11 @@ Problem parse_problem(const std::string& line, const std::string& origin) {
                   .verifier = field(object, "verifier", origin)};
   if (problem.prompt.empty()) {
     throw ConfigError(concat(origin, ": the prompt is empty"));
+  }
+  try {
+    make_verifier(problem.verifier, problem.answer);
+  } catch (const ConfigError& error) {
+    throw ConfigError(concat(origin, ": ", error.message()));
   }
   return problem;
 }

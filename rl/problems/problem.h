@@ -21,8 +21,8 @@ std::string to_json_line(const Problem& problem);
 
 // The problems of a file of JSON lines, in order. Blank lines are passed over, other fields than
 // the four are left to their owners. Throws ConfigError naming file and line for a line that is no
-// such object, an id that was there before, an empty prompt, and for a file without problems;
-// IoError when the file cannot be read.
+// such object, an id that was there before, an empty prompt, an answer that the verifier cannot
+// read, and for a file without problems; IoError when the file cannot be read.
 std::vector<Problem> read_problems(const std::filesystem::path& file);
 
 }  // namespace fathom::rl

@@ -34,7 +34,7 @@ TEST_CASE("Problems come back from JSON lines as they were") {
   const test::TemporaryFolder folder;
   const std::vector<Problem> problems{
       {"1", "a \"b\"\n\\frac", "\xe6\xbc\xa2", "text"},
-      {"2", std::string("nul \0 within", 12), "", "number"},
+      {"2", std::string("nul \0 within", 12), "", "text"},
   };
   const auto file = folder.path() / "problems.jsonl";
   {
@@ -56,6 +56,11 @@ TEST_CASE("A line that is no problem is refused by file and line") {
                ":1: want an object with the text field \"verifier\""));
   CHECK(begins(refusal(R"({"id": "a", "prompt": "", "answer": "4", "verifier": "number"})"),
                ":1: the prompt is empty"));
+  CHECK(begins(refusal(kGood + R"(
+{"id": "b", "prompt": "b", "answer": "four", "verifier": "number"})"),
+               ":2: the answer \"four\" is no number"));
+  CHECK(begins(refusal(R"({"id": "b", "prompt": "b", "answer": "4", "verifier": "sum"})"),
+               ":1: no verifier \"sum\""));
   CHECK(begins(refusal(kGood + "\n" + kGood), ":2: the id \"a\" is that of line 1 too"));
   CHECK(begins(refusal(std::string(5 << 20, 'a')), ":1: a line of more than"));
   CHECK(begins(refusal("\n \n"), ": holds no problems"));
