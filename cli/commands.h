@@ -22,6 +22,7 @@ struct Command {
 Command pretrain_command();
 Command train_tokenizer_command();
 Command tokenize_command();
+Command problems_command();
 Command inspect_command();
 
 // Trains the run that `invocation` describes, to its end or until it is asked to stop. -> exit code

@@ -15,8 +15,9 @@
 namespace fathom::cli {
 namespace {
 
-std::array<Command, 4> all_commands() {
-  return {pretrain_command(), train_tokenizer_command(), tokenize_command(), inspect_command()};
+std::array<Command, 5> all_commands() {
+  return {pretrain_command(), train_tokenizer_command(), tokenize_command(), problems_command(),
+          inspect_command()};
 }
 
 void print_overview(std::ostream& out) {
