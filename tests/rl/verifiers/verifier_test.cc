@@ -45,6 +45,7 @@ TEST_CASE("Integers in order, whatever parts them") {
     CHECK(verdict("integers", "1 2 10", answer) == "wrong");
   }
   CHECK(verdict("integers", "-3 0", "-3 -0") == "correct");
+  CHECK(verdict("integers", "3 -1", "3-1") == "wrong");  // a difference
   CHECK(verdict("integers", "99999999999999999999", "99999999999999999998") == "wrong");
   CHECK_THROWS_AS(make_verifier("integers", "one two"), ConfigError);
   CHECK_THROWS_AS(make_verifier("integers", ""), ConfigError);
@@ -71,6 +72,7 @@ TEST_CASE("Countdown: exact value, each number exactly once") {
   CHECK(verdict("countdown", "3 * 8 * 3 / 3 * 8 / 8", "8/(3-8/3)*3/3*8/8") == "wrong");
   CHECK(verdict("countdown:3,3,8,8", "3 * 8", "8/(3-8/3)") == "correct");
   CHECK(verdict("countdown", "8 / 4 * 3 - 3", "3 / (3 - 8 / 4)") == "correct");
+  CHECK(verdict("countdown", "6 * 1", "6") == "wrong");  // the 1 is left out
   CHECK(verdict("countdown", "3 - 2 - 1", "1 / (3 - 2 - 1)") == "wrong");
   CHECK(verdict("countdown", "3 * 2 + 1", "1 / (3 - 2 - 1)") == "wrong");
 }
@@ -99,7 +101,8 @@ TEST_CASE("Knights and knaves: everybody, once, in any order") {
   for (const std::string answer :
        {"Alice knave, Bob knave", "Alice knight", "Alice knight, Bob knave, Carol knave", "",
         "Alice knight, Bob knave, Bob knight", "Bob is not a knight, Alice knight", "knight knave",
-        "Alice Bob knave", "Alice knight, Bob knave, Alice", "Alice knight (Bob knave)"}) {
+        "Alice Bob knave", "Carol Alice knight, Bob knave", "Alice knight, Bob knave, Alice",
+        "Alice knight (Bob knave)"}) {
     CAPTURE(answer);
     CHECK(verdict("knights_and_knaves", truth, answer) == "wrong");
   }
