@@ -24,6 +24,7 @@ Command sft_command();
 Command generate_command();
 Command train_tokenizer_command();
 Command tokenize_command();
+Command problems_command();
 Command inspect_command();
 
 }  // namespace fathom::cli

@@ -66,7 +66,8 @@ TEST_CASE("help is on stdout, for the program and for each command") {
   const Result overview = program.run("--help");
   CHECK(overview.exit_code == 0);
   CHECK(overview.errors.empty());
-  for (const std::string name : {"pretrain", "sft", "train-tokenizer", "tokenize", "inspect"}) {
+  for (const std::string name :
+       {"pretrain", "sft", "generate", "train-tokenizer", "tokenize", "problems", "inspect"}) {
     CAPTURE(name);
     CHECK(overview.output.find("  " + name + " ") != std::string::npos);
     const Result help = program.run(name + " --help");
@@ -168,6 +169,22 @@ TEST_CASE(
   CHECK(program.run("inspect one/trai").exit_code == 93);
   CHECK(program.run("inspect " + shard + " --step 2").exit_code == 93);
   CHECK(program.run("tokenize a.txt --tokenizer none.json --output x/y", 2).exit_code == 93);
+}
+
+TEST_CASE("problems writes JSON lines, or text for a warm start") {
+  const Program program;
+  const Result written =
+      program.run("problems sorting --difficulty 3 --count 5 --split held_out --output a.jsonl");
+  CHECK(written.exit_code == 0);
+  CHECK(written.output == "a.jsonl: 5 problems\n");
+  const std::string lines = read_file(program.path() / "a.jsonl");
+  CHECK(count(lines, "\n") == 5);
+  CHECK(count(lines, "\"verifier\":\"integers\"") == 5);
+  CHECK(program.run("problems arithmetic --count 2 --text --output b.jsonl").exit_code == 0);
+  CHECK(count(read_file(program.path() / "b.jsonl"), "{\"text\":\"") == 2);
+  CHECK(program.run("problems sums --count 2 --output c.jsonl").exit_code == 93);
+  CHECK(program.run("problems sorting --count 2 --split test --output c.jsonl").exit_code == 93);
+  CHECK(program.run("problems sorting --count 0 --output c.jsonl").exit_code == 93);
 }
 
 }  // namespace fathom::cli

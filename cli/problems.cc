@@ -1,0 +1,105 @@
+#include <cstdint>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "cli/commands.h"
+#include "cli/exit_code.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "rl/problems/generator.h"
+#include "rl/problems/problem.h"
+
+namespace fathom::cli {
+namespace {
+
+constexpr std::string_view kHelp =
+    R"(usage: fathom problems FAMILY --count N --output FILE [--difficulty D] [--split train|held_out]
+         [--seed S] [--text]
+
+Writes problems with verifiable answers as JSON lines, {"id", "prompt", "answer", "verifier"}. Training and held-out problems are
+never the same ones, whatever their seeds, counts and difficulties.
+
+FAMILY and its difficulty D:
+  arithmetic           digits of an operand, 1 to 18 (every problem carries or borrows)
+  countdown            numbers to combine, 2 to 6
+  sorting              digits to sort, 2 to 64
+  linear_equation      1: unknown on one side, 2: on both, 3: with a solution that is no integer
+  knights_and_knaves   people, 2 to 6
+
+  --count N        how many problems
+  --output FILE    where they go; what is there is replaced
+  --difficulty D   default: the easiest of the family
+  --split SPLIT    train or held_out (default train)
+  --seed S         another seed, other problems (default 0)
+  --text           write {"text": prompt and answer} instead, which tokenize reads: text for a warm start
+
+example:
+  fathom problems sorting --difficulty 8 --count 20000 --output train.jsonl
+  fathom problems sorting --difficulty 8 --count 512 --split held_out --output held_out.jsonl
+)";
+
+rl::Split parse_split(const std::string& text) {
+  if (text == "train") {
+    return rl::Split::kTrain;
+  }
+  if (text == "held_out") {
+    return rl::Split::kHeldOut;
+  }
+  throw ConfigError(concat("--split ", text, ": want train or held_out"));
+}
+
+int easiest_of(const std::string& family) {
+  for (const rl::ProblemFamily& known : rl::problem_families()) {
+    if (known.name == family) {
+      return known.min_difficulty;
+    }
+  }
+  return 1;  // generate_problem() says which families there are
+}
+
+std::string text_line(const rl::Problem& problem) {
+  return nlohmann::json{{"text", problem.prompt + problem.answer + "\n"}}.dump();
+}
+
+int run(std::span<const std::string> arguments, Session& /*session*/) {
+  const ParsedOptions options(arguments, {{"count"},
+                                          {"output"},
+                                          {"difficulty"},
+                                          {"split"},
+                                          {"seed"},
+                                          {"text", OptionSpec::Kind::kFlag}});
+  if (options.positional().size() != 1) {
+    throw ConfigError(concat("want one FAMILY of problems, given ", options.positional().size()));
+  }
+  rl::ProblemSet set{.family = options.positional().front()};
+  set.difficulty = options.has("difficulty")
+                       ? static_cast<int>(options.integer("difficulty", 1, INT32_MAX))
+                       : easiest_of(set.family);
+  set.split = parse_split(options.value("split").value_or("train"));
+  set.seed =
+      options.has("seed") ? static_cast<std::uint64_t>(options.integer("seed", 0, INT64_MAX)) : 0;
+  const std::int64_t count = options.integer("count", 1, INT32_MAX);
+  const std::string output = options.required("output");
+  std::string lines;
+  for (std::int64_t index = 0; index < count; ++index) {
+    const rl::Problem problem = rl::generate_problem(set, static_cast<std::uint64_t>(index));
+    lines += options.has("text") ? text_line(problem) : rl::to_json_line(problem);
+    lines += '\n';
+  }
+  write_file_atomically(output, lines);
+  std::cout << concat(output, ": ", count, " problems\n");
+  return kExitDone;
+}
+
+}  // namespace
+
+Command problems_command() {
+  return {.name = "problems",
+          .summary = "writes problems with verifiable answers",
+          .help = kHelp,
+          .uses_ranks = false,
+          .run = run};
+}
+
+}  // namespace fathom::cli

@@ -1,0 +1,33 @@
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "core/error.h"
+#include "rl/problems/families.h"
+
+namespace fathom::rl {
+namespace {
+
+std::string join(const std::vector<std::int64_t>& digits) {
+  std::string text;
+  for (const std::int64_t digit : digits) {
+    text += concat(text.empty() ? "" : " ", digit);
+  }
+  return text;
+}
+
+}  // namespace
+
+std::optional<Instance> draw_sorting(Draws& draws, int difficulty) {
+  std::vector<std::int64_t> digits(static_cast<std::size_t>(difficulty));
+  for (std::int64_t& digit : digits) {
+    digit = draws.between(0, 9);
+  }
+  std::string prompt = concat("Sort ", join(digits), ".\n");
+  std::sort(digits.begin(), digits.end());
+  std::string answer = join(digits);
+  return Instance{
+      .canonical = answer, .prompt = std::move(prompt), .answer = answer, .verifier = "integers"};
+}
+
+}  // namespace fathom::rl

@@ -1,0 +1,31 @@
+#include "rl/rewards/length_reward.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace fathom::rl {
+
+LengthReward::LengthReward(std::int64_t max_tokens, std::int64_t cache_tokens)
+    : max_tokens_(max_tokens), cache_tokens_(cache_tokens) {
+  if (cache_tokens <= 0 || cache_tokens > max_tokens) {
+    throw ConfigError(concat("length reward: cache_tokens (", cache_tokens,
+                             "), over which the penalty grows, must be above 0 and at most ",
+                             "max_tokens (", max_tokens, ")"));
+  }
+}
+
+std::vector<RewardValue> LengthReward::score(std::span<const RewardInput> inputs) const {
+  std::vector<RewardValue> values;
+  for (const RewardInput& input : inputs) {
+    const std::int64_t excess = std::clamp<std::int64_t>(
+        input.num_tokens - (max_tokens_ - cache_tokens_), 0, cache_tokens_);
+    // 0 - x: a completion without excess gets 0, not -0.
+    values.push_back(
+        {.value = 0.0 - static_cast<double>(excess) / static_cast<double>(cache_tokens_),
+         .reason = concat(input.num_tokens, " tokens")});
+  }
+  return values;
+}
+
+}  // namespace fathom::rl

@@ -1,0 +1,128 @@
+#include <cmath>
+
+#include "core/error.h"
+#include "rl/rewards/accuracy_reward.h"
+#include "rl/rewards/format_reward.h"
+#include "rl/rewards/language_reward.h"
+#include "rl/rewards/length_reward.h"
+#include "tests/support/catch.h"
+
+namespace fathom::rl {
+namespace {
+
+const Problem kProblem{"1", "2 + 2 =\n", "4", "number"};
+
+RewardValue score(const Reward& reward, std::string_view completion, std::int64_t num_tokens = 0) {
+  const auto verifier = make_verifier(kProblem.verifier, kProblem.answer);
+  const RewardInput input{&kProblem, verifier.get(), completion, num_tokens};
+  return reward.score({&input, 1}).front();
+}
+
+// Gives a completion's length as its value, nothing to an empty one.
+class FakeReward final : public Reward {
+ public:
+  std::vector<RewardValue> score(std::span<const RewardInput> inputs) const override {
+    std::vector<RewardValue> values;
+    for (const RewardInput& input : inputs) {
+      const auto size = static_cast<double>(input.completion.size());
+      values.push_back({input.completion.empty() ? std::nullopt : std::optional(size), ""});
+    }
+    return values;
+  }
+};
+
+std::vector<WeightedReward> fakes(const std::vector<std::pair<std::string, double>>& weights) {
+  std::vector<WeightedReward> rewards;
+  for (const auto& [name, weight] : weights) {
+    rewards.push_back({name, weight, std::make_unique<FakeReward>()});
+  }
+  return rewards;
+}
+
+}  // namespace
+
+TEST_CASE("Accuracy: right, wrong, none, without a verdict") {
+  const AccuracyReward reward({});
+  CHECK(score(reward, "<answer>4</answer>") == RewardValue{1.0, "answer tag: same text"});
+  CHECK(score(reward, "\\boxed{8/2}") == RewardValue{1.0, "box: same number"});
+  CHECK(score(reward, "<answer>5</answer>") == RewardValue{0.0, "answer tag: other number"});
+  CHECK(score(reward, "4") == RewardValue{0.0, "no answer"});
+  CHECK(score(reward, "") == RewardValue{0.0, "no answer"});
+  CHECK(score(reward, "<answer>9^9^9</answer>").value == std::nullopt);
+}
+
+TEST_CASE("Format: both pairs of tags once, in order, and nothing around them") {
+  const FormatReward reward(false);
+  CHECK(score(reward, "<think>a</think><answer>b</answer>").value == 1.0);
+  CHECK(score(reward, " \n<think>\n</think>\n\n<answer></answer>\n").value == 1.0);
+  for (const std::string completion :
+       {"", "4", "<think>a</think>", "<answer>b</answer>", "<answer>b</answer><think>a</think>",
+        "so <think>a</think><answer>b</answer>", "<think>a</think> so <answer>b</answer>",
+        "<think>a</think><answer>b</answer> so", "<think>a<think></think><answer>b</answer>",
+        "<think>a</think><answer>b</answer><answer>c</answer>", "</think><think><answer>b</answer>",
+        "<think>a</think></answer><answer>", "<think>a<answer>b</answer></think>"}) {
+    CAPTURE(completion);
+    CHECK(score(reward, completion).value == 0.0);
+    CHECK_FALSE(score(reward, completion).reason.empty());
+  }
+  const FormatReward open(true);
+  CHECK(score(open, "a</think><answer>b</answer>").value == 1.0);
+  CHECK(score(open, "<think>a</think><answer>b</answer>").value == 0.0);
+}
+
+TEST_CASE("Language: the share of words in the target script, of the thoughts alone") {
+  const LanguageReward latin(Script::kLatin);
+  const LanguageReward han(Script::kHan);
+  const std::string mixed = "one two \u6c49\u5b57";  // two words, two characters
+  CHECK(score(latin, mixed).value == 0.5);
+  CHECK(score(han, mixed).value == 0.5);
+  CHECK(score(latin, "na\u00efve caf\u00e9").value == 1.0);
+  CHECK(score(latin, "one \u0434\u0432\u0430 two \u4e09").value == 0.5);
+  CHECK(score(LanguageReward(Script::kCyrillic), "one \u0434\u0432\u0430").value == 0.5);
+  CHECK(score(latin, "one\u6c49two").value == Approx(2.0 / 3));
+  CHECK(score(han, "1 + 2 = \\frac{3}{4} \u6c49").value == 1.0);  // formulas are no words
+  CHECK(score(latin, "<think>one</think>\u6c49\u5b57").value == 1.0);
+  CHECK(score(latin, "1 + 1 = 2").value == 1.0);
+  CHECK(score(latin, "").value == 1.0);
+  CHECK(score(latin, std::string_view("a\xff\xe6\xb1 b\xe6\0", 8)).value == 1.0);  // broken UTF-8
+}
+
+TEST_CASE("Length: DAPO's soft penalty") {
+  const LengthReward reward(100, 20);
+  CHECK(score(reward, "", 0).value == 0.0);
+  CHECK(score(reward, "", 80).value == 0.0);
+  CHECK(score(reward, "", 85).value == -0.25);
+  CHECK(score(reward, "", 100).value == -1.0);
+  CHECK(score(reward, "", 200).value == -1.0);
+  CHECK_FALSE(std::signbit(*score(reward, "", 0).value));
+  CHECK_THROWS_AS(LengthReward(100, 0), ConfigError);
+  CHECK_THROWS_AS(LengthReward(100, 101), ConfigError);
+}
+
+TEST_CASE("Rewards are summed with their weights, each in a column of its own") {
+  const WeightedRewards rewards(fakes({{"a", 1.0}, {"b", -0.25}, {"shown", 0.0}}));
+  const std::vector<RewardInput> inputs{{.completion = "1234"}, {.completion = ""}};
+  const std::vector<Score> scores = rewards.score(inputs);
+  CHECK(scores[0].total == 3.0);
+  CHECK(scores[0].parts.size() == 3);
+  CHECK(scores[0].parts[1].value == 4.0);
+  CHECK(scores[1].total == std::nullopt);  // dropped, not 0
+  CHECK(rewards.names() == std::vector<std::string>{"a", "b", "shown"});
+}
+
+TEST_CASE("A reward that is only shown may fail") {
+  std::vector<WeightedReward> list = fakes({{"shown", 0.0}});
+  list.push_back({"format", 1.0, std::make_unique<FormatReward>(false)});
+  const std::vector<RewardInput> inputs{{.completion = ""}};
+  CHECK(WeightedRewards(std::move(list)).score(inputs)[0].total == 0.0);
+}
+
+TEST_CASE("Rewards that teach nothing or cannot be told apart are refused") {
+  CHECK_THROWS_AS(WeightedRewards({}), ConfigError);
+  CHECK_THROWS_AS(WeightedRewards(fakes({{"a", 0.0}})), ConfigError);
+  CHECK_THROWS_AS(WeightedRewards(fakes({{"a", 1.0}, {"a", 1.0}})), ConfigError);
+  CHECK_THROWS_AS(WeightedRewards(fakes({{"", 1.0}})), ConfigError);
+  CHECK_THROWS_AS(WeightedRewards(fakes({{"a", INFINITY}})), ConfigError);
+}
+
+}  // namespace fathom::rl
