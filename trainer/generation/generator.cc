@@ -44,27 +44,24 @@ std::vector<Completion> Generator::generate(std::span<const Prompt> prompts,
                " tokens to keep on a rank; take fewer sequences at a time");
   model::GenerationCache cache = model_->make_cache(num_kept);
   while (!scheduler.is_done()) {
-    std::vector<std::vector<Feed>> step = scheduler.next_step();
+    const std::vector<std::vector<Feed>> step = scheduler.next_step();
     const MicroBatchFeeds mine = deal(step[static_cast<std::size_t>(mesh_->coordinates().data)]);
     const std::vector<Drawn> drawn = run_step(mine, scheduler, random, options, cache);
-    // In the order in which run_step draws.
-    for (std::vector<Feed>& feeds : step) {
-      std::vector<Feed> whole;
+    std::vector<Feed> whole;  // of all data ranks, as run_step draws
+    std::vector<std::size_t> counts;
+    for (const std::vector<Feed>& feeds : step) {
+      const std::size_t before = whole.size();
       for (const std::vector<Feed>& micro_batch : deal(feeds)) {
-        const std::vector<Feed> of_micro_batch = whole_of(micro_batch);
-        whole.insert(whole.end(), of_micro_batch.begin(), of_micro_batch.end());
+        std::ranges::copy(whole_of(micro_batch), std::back_inserter(whole));
       }
-      feeds = std::move(whole);
+      counts.push_back(whole.size() - before);
     }
-    const std::vector<std::vector<Drawn>> all = exchange(drawn, step);
-    for (std::size_t rank = 0; rank < step.size(); ++rank) {
-      for (std::size_t i = 0; i < step[rank].size(); ++i) {
-        const Feed& feed = step[rank][i];
-        scheduler.add_token(feed, all[rank][i].token, all[rank][i].logprob);
-        if (listener) {
-          listener(feed.sequence, scheduler.completion(feed.sequence),
-                   scheduler.is_finished(feed.sequence));
-        }
+    const std::vector<Drawn> all = exchange(drawn, counts);
+    for (std::size_t i = 0; i < whole.size(); ++i) {
+      scheduler.add_token(whole[i], all[i].token, all[i].logprob);
+      if (listener) {
+        listener(whole[i].sequence, scheduler.completion(whole[i].sequence),
+                 scheduler.is_finished(whole[i].sequence));
       }
     }
   }
@@ -129,15 +126,12 @@ void Generator::draw(std::span<const Feed> feeds, std::span<const RandomSource> 
   }
 }
 
-// What each data rank drew for its feeds `whole`, on every rank.
-std::vector<std::vector<Generator::Drawn>> Generator::exchange(
-    const std::vector<Drawn>& mine, std::span<const std::vector<Feed>> whole) {
-  std::size_t width = 0;
-  for (const std::vector<Feed>& feeds : whole) {
-    width = std::max(width, 2 * feeds.size());
-  }
+// What all data ranks drew, rank by rank: counts[rank] tokens of each.
+std::vector<Generator::Drawn> Generator::exchange(const std::vector<Drawn>& mine,
+                                                  std::span<const std::size_t> counts) {
+  const std::size_t width = 2 * std::ranges::max(counts);
   if (width == 0) {
-    return std::vector<std::vector<Drawn>>(whole.size());
+    return {};
   }
   std::vector<std::int64_t> numbers(width, 0);
   for (std::size_t i = 0; i < mine.size(); ++i) {
@@ -147,15 +141,14 @@ std::vector<std::vector<Generator::Drawn>> Generator::exchange(
   parallel::Communicator& pipeline = mesh_->pipeline();
   std::vector<std::int64_t> of_pipeline(width * static_cast<std::size_t>(pipeline.world_size()));
   pipeline.all_gather_integers(numbers, of_pipeline);
-  const auto of_last = std::span(of_pipeline).last(width);
-  std::vector<std::int64_t> all(width * whole.size());
-  mesh_->data().all_gather_integers(of_last, all);
-  std::vector<std::vector<Drawn>> drawn(whole.size());
-  for (std::size_t rank = 0; rank < whole.size(); ++rank) {
-    for (std::size_t i = 0; i < whole[rank].size(); ++i) {
+  std::vector<std::int64_t> all(width * counts.size());
+  mesh_->data().all_gather_integers(std::span(of_pipeline).last(width), all);
+  std::vector<Drawn> drawn;
+  for (std::size_t rank = 0; rank < counts.size(); ++rank) {
+    for (std::size_t i = 0; i < counts[rank]; ++i) {
       const std::size_t at = rank * width + 2 * i;
-      drawn[rank].push_back({static_cast<std::int32_t>(all[at]),
-                             std::bit_cast<float>(static_cast<std::int32_t>(all[at + 1]))});
+      drawn.push_back({static_cast<std::int32_t>(all[at]),
+                       std::bit_cast<float>(static_cast<std::int32_t>(all[at + 1]))});
     }
   }
   return drawn;

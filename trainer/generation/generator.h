@@ -48,8 +48,7 @@ class Generator {
                               const GenerationOptions& options, model::GenerationCache& cache);
   void draw(std::span<const Feed> feeds, std::span<const RandomSource> random,
             const GenerationOptions& options, Tensor& logits, std::vector<Drawn>& drawn);
-  std::vector<std::vector<Drawn>> exchange(const std::vector<Drawn>& mine,
-                                           std::span<const std::vector<Feed>> whole);
+  std::vector<Drawn> exchange(const std::vector<Drawn>& mine, std::span<const std::size_t> counts);
 
   model::PipelinedModel* model_;
   const parallel::Mesh* mesh_;

@@ -69,17 +69,21 @@ void Scheduler::admit() {
   }
 }
 
-void Scheduler::feed(std::size_t sequence, std::int64_t place, std::int64_t& budget,
+// What the places of a data rank have left to feed, of those with one token or of those with more.
+void Scheduler::feed(std::span<const std::size_t> places, bool is_long, std::int64_t& budget,
                      std::vector<Feed>& feeds) {
-  std::int64_t& first = num_fed_[sequence];
-  const std::int64_t left = num_tokens(sequence) - first;
-  const std::int64_t count = std::min(left, budget);
-  if (count == 0) {
-    return;
+  for (std::size_t place = 0; place < places.size(); ++place) {
+    const std::size_t sequence = places[place];
+    const std::int64_t left = sequence == kNobody ? 0 : num_tokens(sequence) - num_fed_[sequence];
+    const std::int64_t count = std::min(left, budget);
+    if (count == 0 || (left > 1) != is_long) {
+      continue;
+    }
+    feeds.push_back(
+        {sequence, static_cast<std::int64_t>(place), num_fed_[sequence], count, count == left});
+    num_fed_[sequence] += count;
+    budget -= count;
   }
-  feeds.push_back({sequence, place, first, count, count == left});
-  first += count;
-  budget -= count;
 }
 
 std::vector<std::vector<Feed>> Scheduler::next_step() {
@@ -87,15 +91,10 @@ std::vector<std::vector<Feed>> Scheduler::next_step() {
   std::vector<std::vector<Feed>> step(places_.size());
   for (std::size_t rank = 0; rank < places_.size(); ++rank) {
     std::int64_t budget = options_.max_step_tokens;
-    // Those that need one token only go first: long prompts get what is left.
-    for (const bool is_long : {false, true}) {
-      for (std::int64_t place = 0; place < num_places_; ++place) {
-        const std::size_t sequence = places_[rank][static_cast<std::size_t>(place)];
-        if (sequence != kNobody && (num_tokens(sequence) - num_fed_[sequence] > 1) == is_long) {
-          feed(sequence, place, budget, step[rank]);
-        }
-      }
-    }
+    // Those that need one token only go first: long prompts get what is left. One that has been fed
+    // in the first pass has nothing left for the second.
+    feed(places_[rank], false, budget, step[rank]);
+    feed(places_[rank], true, budget, step[rank]);
   }
   return step;
 }

@@ -52,7 +52,7 @@ class Scheduler {
   static constexpr std::size_t kNobody = static_cast<std::size_t>(-1);
 
   void admit();
-  void feed(std::size_t sequence, std::int64_t place, std::int64_t& budget,
+  void feed(std::span<const std::size_t> places, bool is_long, std::int64_t& budget,
             std::vector<Feed>& feeds);
 
   std::span<const Prompt> prompts_;
