@@ -13,8 +13,9 @@ std::vector<std::vector<std::int64_t>> pack_best_fit(std::span<const std::int64_
   const auto size_of = [&](std::int64_t item) { return sizes[static_cast<std::size_t>(item)]; };
   std::vector<std::int64_t> items(sizes.size());
   std::iota(items.begin(), items.end(), std::int64_t{0});
-  std::stable_sort(items.begin(), items.end(),
-                   [&](std::int64_t a, std::int64_t b) { return size_of(a) > size_of(b); });
+  std::sort(items.begin(), items.end(), [&](std::int64_t a, std::int64_t b) {
+    return size_of(a) != size_of(b) ? size_of(a) > size_of(b) : a < b;
+  });
   std::vector<std::vector<std::int64_t>> bins;
   std::map<std::int64_t, std::vector<std::size_t>> bins_by_room;
   for (const std::int64_t item : items) {

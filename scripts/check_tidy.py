@@ -126,6 +126,9 @@ def main():
     keys = keys_of_sources()
     memory = Memory()
     asked = [os.path.relpath(path, ROOT) for path in arguments.files] or list(keys)
+    for source in asked:
+        if source not in keys:
+            sys.exit(f"check_tidy.py: {source} is no source of the build")
     unknown = [source for source in asked if not memory.knows(keys[source])]
 
     with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:

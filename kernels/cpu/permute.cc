@@ -81,10 +81,12 @@ void scatter_rows_cpu(const Tensor& source, std::int64_t first_column, const Ten
   const float* from = source.data<float>() + first_column;
   const auto* row_of = index.data<std::int32_t>();
   auto* to = destination.mutable_data<float>();
+  for (const std::int32_t row : index.values<std::int32_t>()) {
+    FATHOM_CHECK(row >= -1 && row < num_destinations, "scatter_rows: row ", row, " of ",
+                 num_destinations);
+  }
   stream.parallel_for(index.size(0), row_grain(width), [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      FATHOM_CHECK(row_of[i] >= -1 && row_of[i] < num_destinations, "scatter_rows: row ", row_of[i],
-                   " of ", num_destinations);
       if (row_of[i] >= 0) {
         std::copy_n(from + i * stride, width, to + row_of[i] * width);
       }

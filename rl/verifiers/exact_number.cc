@@ -239,7 +239,8 @@ class Reader {
       throw NotANumber();
     }
     std::int64_t value = 0;
-    const auto [end, error] = std::from_chars(rest_.data(), rest_.data() + count, value);
+    const std::string_view digits = rest_.substr(0, count);
+    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     // A tower is as far beyond as a long exponent.
     if (error != std::errc() || value > limit || rest_.substr(count).starts_with('^')) {
       throw Beyond{concat("an exponent beyond ", limit)};

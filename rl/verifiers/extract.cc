@@ -176,7 +176,8 @@ std::optional<Extraction> extract_answer(std::string_view completion,
     return found;
   }
   for (const std::string_view mark : {"Answer:", "answer:", "####"}) {
-    if ((found = last_marked_line(*text, mark, "answer line"))) {
+    found = last_marked_line(*text, mark, "answer line");
+    if (found) {
       return found;
     }
   }

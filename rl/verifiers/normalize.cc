@@ -95,9 +95,9 @@ class Normalizer {
   void step() {
     const bool may_begin_text = static_cast<unsigned char>(text_[0]) >= 0x80 ||
                                 kFirstOfTexts.find(text_[0]) != std::string_view::npos;
-    if (!may_begin_text) {  // for speed alone
-      put(text_.substr(0, 1), 1);
-    } else if (const Replacement* found = find_prefix(kTexts, text_)) {
+    // The set of first bytes is for speed alone.
+    const Replacement* const found = may_begin_text ? find_prefix(kTexts, text_) : nullptr;
+    if (found != nullptr) {
       put(found->second, found->first.size());
     } else if (text_[0] == '\\' && text_.size() > 1) {
       command();

@@ -30,8 +30,9 @@ std::int32_t reference_token(std::vector<float> logits, std::int64_t num_allowed
   for (std::size_t id = 0; id < ids.size(); ++id) {
     ids[id] = id;
   }
-  std::stable_sort(ids.begin(), ids.end(),
-                   [&](std::size_t a, std::size_t b) { return logits[a] > logits[b]; });
+  std::sort(ids.begin(), ids.end(), [&](std::size_t a, std::size_t b) {
+    return logits[a] != logits[b] ? logits[a] > logits[b] : a < b;
+  });
   if (options.top_k > 0) {
     ids.resize(std::min(ids.size(), static_cast<std::size_t>(options.top_k)));
   }

@@ -114,7 +114,8 @@ TEST_CASE("A reward that is only shown may fail") {
   std::vector<WeightedReward> list = fakes({{"shown", 0.0}});
   list.push_back({"format", 1.0, std::make_unique<FormatReward>(false)});
   const std::vector<RewardInput> inputs{{.completion = ""}};
-  CHECK(WeightedRewards(std::move(list)).score(inputs)[0].total == 0.0);
+  const WeightedRewards rewards(std::move(list));
+  CHECK(rewards.score(inputs)[0].total == 0.0);
 }
 
 TEST_CASE("Rewards that teach nothing or cannot be told apart are refused") {
