@@ -164,16 +164,23 @@ struct Preparation {
   std::vector<trainer::Prompt> prompts;  // as texts
 };
 
+std::vector<PromptText> texts_of(const Request& request) {
+  if (!request.prompt) {
+    return read_prompts(request.prompts_file);
+  }
+  std::vector<PromptText> texts(1);
+  texts[0].id = "0";
+  texts[0].text = *request.prompt;
+  return texts;
+}
+
 Preparation prepare(const Request& request, const config::Launch& launch) {
   Preparation made;
   made.checkpoint = find_checkpoint(request.path);
   made.config = checkpoint_config(made.checkpoint, request, launch);
   made.tokenizer = data::Tokenizer::load(made.config.data().tokenizer());
-  const std::vector<PromptText> texts = request.prompt
-                                            ? std::vector<PromptText>{{"0", *request.prompt}}
-                                            : read_prompts(request.prompts_file);
   const std::int64_t max_position = made.config.model().max_position();
-  for (const PromptText& text : texts) {
+  for (const PromptText& text : texts_of(request)) {
     trainer::Prompt prompt =
         trainer::make_prompt(*made.tokenizer, text.id, made.tokenizer->encode(text.text));
     if (std::ssize(prompt.tokens) >= max_position) {

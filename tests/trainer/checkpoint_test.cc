@@ -95,10 +95,11 @@ TEST_CASE("a checkpoint of another model is refused and the fields are shown") {
   const TemporaryFolder folder;
   const auto specs = few_small_tensors();
   REQUIRE(all_empty(save_on_ranks(folder.path(), 100, 2, 1, specs)));
-  const auto load = [&](std::vector<TensorSpec> wanted, trainer::CheckpointIdentity identity,
+  const auto load = [&](const std::vector<TensorSpec>& wanted,
+                        const trainer::CheckpointIdentity& identity,
                         LoadScope scope = LoadScope::kEverything) {
     return alone([&](parallel::Communicator& world, Stream& stream) {
-      FakeState state(std::move(wanted), 1, 0, 5, stream);
+      FakeState state(wanted, 1, 0, 5, stream);
       trainer::load_checkpoint({.root = folder.path()}, 100, state.visitor(), identity, world,
                                scope);
     });
