@@ -54,19 +54,10 @@ void check_expert_axis(const RunConfig& config, Problems& problems) {
 }
 
 void check_tensor_axis(const RunConfig& config, Problems& problems) {
-  const Model& model = config.model();
-  const auto divides = [&](std::string_view field, std::int64_t value) {
-    require_divides(problems, "mesh.tensor", config.mesh().tensor(), field, value);
-  };
-  divides("model.vocab_size", model.vocab_size());
-  divides("model.num_attention_heads", model.num_attention_heads());
-  if (model.num_dense_layers() > 0 || !model.has_moe()) {
-    divides("model.intermediate_size", model.intermediate_size());
-  }
-  divides("model.moe.num_shared_experts x model.moe.intermediate_size",
-          model.moe().num_shared_experts() * model.moe().intermediate_size());
-  divides("train.micro_batch_size x train.sequence_length",
-          config.train().micro_batch_size() * config.train().sequence_length());
+  const std::int64_t tensor = config.mesh().tensor();
+  require_divides_tensor_sizes(problems, "mesh.tensor", tensor, config.model());
+  require_divides(problems, "mesh.tensor", tensor, "train.micro_batch_size x train.sequence_length",
+                  config.train().micro_batch_size() * config.train().sequence_length());
 }
 
 void check_stages(const RunConfig& config, Problems& problems) {

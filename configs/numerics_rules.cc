@@ -38,16 +38,7 @@ void check_chunks(const RunConfig& config, Problems& problems) {
                         kMaxChunks, ']')) {
     return;
   }
-  const auto divides = [&](std::string_view field, std::int64_t value) {
-    require_divides(problems, "numerics.tensor_chunks", chunks, field, value);
-  };
-  divides("model.vocab_size", model.vocab_size());
-  divides("model.num_attention_heads", model.num_attention_heads());
-  if (model.num_dense_layers() > 0 || !model.has_moe()) {
-    divides("model.intermediate_size", model.intermediate_size());
-  }
-  divides("model.moe.num_shared_experts x model.moe.intermediate_size",
-          model.moe().num_shared_experts() * model.moe().intermediate_size());
+  require_divides_tensor_sizes(problems, "numerics.tensor_chunks", chunks, model);
   const std::int64_t tensor = config.mesh().tensor();
   problems.require(
       tensor <= 0 || chunks % tensor == 0, "mesh.tensor (", tensor,

@@ -23,6 +23,10 @@ bool require_positive(Problems& problems, std::string_view field, double value);
 void require_divides(Problems& problems, std::string_view divisor_name, std::int64_t divisor,
                      std::string_view field, std::int64_t value);
 
+// The same for every size of the model that tensor parallelism cuts.
+void require_divides_tensor_sizes(Problems& problems, std::string_view divisor_name,
+                                  std::int64_t divisor, const Model& model);
+
 void check_model(const Model& model, Problems& problems);
 // Mesh against ranks, model and batch.
 void check_layout(const RunConfig& config, int world_size, Problems& problems);

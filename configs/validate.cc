@@ -116,6 +116,20 @@ void require_divides(Problems& problems, std::string_view divisor_name, std::int
   }
 }
 
+void require_divides_tensor_sizes(Problems& problems, std::string_view divisor_name,
+                                  std::int64_t divisor, const Model& model) {
+  const auto divides = [&](std::string_view field, std::int64_t value) {
+    require_divides(problems, divisor_name, divisor, field, value);
+  };
+  divides("model.vocab_size", model.vocab_size());
+  divides("model.num_attention_heads", model.num_attention_heads());
+  if (model.num_dense_layers() > 0 || !model.has_moe()) {
+    divides("model.intermediate_size", model.intermediate_size());
+  }
+  divides("model.moe.num_shared_experts x model.moe.intermediate_size",
+          model.moe().num_shared_experts() * model.moe().intermediate_size());
+}
+
 std::vector<std::string> find_problems(const RunConfig& config, int world_size, Use use) {
   Problems problems;
   check_finite(config, "", problems);
