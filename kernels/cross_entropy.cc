@@ -11,7 +11,9 @@ constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> cross_entropy_row_ma
 constinit KernelSlot<void(Tensor&, const CrossEntropyClasses&, const Tensor&, Tensor&, Tensor&,
                           Stream&)>
     cross_entropy_exp_sum_slot{"cross_entropy_exp_sum"};
-constinit KernelSlot<void(Tensor&, const CrossEntropyRows&, std::int64_t, Tensor&, Stream&)>
+constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
+    cross_entropy_loss_slot{"cross_entropy_loss"};
+constinit KernelSlot<void(Tensor&, const CrossEntropyRows&, std::int64_t, Stream&)>
     cross_entropy_backward_slot{"cross_entropy_backward"};
 
 namespace {
@@ -48,16 +50,25 @@ void cross_entropy_exp_sum(Tensor& logits, const CrossEntropyClasses& classes,
   cross_entropy_exp_sum_slot(stream, logits, classes, row_max, row_sum, target_logit);
 }
 
+void cross_entropy_loss(const Tensor& row_sum, const Tensor& target_logit, const Tensor& mask,
+                        Tensor& loss, Stream& stream) {
+  const TensorCheck check("cross_entropy_loss", stream);
+  check.rank("row_sum", row_sum, 1);
+  check.dtype_and_device("row_sum", row_sum, DType::kFloat32);
+  check.shape("target_logit", target_logit, row_sum.shape());
+  check.shape("mask", mask, row_sum.shape());
+  check.shape("loss", loss, row_sum.shape());
+  cross_entropy_loss_slot(stream, row_sum, target_logit, mask, loss);
+}
+
 void cross_entropy_backward(Tensor& logits, const CrossEntropyRows& rows, std::int64_t first_class,
-                            Tensor& loss, Stream& stream) {
+                            Stream& stream) {
   const TensorCheck check("cross_entropy_backward", stream);
   const Shape per_token = check_logits(check, logits);
   check.shape("targets", rows.targets, per_token, DType::kInt32);
   check.shape("weights", rows.weights, per_token);
   check.shape("row_sum", rows.row_sum, per_token);
-  check.shape("target_logit", rows.target_logit, per_token);
-  check.shape("loss", loss, per_token);
-  cross_entropy_backward_slot(stream, logits, rows, first_class, loss);
+  cross_entropy_backward_slot(stream, logits, rows, first_class);
 }
 
 }  // namespace fathom::kernels

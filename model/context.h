@@ -7,6 +7,7 @@
 #include "model/key_value_cache.h"
 #include "model/micro_batch.h"
 #include "model/options.h"
+#include "model/token_loss.h"
 #include "parallel/mesh.h"
 
 namespace fathom::model {
@@ -36,6 +37,9 @@ struct Context {
   double assumed_imbalance = 1.0;  // of experts, on the meta device
   LossSums* losses = nullptr;
   KeyValueCache* cache = nullptr;  // Pass::kGenerate: of the layer that works
+  int micro_batch = 0;             // its number in the step
+  float logit_scale = 1.0F;        // of the loss: 1 / temperature
+  TokenLoss* token_loss = nullptr;
 
   std::int64_t local_tokens() const { return batch.num_tokens() / mesh.tensor().world_size(); }
   std::int64_t local_first() const { return mesh.tensor().rank() * local_tokens(); }

@@ -24,6 +24,14 @@ void count_losses(const Tensor& loss, const Tensor& mask, ExactSum& sum, const C
   }
 }
 
+// Logits and their gradients alike. By the operation of kernels::sample_tokens, so that a sampler
+// and its trainer see the same bits.
+void scale_logits(Tensor& logits, const Context& context) {
+  if (context.logit_scale != 1.0F) {
+    kernels::scale(logits, context.logit_scale, context.stream);
+  }
+}
+
 }  // namespace
 
 LmHead::LmHead(const ModelOptions& options, const parallel::Mesh& mesh)
@@ -40,7 +48,7 @@ void LmHead::forward(const Tensor& x, const Targets& targets, int depth, Saved& 
   parallel::Communicator& tensor = context.mesh.tensor();
   const Tensor all = parallel::gather_token_rows(tensor, x, stream);
   const std::int64_t num_tokens = all.size(0);
-  Tensor logits = linear_.forward(all, stream);
+  Tensor logits = scaled_logits(all, context);
 
   Tensor row_max = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);
   kernels::cross_entropy_row_max(logits, row_max, stream);
@@ -54,14 +62,26 @@ void LmHead::forward(const Tensor& x, const Targets& targets, int depth, Saved& 
   tensor.all_reduce(sums, parallel::ReduceOp::kSum, stream).wait();
 
   Tensor loss = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);
-  kernels::cross_entropy_backward(logits, {targets.ids, targets.weights, row_sum, target_logit},
-                                  first_class_, loss, stream);
+  kernels::cross_entropy_loss(row_sum, target_logit, targets.mask, loss, stream);
   count_losses(loss, targets.mask, context.losses->token_losses[static_cast<std::size_t>(depth)],
                context);
+  Tensor weights = targets.weights;
+  if (context.token_loss != nullptr && depth == 0) {
+    weights = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);
+    context.token_loss->weigh(context.micro_batch, loss, weights);
+  }
   if (context.pass == Pass::kTrain) {
+    kernels::cross_entropy_backward(logits, {targets.ids, weights, row_sum}, first_class_, stream);
+    scale_logits(logits, context);
     saved.x = all;
     saved.d_logits = logits;
   }
+}
+
+Tensor LmHead::scaled_logits(const Tensor& x, const Context& context) const {
+  Tensor logits = linear_.forward(x, context.stream);
+  scale_logits(logits, context);
+  return logits;
 }
 
 Tensor LmHead::backward_input(Saved& saved, const Context& context) const {

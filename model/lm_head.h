@@ -20,7 +20,7 @@ class LmHead {
 
   // x [local tokens, hidden]. Adds the masked losses of this rank's tokens to
   // context.losses->token_losses[depth]; with Pass::kTrain keeps dL/dlogits, since every weight of
-  // the loss is known before.
+  // the loss is known before, or by context.token_loss once the losses of depth 0 are.
   void forward(const Tensor& x, const Targets& targets, int depth, Saved& saved,
                const Context& context) const;
   Tensor backward_input(Saved& saved, const Context& context) const;
@@ -32,6 +32,8 @@ class LmHead {
   parallel::Parameter& weight() noexcept { return linear_.weight(); }
 
  private:
+  Tensor scaled_logits(const Tensor& x, const Context& context) const;
+
   int num_chunks_ = 1;  // of this rank's vocabulary
   Linear linear_;
   std::int64_t first_class_ = 0;

@@ -1,5 +1,6 @@
 #include "model/transformer_stage.h"
 
+#include <algorithm>
 #include <numeric>
 
 #include "core/error.h"
@@ -68,7 +69,11 @@ Context TransformerStage::context(int micro_batch) {
                  step_.pass,
                  true,
                  step_.assumed_imbalance,
-                 step_.losses};
+                 step_.losses,
+                 nullptr,
+                 micro_batch,
+                 step_.logit_scale,
+                 step_.token_loss};
 }
 
 Shape TransformerStage::boundary_shape(int micro_batch) const {
@@ -115,9 +120,9 @@ void TransformerStage::forward_head(const Tensor& hidden, int micro_batch, Saved
     return;
   }
   head_->forward(normed, ctx.batch.targets[0], 0, saved.head, ctx);
-  saved.mtp.resize(mtp_.size());
+  saved.mtp.resize(std::min(mtp_.size(), ctx.batch.targets.size() - 1));
   Tensor mtp_hidden = normed;
-  for (std::size_t k = 0; k < mtp_.size(); ++k) {
+  for (std::size_t k = 0; k < saved.mtp.size(); ++k) {
     mtp_hidden = mtp_[k].forward(mtp_hidden, *embedding_, *head_, saved.mtp[k], ctx);
   }
 }
@@ -125,7 +130,7 @@ void TransformerStage::forward_head(const Tensor& hidden, int micro_batch, Saved
 // Through MTP, head and final norm -> gradient of the last layer's output.
 Tensor TransformerStage::backward_head(Saved& saved, const Context& ctx, bool with_weights) {
   Tensor d_hidden;
-  for (std::size_t k = mtp_.size(); k-- > 0;) {
+  for (std::size_t k = saved.mtp.size(); k-- > 0;) {
     d_hidden = mtp_[k].backward_input(d_hidden, *head_, saved.mtp[k], ctx);
     if (with_weights) {
       mtp_[k].backward_weight(*embedding_, *head_, saved.mtp[k], ctx);
@@ -179,7 +184,7 @@ void TransformerStage::backward_weight(int micro_batch) {
   const Context ctx = context(micro_batch);
   Saved& saved = saved_.at(micro_batch);
   if (stage_.is_last) {
-    for (std::size_t k = mtp_.size(); k-- > 0;) {
+    for (std::size_t k = saved.mtp.size(); k-- > 0;) {
       mtp_[k].backward_weight(*embedding_, *head_, saved.mtp[k], ctx);
     }
     head_weights(saved, ctx);

@@ -34,13 +34,15 @@ struct StageStep {
   Pass pass = Pass::kTrain;
   double assumed_imbalance = 1.0;
   LossSums* losses = nullptr;
+  float logit_scale = 1.0F;          // logits of the loss are multiplied by it: 1 / temperature
+  TokenLoss* token_loss = nullptr;   // of depth 0, in place of the targets' weights
   GenerationCache* cache = nullptr;  // Pass::kGenerate
   std::span<Tensor> logits;          // Pass::kGenerate: [rows, vocabulary] of each micro-batch's
                              // logit_rows, set by the last stage; undefined when it has none
 };
 
 // A run of consecutive decoder layers, with the embedding on the first stage and final norm, head
-// and MTP on the last.
+// and MTP on the last. MTP modules for which a micro-batch has no targets are left out.
 class TransformerStage final : public parallel::PipelineStage {
  public:
   TransformerStage(const ModelOptions& options, const StageOptions& stage,

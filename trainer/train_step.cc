@@ -174,6 +174,8 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
   step.recompute = options.recompute;
   step.assumed_imbalance = options.assumed_imbalance;
   step.losses = &sums;
+  step.logit_scale = options.logit_scale;
+  step.token_loss = options.token_loss;
   model_->begin_step(step);
   parallel::run(schedule(static_cast<int>(micro_batches.size()), false), model_->stages(),
                 mesh_->pipeline(), *stream_);
@@ -188,7 +190,7 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
   result.grad_norm = norm.norm;
   result.num_refused = norm.num_refused;
   result.loss = totals.token_losses[0] / static_cast<double>(counts[0]);
-  for (std::size_t depth = 1; depth < totals.token_losses.size(); ++depth) {
+  for (std::size_t depth = 1; depth < counts.size(); ++depth) {
     result.mtp_losses.push_back(totals.token_losses[depth] / static_cast<double>(counts[depth]));
   }
   result.balance_loss = totals.balance_loss;
@@ -223,15 +225,17 @@ void TrainStep::forward_only(const std::vector<model::MicroBatch>& micro_batches
 }
 
 std::vector<double> TrainStep::evaluate(const std::vector<model::MicroBatch>& micro_batches,
-                                        const TokenCounts& counts) {
+                                        const TokenCounts& counts, const EvaluateOptions& options) {
   model::LossSums sums = empty_sums(model_->options());
   model::StageStep step;
   step.pass = model::Pass::kEvaluate;
+  step.logit_scale = options.logit_scale;
+  step.token_loss = options.token_loss;
   step.losses = &sums;
   forward_only(micro_batches, step);
   const Totals totals = gather_totals(sums);
   std::vector<double> means;
-  for (std::size_t depth = 0; depth < totals.token_losses.size(); ++depth) {
+  for (std::size_t depth = 0; depth < counts.size(); ++depth) {
     means.push_back(totals.token_losses[depth] / static_cast<double>(counts[depth]));
   }
   return means;

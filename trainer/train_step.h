@@ -22,8 +22,16 @@ struct StepOptions {
   DType gradient_dtype = DType::kFloat32;
   model::RecomputeOptions recompute;
   double assumed_imbalance = 1.0;  // meta device only
+  // Of the loss; see model::StageStep. The reported losses stay the mean over the valid tokens.
+  float logit_scale = 1.0F;
+  model::TokenLoss* token_loss = nullptr;
   // Called when the shards hold the reduced gradients, before they are clipped. May be empty.
   std::function<void()> gradients_reduced;
+};
+
+struct EvaluateOptions {
+  float logit_scale = 1.0F;
+  model::TokenLoss* token_loss = nullptr;  // shown the tokens' losses; its weights are not read
 };
 
 // Valid tokens of the global batch at each prediction depth: the denominators of the reported
@@ -61,7 +69,7 @@ class TrainStep {
 
   // Mean loss per depth over the valid tokens, forward only.
   std::vector<double> evaluate(const std::vector<model::MicroBatch>& micro_batches,
-                               const TokenCounts& counts);
+                               const TokenCounts& counts, const EvaluateOptions& options = {});
 
  private:
   struct Totals;

@@ -57,15 +57,27 @@ void exp_sum_cpu(Tensor& logits, const CrossEntropyClasses& classes, const Tenso
       });
 }
 
+void loss_cpu(const Tensor& row_sum, const Tensor& target_logit, const Tensor& mask, Tensor& loss,
+              Stream& stream) {
+  const float* sums = row_sum.data<float>();
+  const float* target_logits = target_logit.data<float>();
+  const float* counted = mask.data<float>();
+  auto* losses = loss.mutable_data<float>();
+  stream.parallel_for(loss.numel(), kGrainElements / 8, [=](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t token = begin; token < end; ++token) {
+      losses[token] =
+          counted[token] == 0.0F ? 0.0F : simd::log_scalar(sums[token]) - target_logits[token];
+    }
+  });
+}
+
 void backward_cpu(Tensor& logits, const CrossEntropyRows& tokens, std::int64_t first_class,
-                  Tensor& loss, Stream& stream) {
+                  Stream& stream) {
   const std::int64_t num_classes = logits.size(1);
   auto* rows = logits.mutable_data<float>();
   const auto* target = tokens.targets.data<std::int32_t>();
   const float* weights = tokens.weights.data<float>();
   const float* sums = tokens.row_sum.data<float>();
-  const float* target_logits = tokens.target_logit.data<float>();
-  auto* losses = loss.mutable_data<float>();
   stream.parallel_for(
       logits.size(0), row_grain(num_classes), [=](std::int64_t begin, std::int64_t end) {
         for (std::int64_t token = begin; token < end; ++token) {
@@ -73,10 +85,8 @@ void backward_cpu(Tensor& logits, const CrossEntropyRows& tokens, std::int64_t f
           const float weight = weights[token];
           if (weight == 0.0F) {
             std::fill_n(row, num_classes, 0.0F);
-            losses[token] = 0.0F;
             continue;
           }
-          losses[token] = simd::log_scalar(sums[token]) - target_logits[token];
           const Floats factor = simd::broadcast(weight / sums[token]);
           simd::for_each_block(num_classes, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
             simd::store(simd::load(row + i, extent) * factor, row + i, extent);
@@ -93,6 +103,7 @@ const KernelRegistration register_row_max(cross_entropy_row_max_slot, DeviceType
                                           row_max_cpu);
 const KernelRegistration register_exp_sum(cross_entropy_exp_sum_slot, DeviceType::kCpu,
                                           exp_sum_cpu);
+const KernelRegistration register_loss(cross_entropy_loss_slot, DeviceType::kCpu, loss_cpu);
 const KernelRegistration register_backward(cross_entropy_backward_slot, DeviceType::kCpu,
                                            backward_cpu);
 

@@ -37,10 +37,10 @@ Loss cross_entropy(std::vector<Tensor> parts, const Tensor& targets, const Tenso
     first_class += part.size(1);
   }
   Tensor loss = filled(per_token, -1.0F, stream);
+  cross_entropy_loss(row_sum, target_logit, weights, loss, stream);  // the weights as a mask
   first_class = 0;
   for (Tensor& part : parts) {
-    cross_entropy_backward(part, {targets, weights, row_sum, target_logit}, first_class, loss,
-                           stream);
+    cross_entropy_backward(part, {targets, weights, row_sum}, first_class, stream);
     first_class += part.size(1);
   }
   return {loss, parts};
@@ -198,8 +198,8 @@ TEST_CASE("Cross-entropy refuses shapes that do not fit") {
   CHECK_THROWS_AS(cross_entropy_exp_sum(logits, {two, 0, 1}, two, two, two, stream), InternalError);
   CHECK_THROWS_AS(cross_entropy_exp_sum(logits, {targets, 0, 1}, two, three, two, stream),
                   InternalError);
-  CHECK_THROWS_AS(cross_entropy_backward(logits, {targets, three, two, two}, 0, two, stream),
-                  InternalError);
+  CHECK_THROWS_AS(cross_entropy_loss(two, two, three, two, stream), InternalError);
+  CHECK_THROWS_AS(cross_entropy_backward(logits, {targets, three, two}, 0, stream), InternalError);
 }
 
 }  // namespace fathom::kernels

@@ -27,7 +27,8 @@ void check_has_cpu_kernel(const Slot& slot) {
 TEST_CASE("Every operation has a CPU kernel") {
   const auto check = [](const auto&... slots) { (check_has_cpu_kernel(slots), ...); };
   check(adamw_step_slot, sum_of_squares_slot);
-  check(cross_entropy_row_max_slot, cross_entropy_exp_sum_slot, cross_entropy_backward_slot);
+  check(cross_entropy_row_max_slot, cross_entropy_exp_sum_slot, cross_entropy_loss_slot,
+        cross_entropy_backward_slot);
   check(add_slot, add_in_place_slot, maximum_in_place_slot, scale_slot, fill_slot, copy_slot,
         convert_slot, copy_columns_slot);
   check(attention_forward_slot, attention_backward_slot);
