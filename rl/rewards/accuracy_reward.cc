@@ -1,22 +1,17 @@
 #include "rl/rewards/accuracy_reward.h"
 
-#include "core/error.h"
+#include "rl/verifiers/judge.h"
 
 namespace fathom::rl {
 namespace {
 
 RewardValue score_one(const RewardInput& input, const ExtractionOptions& options) {
-  const std::optional<Extraction> extraction = extract_answer(input.completion, options);
-  if (!extraction) {
-    return {.value = 0.0, .reason = "no answer"};
+  Judgement judgement = judge(input.completion, *input.verifier, options);
+  if (judgement.verdict == Verdict::kVerifierFailed) {
+    return {.value = std::nullopt, .reason = std::move(judgement.reason)};
   }
-  const Verification verification = input.verifier->verify(extraction->answer);
-  std::string reason = concat(extraction->rule, ": ", verification.reason);
-  if (verification.verdict == Verdict::kVerifierFailed) {
-    return {.value = std::nullopt, .reason = std::move(reason)};
-  }
-  return {.value = verification.verdict == Verdict::kCorrect ? 1.0 : 0.0,
-          .reason = std::move(reason)};
+  return {.value = judgement.verdict == Verdict::kCorrect ? 1.0 : 0.0,
+          .reason = std::move(judgement.reason)};
 }
 
 }  // namespace

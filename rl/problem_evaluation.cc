@@ -1,0 +1,65 @@
+#include "rl/problem_evaluation.h"
+
+#include <memory>
+
+#include "core/error.h"
+#include "rl/verifiers/normalize.h"
+#include "trainer/generation/text.h"
+
+namespace fathom::rl {
+namespace {
+
+std::vector<trainer::Prompt> make_prompts(std::span<const Problem> problems,
+                                          const data::Tokenizer& tokenizer,
+                                          const EncodeProblem& encode, std::int64_t num_samples) {
+  std::vector<trainer::Prompt> prompts;
+  for (const Problem& problem : problems) {
+    trainer::Prompt prompt = trainer::make_prompt(tokenizer, problem.id, encode(problem));
+    for (prompt.sample = 0; prompt.sample < num_samples; ++prompt.sample) {
+      prompts.push_back(prompt);
+    }
+  }
+  return prompts;
+}
+
+SampleOutcome outcome_of(const EvaluatedSample& sample) {
+  return {.verdict = sample.judgement.verdict,
+          .vote = normalize(sample.judgement.answer),
+          .num_tokens = std::ssize(sample.completion.tokens),
+          .is_cut_off = sample.completion.finish == trainer::FinishReason::kLength};
+}
+
+}  // namespace
+
+ProblemEvaluation evaluate_problems(trainer::Generator& generator, const data::Tokenizer& tokenizer,
+                                    std::span<const Problem> problems, const EncodeProblem& encode,
+                                    const ProblemEvaluationOptions& options) {
+  if (problems.empty() || options.num_samples < 1) {
+    throw ConfigError(concat("evaluation on problems: ", problems.size(), " problems with ",
+                             options.num_samples, " samples each; want at least one of both"));
+  }
+  check_ks(options.ks, options.num_samples);
+  std::vector<std::unique_ptr<const Verifier>> verifiers;
+  for (const Problem& problem : problems) {
+    verifiers.push_back(make_verifier(problem.verifier, problem.answer));
+  }
+  std::vector<trainer::Completion> completions = generator.generate(
+      make_prompts(problems, tokenizer, encode, options.num_samples), options.generation,
+      [&](std::size_t, const trainer::Completion&, bool) { options.progress(); });
+  ProblemEvaluation evaluation;
+  std::vector<SampleOutcome> outcomes;
+  for (std::size_t i = 0; i < completions.size(); ++i) {
+    EvaluatedSample sample;
+    sample.problem = i / static_cast<std::size_t>(options.num_samples);
+    sample.sample = static_cast<std::int64_t>(i) % options.num_samples;
+    sample.text = trainer::completion_text(tokenizer, completions[i]);
+    sample.completion = std::move(completions[i]);
+    sample.judgement = judge(sample.text, *verifiers[sample.problem], options.extraction);
+    outcomes.push_back(outcome_of(sample));
+    evaluation.samples.push_back(std::move(sample));
+  }
+  evaluation.scores = score_problems(outcomes, options.num_samples, options.ks);
+  return evaluation;
+}
+
+}  // namespace fathom::rl

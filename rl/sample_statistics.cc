@@ -1,0 +1,153 @@
+#include "rl/sample_statistics.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+
+#include "core/error.h"
+
+namespace fathom::rl {
+namespace {
+
+std::optional<MeanOverProblems> mean_of(const std::vector<double>& values) {
+  if (values.empty()) {
+    return std::nullopt;
+  }
+  const auto count = static_cast<double>(values.size());
+  double sum = 0.0;
+  for (const double value : values) {
+    sum += value;
+  }
+  MeanOverProblems result{.mean = sum / count, .num_problems = std::ssize(values)};
+  if (values.size() > 1) {
+    double squares = 0.0;
+    for (const double value : values) {
+      squares += (value - result.mean) * (value - result.mean);
+    }
+    result.standard_error = std::sqrt(squares / (count * (count - 1.0)));
+  }
+  return result;
+}
+
+std::int64_t num_correct(std::span<const SampleOutcome> samples) {
+  return std::ranges::count(samples, Verdict::kCorrect, &SampleOutcome::verdict);
+}
+
+// The samples of each problem that have a verdict.
+std::vector<std::vector<SampleOutcome>> judged_samples(std::span<const SampleOutcome> outcomes,
+                                                       std::int64_t num_samples) {
+  std::vector<std::vector<SampleOutcome>> judged(outcomes.size() /
+                                                 static_cast<std::size_t>(num_samples));
+  for (std::size_t i = 0; i < outcomes.size(); ++i) {
+    if (outcomes[i].verdict != Verdict::kVerifierFailed) {
+      judged[i / static_cast<std::size_t>(num_samples)].push_back(outcomes[i]);
+    }
+  }
+  return judged;
+}
+
+// The mean of value(samples) over the problems that have `at_least` samples.
+template <class Value>
+std::optional<MeanOverProblems> mean_over(const std::vector<std::vector<SampleOutcome>>& problems,
+                                          std::int64_t at_least, Value value) {
+  std::vector<double> values;
+  for (const std::vector<SampleOutcome>& samples : problems) {
+    if (std::ssize(samples) >= at_least) {
+      values.push_back(value(samples));
+    }
+  }
+  return mean_of(values);
+}
+
+}  // namespace
+
+double pass_at_k(std::int64_t num_samples, std::int64_t num_correct, std::int64_t k) {
+  FATHOM_CHECK(1 <= k && k <= num_samples && 0 <= num_correct && num_correct <= num_samples, k,
+               " of ", num_samples, " samples, ", num_correct, " correct");
+  if (num_samples - num_correct < k) {
+    return 1.0;
+  }
+  double none_correct = 1.0;
+  for (std::int64_t i = num_samples - num_correct + 1; i <= num_samples; ++i) {
+    none_correct *= 1.0 - static_cast<double>(k) / static_cast<double>(i);
+  }
+  return 1.0 - none_correct;
+}
+
+double majority_at_k(std::span<const SampleOutcome> samples, std::int64_t k) {
+  FATHOM_CHECK(1 <= k && k <= std::ssize(samples), k, " of ", samples.size(), " samples");
+  struct Answer {
+    std::int64_t num_votes = 0;
+    bool is_correct = false;
+  };
+  std::map<std::string_view, Answer> answers;
+  std::int64_t most = 0;
+  for (const SampleOutcome& sample : samples.first(static_cast<std::size_t>(k))) {
+    if (sample.vote.empty()) {
+      continue;
+    }
+    Answer& answer = answers[sample.vote];
+    if (answer.num_votes == 0) {
+      answer.is_correct = sample.verdict == Verdict::kCorrect;
+    }
+    most = std::max(most, ++answer.num_votes);
+  }
+  std::int64_t num_winners = 0;
+  std::int64_t num_correct_winners = 0;
+  for (const auto& [vote, answer] : answers) {
+    num_winners += answer.num_votes == most ? 1 : 0;
+    num_correct_winners += answer.num_votes == most && answer.is_correct ? 1 : 0;
+  }
+  return num_winners == 0
+             ? 0.0
+             : static_cast<double>(num_correct_winners) / static_cast<double>(num_winners);
+}
+
+void check_ks(std::span<const std::int64_t> ks, std::int64_t num_samples) {
+  for (const std::int64_t k : ks) {
+    if (k < 1 || k > num_samples) {
+      throw ConfigError(concat("pass@", k, ": want a k of 1 to ", num_samples,
+                               ", the number of samples of a problem; take more samples or a "
+                               "smaller k"));
+    }
+  }
+}
+
+ProblemScores score_problems(std::span<const SampleOutcome> outcomes, std::int64_t num_samples,
+                             std::span<const std::int64_t> ks) {
+  FATHOM_CHECK(num_samples >= 1 && !outcomes.empty() && std::ssize(outcomes) % num_samples == 0,
+               outcomes.size(), " samples, ", num_samples, " a problem");
+  check_ks(ks, num_samples);
+  const std::vector<std::vector<SampleOutcome>> problems = judged_samples(outcomes, num_samples);
+  ProblemScores scores;
+  scores.num_problems = std::ssize(problems);
+  scores.num_samples = std::ssize(outcomes);
+  std::int64_t num_tokens = 0;
+  std::int64_t num_cut_off = 0;
+  for (const SampleOutcome& outcome : outcomes) {
+    scores.num_failed += outcome.verdict == Verdict::kVerifierFailed ? 1 : 0;
+    num_tokens += outcome.num_tokens;
+    num_cut_off += outcome.is_cut_off ? 1 : 0;
+  }
+  const auto count = static_cast<double>(outcomes.size());
+  scores.mean_tokens = static_cast<double>(num_tokens) / count;
+  scores.cut_off_share = static_cast<double>(num_cut_off) / count;
+  scores.solve_rate = mean_over(problems, 1, [](const std::vector<SampleOutcome>& samples) {
+    return static_cast<double>(num_correct(samples)) / static_cast<double>(samples.size());
+  });
+  for (const std::int64_t k : ks) {
+    const auto pass = mean_over(problems, k, [k](const std::vector<SampleOutcome>& samples) {
+      return pass_at_k(std::ssize(samples), num_correct(samples), k);
+    });
+    const auto majority = mean_over(problems, k, [k](const std::vector<SampleOutcome>& samples) {
+      return majority_at_k(samples, k);
+    });
+    if (pass) {
+      scores.pass_at[k] = *pass;
+      scores.majority_at[k] = *majority;
+    }
+  }
+  return scores;
+}
+
+}  // namespace fathom::rl

@@ -1,0 +1,133 @@
+#include "rl/problem_evaluation.h"
+
+#include "core/error.h"
+#include "tests/data/byte_tokenizer.h"
+#include "tests/support/catch.h"
+#include "tests/support/run_ranks.h"
+#include "tests/support/small_training.h"
+#include "tests/support/tiny_run.h"
+#include "trainer/generation/text.h"
+
+namespace fathom::rl {
+namespace {
+
+constexpr std::int64_t kSamples = 3;
+
+std::vector<Problem> make_problems() {
+  return {{"a", "12 + 5 =", "17", "number"},
+          {"b", "Say it. ", "yes", "text"},
+          {"c", "Once more. ", "no", "text"},
+          {"d", "Sort 3 1 2. ", "1 2 3", "integers"}};
+}
+
+ProblemEvaluationOptions evaluation_options(float temperature) {
+  ProblemEvaluationOptions options;
+  options.num_samples = kSamples;
+  options.ks = {1, 2, 3};
+  options.generation.sampling.temperature = temperature;
+  options.generation.seed = 4;
+  options.generation.max_new_tokens = 6;
+  options.generation.num_allowed = 128;  // ASCII
+  options.extraction.mode = ExtractionMode::kWhole;
+  return options;
+}
+
+// What an untrained model does; the same on all ranks, or this throws.
+ProblemEvaluation evaluate(const testing::Layout& layout, const std::vector<Problem>& problems,
+                           const ProblemEvaluationOptions& options) {
+  const data::Tokenizer tokenizer = test::byte_tokenizer();
+  model::ModelOptions model_options = testing::exact(testing::small_options());
+  model_options.vocab_size = 264;
+  model_options.max_position = 32;
+  ProblemEvaluation result;
+  test::run_ranks(layout.mesh.world_size(), [&](parallel::Communicator& world, Stream& stream) {
+    testing::TinyRun run(model_options, layout, world, stream);
+    run.model().initialize(5);
+    trainer::Generator generator(run.model(), run.mesh(), stream);
+    const ProblemEvaluation mine = evaluate_problems(
+        generator, tokenizer, problems,
+        [&](const Problem& problem) { return tokenizer.encode(problem.prompt); }, options);
+    if (world.rank() == 0) {
+      result = mine;
+    } else {
+      FATHOM_CHECK(mine.samples.size() == problems.size() * kSamples);
+    }
+  });
+  return result;
+}
+
+void check_equal(const ProblemEvaluation& found, const ProblemEvaluation& want) {
+  REQUIRE(found.samples.size() == want.samples.size());
+  for (std::size_t i = 0; i < want.samples.size(); ++i) {
+    INFO("sample " << i);
+    CHECK(found.samples[i].text == want.samples[i].text);
+    CHECK(found.samples[i].completion.logprobs == want.samples[i].completion.logprobs);
+    CHECK(found.samples[i].judgement == want.samples[i].judgement);
+  }
+  CHECK(found.scores == want.scores);
+}
+
+}  // namespace
+
+TEST_CASE("Completions of problems are judged by the problem's own verifier") {
+  std::vector<Problem> problems = make_problems();
+  const ProblemEvaluation wrong = evaluate({}, problems, evaluation_options(0.0F));
+  REQUIRE(wrong.samples.size() == problems.size() * kSamples);
+  CHECK(wrong.scores.solve_rate->mean == 0.0);
+  CHECK(wrong.samples[4].problem == 1);
+  CHECK(wrong.samples[4].sample == 1);
+  // What it says at temperature 0 is made the right answer of one problem, in each of its samples.
+  problems[2].answer = wrong.samples[2 * kSamples].text;
+  const ProblemEvaluation right = evaluate({}, problems, evaluation_options(0.0F));
+  for (std::size_t i = 0; i < right.samples.size(); ++i) {
+    INFO("sample " << i << ": " << right.samples[i].text);
+    CHECK((right.samples[i].judgement.verdict == Verdict::kCorrect) ==
+          (right.samples[i].problem == 2));
+  }
+  CHECK(right.scores.solve_rate->mean == 0.25);
+  CHECK(right.scores.pass_at.at(3).mean == 0.25);
+  CHECK(right.scores.majority_at.at(3).mean == 0.25);
+  CHECK(right.scores.mean_tokens == 6.0);
+  CHECK(right.scores.cut_off_share == 1.0);
+}
+
+TEST_CASE("An evaluation on problems is the same on every layout, sample by sample") {
+  const std::vector<Problem> problems = make_problems();
+  const ProblemEvaluation want = evaluate({}, problems, evaluation_options(1.0F));
+  CHECK(want.samples[0].text != want.samples[1].text);
+  for (const parallel::MeshShape& mesh :
+       {parallel::MeshShape{2, 1, 1, 1}, parallel::MeshShape{1, 2, 1, 2},
+        parallel::MeshShape{2, 1, 2, 2}}) {
+    testing::Layout layout;
+    layout.mesh = mesh;
+    INFO(testing::to_string(layout));
+    ProblemEvaluationOptions options = evaluation_options(1.0F);
+    options.generation.max_sequences = 3;
+    check_equal(evaluate(layout, problems, options), want);
+  }
+}
+
+TEST_CASE("Samples of a problem depend on its id and prompt, not on the problems beside it") {
+  std::vector<Problem> problems = make_problems();
+  problems[1].prompt = problems[2].prompt;
+  const ProblemEvaluation all = evaluate({}, problems, evaluation_options(1.0F));
+  const ProblemEvaluation alone = evaluate({}, {problems[2]}, evaluation_options(1.0F));
+  for (std::size_t i = 0; i < kSamples; ++i) {
+    CHECK(alone.samples[i].text == all.samples[2 * kSamples + i].text);
+    CHECK(alone.samples[i].text != all.samples[kSamples + i].text);
+  }
+}
+
+TEST_CASE("An evaluation that could not be counted is refused before anything is drawn") {
+  ProblemEvaluationOptions options = evaluation_options(1.0F);
+  CHECK_THROWS_WITH(evaluate({}, {}, options), Catch::Contains("0 problems"));
+  CHECK_THROWS_WITH(evaluate({}, {{"a", "1 + 1 =", "2", "oracle"}}, options),
+                    Catch::Contains("oracle"));
+  options.ks = {4};
+  std::int64_t num_tokens = 0;
+  options.progress = [&] { ++num_tokens; };
+  CHECK_THROWS_WITH(evaluate({}, make_problems(), options), Catch::Contains("pass@4"));
+  CHECK(num_tokens == 0);
+}
+
+}  // namespace fathom::rl
