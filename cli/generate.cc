@@ -49,6 +49,7 @@ In EXACT mode the output is the same on every layout, and logprobs are those of 
   --temperature T       0: always the likeliest token (default 1)
   --top_k K             draws from the K likeliest tokens (default: all)
   --top_p P             draws from the likeliest tokens that together have probability P (default 1)
+  --stop STRING         ends a completion, which then comes without it; may be given several times
   --seed N              of the random numbers (default: run.seed)
   --batch N             sequences at a time on each data rank (default 32); changes memory and speed only
   --set PATH=VALUE      sets a field of the run's config: mesh.*, run.threads, data.tokenizer, model.max_position
@@ -67,6 +68,7 @@ struct Request {
   std::int64_t num_samples = 1;
   std::optional<std::int64_t> seed;
   trainer::GenerationOptions options;
+  trainer::StopStrings stop;
 
   bool streams() const { return prompt && output.empty() && num_samples == 1; }
 };
@@ -81,6 +83,7 @@ Request read_request(std::span<const std::string> arguments) {
                                         {"temperature"},
                                         {"top_k"},
                                         {"top_p"},
+                                        {"stop", OptionSpec::Kind::kValues},
                                         {"seed"},
                                         {"batch"},
                                         {"set", OptionSpec::Kind::kValues}});
@@ -97,6 +100,7 @@ Request read_request(std::span<const std::string> arguments) {
   request.prompt = given.value("prompt");
   request.prompts_file = given.value("prompts").value_or("");
   request.output = given.value("output").value_or("");
+  request.stop = trainer::StopStrings(given.values("stop"));
   const auto read = [&](const char* name, std::int64_t& value, std::int64_t minimum) {
     if (given.has(name)) {
       value = given.integer(name, minimum, kMany);
@@ -196,14 +200,19 @@ Preparation prepare(const Request& request, const config::Launch& launch) {
   return made;
 }
 
-// Shows a completion as it grows, a whole character at a time.
+// Shows a completion as it grows, a whole character at a time, and nothing that a stop string may
+// yet take away.
 class TextStream {
  public:
-  explicit TextStream(const data::Tokenizer& tokenizer) : tokenizer_(&tokenizer) {}
+  TextStream(const data::Tokenizer& tokenizer, const trainer::StopStrings& stop)
+      : tokenizer_(&tokenizer), stop_(&stop) {}
 
   void show(const trainer::Completion& completion, bool is_finished) {
-    const std::string text = trainer::completion_text(*tokenizer_, completion);
-    const std::string_view ready = is_finished ? std::string_view(text) : whole_characters(text);
+    const std::string text = trainer::completion_text(*tokenizer_, completion, *stop_);
+    std::string_view ready = text;
+    if (!is_finished) {
+      ready = whole_characters(ready.substr(0, ready.size() - stop_->num_undecided(ready)));
+    }
     std::cout << ready.substr(std::min(shown_, ready.size())) << (is_finished ? "\n" : "")
               << std::flush;
     shown_ = std::max(shown_, ready.size());
@@ -211,6 +220,7 @@ class TextStream {
 
  private:
   const data::Tokenizer* tokenizer_;
+  const trainer::StopStrings* stop_;
   std::size_t shown_ = 0;  // bytes
 };
 
@@ -218,10 +228,11 @@ void write_lines(const Request& request, const Preparation& prepared,
                  const std::vector<trainer::Completion>& completions) {
   std::string lines;
   for (std::size_t i = 0; i < completions.size(); ++i) {
-    lines += completion_line(prepared.texts[i], completions[i],
-                             trainer::completion_text(*prepared.tokenizer, completions[i]),
-                             prepared.prompts[i].sample, request.num_samples > 1) +
-             '\n';
+    lines +=
+        completion_line(prepared.texts[i], completions[i],
+                        trainer::completion_text(*prepared.tokenizer, completions[i], request.stop),
+                        prepared.prompts[i].sample, request.num_samples > 1) +
+        '\n';
   }
   if (request.output.empty()) {
     std::cout << lines << std::flush;
@@ -245,18 +256,21 @@ std::vector<trainer::Completion> complete(const Request& request, const Preparat
   trainer::GenerationOptions options = request.options;
   options.seed = request.seed ? static_cast<std::uint64_t>(*request.seed) : config.run().seed();
   trainer::set_vocabulary(*prepared.tokenizer, options);
-  TextStream text(*prepared.tokenizer);
+  options.is_stop = request.stop.condition(*prepared.tokenizer);
+  TextStream text(*prepared.tokenizer, request.stop);
   const bool shows = request.streams() && session.rank() == 0;
+  trainer::GenerationEvents events;
+  events.step = [&](std::int64_t, const std::vector<trainer::Completion>&) {
+    session.heartbeat().count_progress();
+  };
+  if (shows) {
+    events.token = [&](std::size_t, const trainer::Completion& completion, bool is_finished) {
+      text.show(completion, is_finished);
+    };
+  }
   const auto begin = std::chrono::steady_clock::now();
   std::vector<trainer::Completion> completions =
-      trainer::Generator(model, mesh, stream)
-          .generate(prepared.prompts, options,
-                    [&](std::size_t, const trainer::Completion& completion, bool is_finished) {
-                      session.heartbeat().count_progress();
-                      if (shows) {
-                        text.show(completion, is_finished);
-                      }
-                    });
+      trainer::Generator(model, mesh, stream).generate(prepared.prompts, options, events);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   std::size_t num_tokens = 0;
   for (const trainer::Completion& completion : completions) {

@@ -269,11 +269,12 @@ void TrainingRun::sample() {
   options.purpose = "evaluation sample";
   options.max_new_tokens = evaluation.sample_tokens();
   set_vocabulary(tokenizer, options);
+  GenerationEvents events;
+  events.step = [this](std::int64_t, const std::vector<Completion>&) {
+    environment_.heartbeat.count_progress();
+  };
   const std::vector<Completion> completions =
-      Generator(model_, mesh_, stream_)
-          .generate(prompts, options, [this](std::size_t, const Completion&, bool) {
-            environment_.heartbeat.count_progress();
-          });
+      Generator(model_, mesh_, stream_).generate(prompts, options, events);
   for (std::size_t i = 0; reporter_ && i < completions.size(); ++i) {
     reporter_->sample(progress_, evaluation.prompts(static_cast<int>(i)) +
                                      completion_text(tokenizer, completions[i]));

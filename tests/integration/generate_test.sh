@@ -46,6 +46,10 @@ text() {
 }
 [ -n "$(text 1)" ] && [ "$(text 1)" = "$(text 2 --set mesh.tensor=2)" ] || fail "a text depends on the layout"
 
+# A stop string ends a completion and is not part of its text.
+stop=$(text 1 | cut -c 3-4)
+[ "$(text 1 --stop "$stop")" = "$(text 1 | cut -c 1-2)" ] || fail "--stop '$stop' does not cut '$(text 1)'"
+
 refused() {  # TEXT ARGUMENT...
   generate 1 "$folder/refused.jsonl" "${@:2}"
   expect_status 93 "$1"

@@ -72,8 +72,8 @@ TEST_CASE("A sequence that ends leaves its place to one that waits") {
   options.eos = 5;
   Scheduler scheduler(prompts, options, 100, 1);
   CHECK(run(scheduler).size() == 3);
-  CHECK(scheduler.completion(2).finish == FinishReason::kStop);
-  CHECK(scheduler.completion(2).tokens == std::vector<std::int32_t>{5});
+  CHECK(scheduler.completions()[2].finish == FinishReason::kStop);
+  CHECK(scheduler.completions()[2].tokens == std::vector<std::int32_t>{5});
 }
 
 TEST_CASE("A completion ends where the model has no more positions") {
@@ -82,10 +82,32 @@ TEST_CASE("A completion ends where the model has no more positions") {
   options.max_new_tokens = 50;
   Scheduler scheduler(prompts, options, 10, 1);
   run(scheduler);
-  CHECK(scheduler.completion(0).tokens.size() == 2);
-  CHECK(scheduler.completion(1).tokens.empty());
-  CHECK(scheduler.completion(2).tokens.empty());
+  CHECK(scheduler.completions()[0].tokens.size() == 2);
+  CHECK(scheduler.completions()[1].tokens.empty());
+  CHECK(scheduler.completions()[2].tokens.empty());
   CHECK(scheduler.is_finished(2));
+}
+
+TEST_CASE("A completion that is whole when it comes in is not continued") {
+  auto prompts = prompts_of({2, 2, 2, 2});
+  prompts[0].begun = {{4, 5}, {-1.0F, -1.0F}};         // the end of a sentence
+  prompts[1].begun = {{4, 4, 4}, {0.0F, 0.0F, 0.0F}};  // as many as are asked for
+  prompts[2].begun = {{8}, {-2.0F}};                   // a stop
+  GenerationOptions options;
+  options.eos = 5;
+  options.max_new_tokens = 3;
+  options.is_stop = [](std::span<const std::int32_t> tokens) { return tokens.back() == 8; };
+  Scheduler scheduler(prompts, options, 100, 1);
+  CHECK(run(scheduler, 8).size() == 1);
+  const std::vector<Completion>& completions = scheduler.completions();
+  CHECK(completions[0].tokens == std::vector<std::int32_t>{4, 5});
+  CHECK(completions[0].finish == FinishReason::kStop);
+  CHECK(completions[1].tokens.size() == 3);
+  CHECK(completions[1].finish == FinishReason::kLength);
+  CHECK(completions[2].logprobs == std::vector<float>{-2.0F});
+  CHECK(completions[2].finish == FinishReason::kStop);
+  CHECK(completions[3].tokens == std::vector<std::int32_t>{8});
+  CHECK(completions[3].finish == FinishReason::kStop);
 }
 
 }  // namespace

@@ -172,6 +172,34 @@ TEST_CASE("A prompt alone gets the completion that it gets among others; samples
   CHECK(generate({}, options, {prompts[5]})[0].tokens != want[5].tokens);
 }
 
+TEST_CASE("A completion that was interrupted after any step becomes what it would have been") {
+  const auto prompts = make_prompts();
+  const auto want = generate({}, generation_options(), prompts);
+  std::vector<std::vector<Completion>> after_step;
+  test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
+    TinyRun run(model_options(), {}, world, stream);
+    run.model().initialize(3);
+    GenerationOptions options = generation_options();
+    options.max_sequences = 5;
+    options.max_step_tokens = 13;
+    GenerationEvents events;
+    events.step = [&](std::int64_t step, const std::vector<Completion>& so_far) {
+      after_step.push_back(so_far);
+      FATHOM_CHECK(step == std::ssize(after_step), "step ", step);
+    };
+    Generator(run.model(), run.mesh(), stream).generate(prompts, options, events);
+  });
+  check_equal(after_step.back(), want);
+  for (std::size_t step = 0; step < after_step.size(); step += 5) {
+    INFO("after step " << step + 1);
+    std::vector<Prompt> begun = prompts;
+    for (std::size_t i = 0; i < prompts.size(); ++i) {
+      begun[i].begun = after_step[step][i];
+    }
+    check_equal(generate(layout_of({1, 1, 2, 1}), generation_options(), begun), want);
+  }
+}
+
 TEST_CASE("Greedy, top-k and top-p generation do not depend on the layout either") {
   const auto prompts = make_prompts();
   for (const kernels::SamplingOptions& sampling :

@@ -32,7 +32,7 @@ Generator::Generator(model::PipelinedModel& model, const parallel::Mesh& mesh, S
 
 std::vector<Completion> Generator::generate(std::span<const Prompt> prompts,
                                             const GenerationOptions& options,
-                                            const TokenListener& listener) {
+                                            const GenerationEvents& events) {
   const int num_data_ranks = mesh_->shape().data;
   Scheduler scheduler(prompts, options, model_->options().max_position, num_data_ranks);
   std::vector<RandomSource> random;
@@ -43,7 +43,7 @@ std::vector<Completion> Generator::generate(std::span<const Prompt> prompts,
   FATHOM_CHECK(num_kept <= std::numeric_limits<std::int32_t>::max(), num_kept,
                " tokens to keep on a rank; take fewer sequences at a time");
   model::GenerationCache cache = model_->make_cache(num_kept);
-  while (!scheduler.is_done()) {
+  for (std::int64_t num_steps = 1; !scheduler.is_done(); ++num_steps) {
     const std::vector<std::vector<Feed>> step = scheduler.next_step();
     const MicroBatchFeeds mine = deal(step[static_cast<std::size_t>(mesh_->coordinates().data)]);
     const std::vector<Drawn> drawn = run_step(mine, scheduler, random, options, cache);
@@ -59,10 +59,13 @@ std::vector<Completion> Generator::generate(std::span<const Prompt> prompts,
     const std::vector<Drawn> all = exchange(drawn, counts);
     for (std::size_t i = 0; i < whole.size(); ++i) {
       scheduler.add_token(whole[i], all[i].token, all[i].logprob);
-      if (listener) {
-        listener(whole[i].sequence, scheduler.completion(whole[i].sequence),
-                 scheduler.is_finished(whole[i].sequence));
+      if (events.token) {
+        events.token(whole[i].sequence, scheduler.completions()[whole[i].sequence],
+                     scheduler.is_finished(whole[i].sequence));
       }
+    }
+    if (events.step) {
+      events.step(num_steps, scheduler.completions());
     }
   }
   return scheduler.take_completions();

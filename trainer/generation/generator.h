@@ -13,10 +13,13 @@
 
 namespace fathom::trainer {
 
-// Called on every rank, for each token as it is drawn: which prompt, its completion so far, and
-// whether that is all of it.
-using TokenListener =
-    std::function<void(std::size_t prompt, const Completion& completion, bool is_finished)>;
+// What is told while it happens, on every rank; each may be empty.
+struct GenerationEvents {
+  // For each token as it is drawn: which prompt, its completion so far, and whether that is all.
+  std::function<void(std::size_t prompt, const Completion& completion, bool is_finished)> token;
+  // After each step, counted from 1: all completions so far, which a later call can take for begun.
+  std::function<void(std::int64_t step, const std::vector<Completion>& so_far)> step;
+};
 
 // Continues prompts with the model's own layers, in the layout and on the weights that train. A
 // completion depends on weights, options and its own prompt alone: not on the layout, nor on what
@@ -27,12 +30,12 @@ class Generator {
   Generator(model::PipelinedModel& model, const parallel::Mesh& mesh, Stream& stream);
 
   // The completions of all prompts, in their order, on every rank. Collective over the mesh, with
-  // the same arguments on all ranks. A prompt that fills all positions of the model gets an empty
-  // completion. Allocates room for the keys and values of max_sequences of the longest sequences
-  // there can be. Throws ConfigError when the weights give no finite logits.
+  // the same arguments on all ranks. A prompt that fills all positions of the model gets no token
+  // but those begun. Allocates room for the keys and values of max_sequences of the longest
+  // sequences there can be. Throws ConfigError when the weights give no finite logits.
   std::vector<Completion> generate(std::span<const Prompt> prompts,
                                    const GenerationOptions& options,
-                                   const TokenListener& listener = {});
+                                   const GenerationEvents& events = {});
 
  private:
   struct Drawn {

@@ -19,8 +19,13 @@ Scheduler::Scheduler(std::span<const Prompt> prompts, const GenerationOptions& o
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     const auto length = std::ssize(prompts[i].tokens);
     FATHOM_CHECK(length >= 1, "prompt ", prompts[i].id, " has no token");
-    if (length >= max_position || options.max_new_tokens <= 0) {
-      states_[i] = State::kFinished;  // with no room for a token
+    completions_[i] = prompts[i].begun;
+    FATHOM_CHECK(completions_[i].tokens.size() == completions_[i].logprobs.size(), "prompt ",
+                 prompts[i].id, " has ", completions_[i].tokens.size(), " tokens begun and ",
+                 completions_[i].logprobs.size(), " log-probabilities");
+    if (const auto finish = finish_of(i)) {
+      completions_[i].finish = *finish;
+      states_[i] = State::kFinished;
       continue;
     }
     ++num_waiting_;
@@ -33,6 +38,19 @@ Scheduler::Scheduler(std::span<const Prompt> prompts, const GenerationOptions& o
                (static_cast<std::int64_t>(num_waiting_) + num_data_ranks - 1) / num_data_ranks);
   places_.assign(static_cast<std::size_t>(num_data_ranks),
                  std::vector<std::size_t>(static_cast<std::size_t>(num_places_), kNobody));
+}
+
+// Why its completion is at its end, if it is.
+std::optional<FinishReason> Scheduler::finish_of(std::size_t sequence) const {
+  const std::vector<std::int32_t>& tokens = completions_[sequence].tokens;
+  if (!tokens.empty() &&
+      (tokens.back() == options_.eos || (options_.is_stop && options_.is_stop(tokens)))) {
+    return FinishReason::kStop;
+  }
+  if (std::ssize(tokens) >= options_.max_new_tokens || num_tokens(sequence) >= max_position_) {
+    return FinishReason::kLength;
+  }
+  return std::nullopt;
 }
 
 std::int32_t Scheduler::token(std::size_t sequence, std::int64_t index) const {
@@ -105,12 +123,11 @@ void Scheduler::add_token(const Feed& feed, std::int32_t token, float logprob) {
   Completion& completion = completions_[feed.sequence];
   completion.tokens.push_back(token);
   completion.logprobs.push_back(logprob);
-  const bool is_stop = token == options_.eos;
-  if (!is_stop && std::ssize(completion.tokens) < options_.max_new_tokens &&
-      num_tokens(feed.sequence) < max_position_) {
+  const std::optional<FinishReason> finish = finish_of(feed.sequence);
+  if (!finish) {
     return;
   }
-  completion.finish = is_stop ? FinishReason::kStop : FinishReason::kLength;
+  completion.finish = *finish;
   states_[feed.sequence] = State::kFinished;
   --num_running_;
   for (std::vector<std::size_t>& places : places_) {

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -42,7 +43,8 @@ class Scheduler {
 
   std::int32_t token(std::size_t sequence, std::int64_t index) const;
   std::int64_t num_tokens(std::size_t sequence) const;
-  const Completion& completion(std::size_t sequence) const { return completions_[sequence]; }
+  // So far, of all prompts.
+  const std::vector<Completion>& completions() const { return completions_; }
   // Whether its completion has ended.
   bool is_finished(std::size_t sequence) const { return states_[sequence] == State::kFinished; }
   std::vector<Completion> take_completions() { return std::move(completions_); }
@@ -51,6 +53,7 @@ class Scheduler {
   enum class State { kWaiting, kRunning, kFinished };
   static constexpr std::size_t kNobody = static_cast<std::size_t>(-1);
 
+  std::optional<FinishReason> finish_of(std::size_t sequence) const;
   void admit();
   void feed(std::span<const std::size_t> places, bool is_long, std::int64_t& budget,
             std::vector<Feed>& feeds);

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -8,14 +10,8 @@
 
 namespace fathom::trainer {
 
-struct Prompt {
-  std::string id;                    // what the random numbers of its completions are keyed by,
-  std::int64_t sample = 0;           // with the number of the completion among those of the prompt
-  std::vector<std::int32_t> tokens;  // at least one
-};
-
 enum class FinishReason {
-  kStop,    // the end-of-sentence token, which is the completion's last
+  kStop,    // the end-of-sentence token or a stop string, with which the completion ends
   kLength,  // as many tokens as were asked for, or as the model has positions for
 };
 
@@ -27,12 +23,24 @@ struct Completion {
   FinishReason finish = FinishReason::kLength;
 };
 
+struct Prompt {
+  std::string id;                    // what the random numbers of its completions are keyed by,
+  std::int64_t sample = 0;           // with the number of the completion among those of the prompt
+  std::vector<std::int32_t> tokens;  // at least one
+  // Tokens and log-probabilities drawn before, by a run that was interrupted: the completion begins
+  // with them and becomes what it would have been. `finish` is not looked at.
+  Completion begun = {};
+};
+
 struct GenerationOptions {
   kernels::SamplingOptions sampling;
   std::uint64_t seed = 0;
-  std::string purpose = "sample";      // keys the random numbers beside seed, prompt and position
-  std::int64_t max_new_tokens = 64;    // of each completion
-  std::int32_t eos = -1;               // ends a completion; -1: nothing does
+  std::string purpose = "sample";    // keys the random numbers beside seed, prompt and position
+  std::int64_t max_new_tokens = 64;  // of each completion
+  std::int32_t eos = -1;             // ends a completion; -1: no token does
+  // Whether a completion ends here, of its tokens so far; asked after each token, on every rank.
+  // Empty: never. text.h makes one of strings.
+  std::function<bool(std::span<const std::int32_t> tokens)> is_stop;
   std::int64_t num_allowed = 0;        // token ids from there on are never drawn; 0: all may be
   std::int64_t max_sequences = 32;     // at a time, on each data rank
   std::int64_t max_step_tokens = 512;  // that a data rank takes through the model at a time
