@@ -43,9 +43,10 @@ ProblemEvaluation evaluate_problems(trainer::Generator& generator, const data::T
   for (const Problem& problem : problems) {
     verifiers.push_back(make_verifier(problem.verifier, problem.answer));
   }
+  trainer::GenerationEvents events;
+  events.step = [&](std::int64_t, const std::vector<trainer::Completion>&) { options.progress(); };
   std::vector<trainer::Completion> completions = generator.generate(
-      make_prompts(problems, tokenizer, encode, options.num_samples), options.generation,
-      [&](std::size_t, const trainer::Completion&, bool) { options.progress(); });
+      make_prompts(problems, tokenizer, encode, options.num_samples), options.generation, events);
   ProblemEvaluation evaluation;
   std::vector<SampleOutcome> outcomes;
   for (std::size_t i = 0; i < completions.size(); ++i) {
