@@ -25,7 +25,9 @@ examples:
 
 int run(std::span<const std::string> arguments, Session& session) {
   return train(arguments, session,
-               {.use = config::Use::kPretraining, .open_data = trainer::open_token_data});
+               {.use = config::Use::kPretraining, .open = [](const config::RunConfig& config) {
+                  return open_data_task(config, trainer::open_token_data);
+                }});
 }
 
 }  // namespace

@@ -30,7 +30,10 @@ example:
 int run(std::span<const std::string> arguments, Session& session) {
   return train(arguments, session,
                {.use = config::Use::kFineTuning,
-                .open_data = trainer::open_chat_data,
+                .open =
+                    [](const config::RunConfig& config) {
+                      return open_data_task(config, trainer::open_chat_data);
+                    },
                 .needs_weights = true});
 }
 

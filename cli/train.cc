@@ -14,8 +14,8 @@
 #include "core/error.h"
 #include "parallel/comm/agree.h"
 #include "parallel/comm/watchdog.h"
+#include "trainer/data_task.h"
 #include "trainer/rank_plan.h"
-#include "trainer/training_run.h"
 
 namespace fathom::cli {
 namespace {
@@ -99,6 +99,14 @@ void require_weights(const Invocation& invocation, const config::RunConfig& conf
 
 }  // namespace
 
+OpenedTask open_data_task(const config::RunConfig& config,
+                          trainer::RunSources (*open_data)(const config::RunConfig&)) {
+  const auto data = std::make_shared<trainer::RunData>(config, open_data(config));
+  return {data->tokenizer_hash(), [data](trainer::TrainingLoop& loop) {
+            return std::make_unique<trainer::DataTask>(loop, *data);
+          }};
+}
+
 int train(std::span<const std::string> arguments, Session& session, const Training& training) {
   trainer::StopRequest::block_signals();  // before MPI starts threads that would take them
   const Invocation invocation = parse_invocation(arguments, session);
@@ -112,26 +120,25 @@ int train(std::span<const std::string> arguments, Session& session, const Traini
     return kExitDone;
   }
   session.heartbeat().begin_phase("open data");
-  std::optional<trainer::RunData> data;
+  OpenedTask opened;
   parallel::agree(session.world(), [&] {
     if (training.needs_weights) {
       require_weights(invocation, config);
     }
-    data.emplace(config, training.open_data(config));
+    opened = training.open(config);
   });
   const std::unique_ptr<RunFolder> folder = open_run_folder(session, config);
   const std::optional<std::int64_t> resume = choose_checkpoint(invocation, config);
 
-  trainer::TrainingRun run(config, std::move(*data),
-                           {session.world(), session.heartbeat(), [&](const std::string& line) {
-                              if (speaks) {
-                                std::cout << line << '\n' << std::flush;
-                              }
-                            }});
+  trainer::TrainingLoop loop(config, opened.tokenizer_hash,
+                             {session.world(), session.heartbeat(), [&](const std::string& line) {
+                                if (speaks) {
+                                  std::cout << line << '\n' << std::flush;
+                                }
+                              }});
+  const std::unique_ptr<trainer::TrainingTask> task = opened.make(loop);
   const parallel::Watchdog watchdog(session.heartbeat(), watchdog_options(session, config));
-  run.start(resume);
-  session.begin_running();
-  return exit_code_of(run.run());
+  return exit_code_of(loop.run(resume, *task, [&] { session.begin_running(); }));
 }
 
 }  // namespace fathom::cli

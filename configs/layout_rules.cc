@@ -115,6 +115,12 @@ void check_layout(const RunConfig& config, int world_size, Problems& problems) {
   check_expert_axis(config, problems);
   check_tensor_axis(config, problems);
   check_stages(config, problems);
+}
+
+void check_global_batch(const RunConfig& config, Problems& problems) {
+  if (config.mesh().data() < 1 || config.mesh().pipeline() < 1) {
+    return;  // reported already
+  }
   check_batch(config, "train.global_batch_size", config.train().global_batch_size(), problems);
   check_batch(config, "train.batch_ramp.start_global_batch_size",
               config.train().batch_ramp().start_global_batch_size(), problems);

@@ -28,10 +28,14 @@ void require_divides_tensor_sizes(Problems& problems, std::string_view divisor_n
                                   std::int64_t divisor, const Model& model);
 
 void check_model(const Model& model, Problems& problems);
-// Mesh against ranks, model and batch.
+// Mesh against ranks and model.
 void check_layout(const RunConfig& config, int world_size, Problems& problems);
+// The global batch in whole micro-batches on every replica.
+void check_global_batch(const RunConfig& config, Problems& problems);
 void check_train(const RunConfig& config, Problems& problems);
 void check_optimizer(const Optimizer& optimizer, Problems& problems);
 void check_numerics(const RunConfig& config, Problems& problems);
+// Problems, rewards, objective and rollout.
+void check_reinforcement(const RunConfig& config, Problems& problems);
 
 }  // namespace fathom::config

@@ -80,9 +80,9 @@ void check_evaluation(const RunConfig& config, Problems& problems) {
                      evaluation.prompts_size(), ") need data.tokenizer");
   }
   problems.require(evaluation.interval() <= 0 || evaluation.prompts_size() > 0 ||
-                       config.data().validation_size() > 0,
+                       config.data().validation_size() > 0 || config.grpo().held_out_size() > 0,
                    "evaluation.interval (", evaluation.interval(),
-                   ") needs data.validation or evaluation.prompts");
+                   ") needs data.validation, grpo.held_out or evaluation.prompts");
 }
 
 void check_checkpoint(const Checkpoint& checkpoint, Problems& problems) {
@@ -138,7 +138,12 @@ std::vector<std::string> find_problems(const RunConfig& config, int world_size, 
   check_layout(config, world_size, problems);
   check_train(config, problems);
   check_optimizer(config.optimizer(), problems);
-  check_data(config.data(), problems);
+  if (use == Use::kReinforcement) {
+    check_reinforcement(config, problems);
+  } else {
+    check_global_batch(config, problems);
+    check_data(config.data(), problems);
+  }
   if (use == Use::kFineTuning) {
     check_conversations(config.data(), problems);
   }

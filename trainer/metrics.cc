@@ -124,8 +124,8 @@ std::string format_step_line(const StepLine& line) {
       line.grad_norm < 1000 ? fixed(line.grad_norm, 2) : scientific(line.grad_norm);
   const std::string loss = line.loss < 10000 ? fixed(line.loss, 4) : scientific(line.loss);
   return concat("step ", padded(characters_of(line.step), num_steps.size() + 1), "/", num_steps,
-                "  loss ", padded(loss, 7), "  grad ", padded(grad, 6), "  lr ",
-                scientific(line.learning_rate), "  ",
+                "  ", line.shown.empty() ? concat("loss ", padded(loss, 7)) : line.shown, "  grad ",
+                padded(grad, 6), "  lr ", scientific(line.learning_rate), "  ",
                 padded(with_prefix(line.tokens_per_second), 6), " tok/s  left ",
                 format_duration(line.seconds_left));
 }

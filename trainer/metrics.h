@@ -53,6 +53,7 @@ struct StepLine {
   double learning_rate = 0;
   double tokens_per_second = 0;
   double seconds_left = 0;
+  std::string shown = {};  // in place of the loss
 };
 
 // "step   120/1000  loss 3.4121  grad 0.91  lr 2.9e-04  41.2k tok/s  left 3m12s", columns aligned

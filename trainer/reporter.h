@@ -22,6 +22,8 @@ struct StepReport {
   double learning_rate = 0.0;
   double seconds = 0.0;
   std::int64_t peak_bytes = 0;  // largest of all ranks
+  std::vector<Metric> more = {};
+  std::string shown = {};  // in place of the loss on the terminal; empty: the loss
 };
 
 struct EvaluationReport {
@@ -41,6 +43,7 @@ class Reporter {
            Print print);
 
   void step(const StepReport& report);
+  void write(const std::vector<Metric>& metrics) { metrics_.write(metrics); }
   void evaluation(const RunProgress& progress, const EvaluationReport& report);
   void sample(const RunProgress& progress, const std::string& text);
   void checkpoint(std::int64_t step, const std::filesystem::path& folder, double seconds);

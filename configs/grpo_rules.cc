@@ -1,0 +1,131 @@
+#include <set>
+#include <string>
+
+#include "configs/rules.h"
+
+namespace fathom::config {
+namespace {
+
+using Sources = google::protobuf::RepeatedPtrField<ProblemSource>;
+
+void check_sources(std::string_view field, const Sources& sources, Problems& problems) {
+  for (int i = 0; i < sources.size(); ++i) {
+    const ProblemSource& source = sources[i];
+    const std::string name = concat(field, '[', i, ']');
+    problems.require(source.path().empty() != source.family().empty(), name,
+                     source.path().empty() ? " has neither path nor family: give one"
+                                           : " has both path and family: give one");
+    require_positive(problems, name + ".weight", source.weight());
+    problems.require(!source.has_count() || source.count() > 0, name, ".count (", source.count(),
+                     ") must be positive");
+  }
+}
+
+void check_reward(const std::string& name, const Reward& reward, std::int64_t max_new_tokens,
+                  Problems& problems) {
+  const bool is_command = reward.kind() == Reward::COMMAND;
+  problems.require(is_command == !reward.command().empty(), name,
+                   is_command ? ".command is not set" : ".command means something to COMMAND only");
+  if (is_command) {
+    require_positive(problems, name + ".time_limit", reward.time_limit());
+  }
+  if (reward.kind() == Reward::LENGTH) {
+    problems.require(
+        reward.length_cache_tokens() > 0 && reward.length_cache_tokens() <= max_new_tokens, name,
+        ".length_cache_tokens (", reward.length_cache_tokens(),
+        ") is not in [1, rollout.max_new_tokens (", max_new_tokens, ")]");
+  }
+}
+
+void check_rewards(const RunConfig& config, Problems& problems) {
+  std::set<std::string> names;
+  bool counts = config.grpo().rewards_size() == 0;
+  for (int i = 0; i < config.grpo().rewards_size(); ++i) {
+    const Reward& reward = config.grpo().rewards(i);
+    const std::string name = concat("grpo.rewards[", i, ']');
+    check_reward(name, reward, config.rollout().max_new_tokens(), problems);
+    const std::string column = reward.has_name() ? reward.name() : Reward::Kind_Name(reward.kind());
+    problems.require(names.insert(column).second, name, ": there is another reward named ", column,
+                     "; set its name");
+    counts = counts || reward.weight() != 0;
+  }
+  problems.require(counts, "grpo.rewards all have weight 0: nothing would be learnt");
+}
+
+void check_groups(const RunConfig& config, Problems& problems) {
+  const Grpo& grpo = config.grpo();
+  problems.require(grpo.problems_size() > 0,
+                   "grpo.problems is empty: give at least one { path: ... } or { family: ... }");
+  problems.require(grpo.group_size() >= 2, "grpo.group_size (", grpo.group_size(),
+                   ") must be at least 2: a completion alone has no other to be better than");
+  if (!require_size(problems, "grpo.prompts_per_step", grpo.prompts_per_step()) ||
+      grpo.group_size() < 2) {
+    return;
+  }
+  const std::int64_t batch = config.train().global_batch_size();
+  const std::int64_t completions = grpo.prompts_per_step() * grpo.group_size();
+  problems.require(batch <= 0 || completions % batch == 0, "train.global_batch_size (", batch,
+                   ") does not divide grpo.prompts_per_step (", grpo.prompts_per_step(),
+                   ") x grpo.group_size (", grpo.group_size(), ") = ", completions,
+                   ": it is the number of completions of an update");
+  problems.require(!config.train().trace().enabled() || batch == completions,
+                   "train.trace.enabled needs one update a step: set train.global_batch_size (",
+                   batch, ") to grpo.prompts_per_step x grpo.group_size (", completions, ')');
+}
+
+// The rest of the objective is for rl/ to judge, which knows the equations.
+void check_objective(const Objective& objective, Problems& problems) {
+  require_not_negative(problems, "grpo.objective.clip_low", objective.clip_low());
+  require_not_negative(problems, "grpo.objective.clip_high", objective.clip_high());
+  require_not_negative(problems, "grpo.objective.kl_weight", objective.kl_weight());
+  require_not_negative(problems, "grpo.objective.off_policy_threshold",
+                       objective.off_policy_threshold());
+}
+
+void check_rollout(const RunConfig& config, Problems& problems) {
+  const Rollout& rollout = config.rollout();
+  if (require_size(problems, "rollout.max_new_tokens", rollout.max_new_tokens())) {
+    problems.require(rollout.max_new_tokens() <= config.train().sequence_length(),
+                     "rollout.max_new_tokens (", rollout.max_new_tokens(),
+                     ") is above train.sequence_length (", config.train().sequence_length(),
+                     "): a completion and its prompt are trained on in one sequence");
+  }
+  require_positive(problems, "rollout.temperature", rollout.temperature());
+  problems.require(rollout.top_k() >= 0, "rollout.top_k (", rollout.top_k(),
+                   ") must not be negative");
+  problems.require(rollout.top_p() > 0 && rollout.top_p() <= 1, "rollout.top_p (", rollout.top_p(),
+                   ") is not in (0, 1]");
+  require_size(problems, "rollout.max_sequences", rollout.max_sequences());
+  require_size(problems, "rollout.max_step_tokens", rollout.max_step_tokens());
+  require_not_negative(problems, "rollout.cache_tokens",
+                       static_cast<double>(rollout.cache_tokens()));
+  require_not_negative(problems, "rollout.checkpoint_interval",
+                       static_cast<double>(rollout.checkpoint_interval()));
+}
+
+}  // namespace
+
+void check_reinforcement(const RunConfig& config, Problems& problems) {
+  const Grpo& grpo = config.grpo();
+  check_groups(config, problems);
+  check_sources("grpo.problems", grpo.problems(), problems);
+  check_sources("grpo.held_out", grpo.held_out(), problems);
+  check_rewards(config, problems);
+  check_objective(grpo.objective(), problems);
+  check_rollout(config, problems);
+  problems.require(grpo.prompt_template().find("{prompt}") != std::string::npos,
+                   "grpo.prompt_template (\"", grpo.prompt_template(), "\") has no {prompt} in it");
+  require_not_negative(problems, "grpo.reference_refresh_interval",
+                       static_cast<double>(grpo.reference_refresh_interval()));
+  problems.require(grpo.reference_refresh_interval() <= 0 || grpo.objective().kl_weight() > 0,
+                   "grpo.reference_refresh_interval (", grpo.reference_refresh_interval(),
+                   ") needs grpo.objective.kl_weight above 0: without it there is no reference");
+  require_size(problems, "grpo.dynamic_sampling.max_rounds", grpo.dynamic_sampling().max_rounds());
+  problems.require(!config.data().tokenizer().empty(),
+                   "data.tokenizer is not set: problems are tokenized with that of the weights' "
+                   "own training");
+  problems.require(!config.train().has_batch_ramp(),
+                   "train.batch_ramp is for pretraining: set grpo.prompts_per_step");
+}
+
+}  // namespace fathom::config

@@ -1,0 +1,29 @@
+#pragma once
+
+#include "optim/lr_schedule.h"
+#include "trainer/run_data.h"
+#include "trainer/training_loop.h"
+
+namespace fathom::trainer {
+
+// Pretraining or supervised fine-tuning, as `data` is token shards or conversations: each step
+// takes the next sequences of the data.
+class DataTask final : public TrainingTask {
+ public:
+  // `data` was opened before anything was allocated. Both outlive the task.
+  DataTask(TrainingLoop& loop, RunData& data);
+
+  void begin() override;
+  void take_step() override;
+  void evaluate() override;
+
+ private:
+  double mtp_loss_weight() const;
+  void sample();  // continues evaluation.prompts
+
+  TrainingLoop* loop_;
+  RunData* data_;
+  optim::BatchRamp batch_ramp_;
+};
+
+}  // namespace fathom::trainer

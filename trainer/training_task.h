@@ -1,0 +1,25 @@
+#pragma once
+
+#include <cstdint>
+
+#include "parallel/state_visitor.h"
+
+namespace fathom::trainer {
+
+// What a run does in its steps: learning from data (data_task.h) or from its own samples
+// (rl/grpo_task.h). All functions are collective over the world.
+class TrainingTask {
+ public:
+  virtual ~TrainingTask() = default;
+  // Called once, after the weights are there and before anything else.
+  virtual void begin() {}
+  // One step: updates the weights and calls TrainingLoop::finish_step().
+  virtual void take_step() = 0;
+  virtual void evaluate() = 0;
+  // What a resume needs beside weights, optimizer states and progress.
+  virtual void visit_state(parallel::StateVisitor& /*visitor*/) {}
+  // The checkpoint of the current step is published: nothing before it is asked for again.
+  virtual void saved() {}
+};
+
+}  // namespace fathom::trainer
