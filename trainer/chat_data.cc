@@ -13,32 +13,12 @@ namespace {
 data::ConversationDataOptions make_conversation_options(const config::RunConfig& config) {
   const config::Chat& chat = config.data().chat();
   data::ConversationDataOptions options;
-  if (chat.has_begin()) {
-    options.markers.begin = chat.begin();
-  }
-  options.markers.system = chat.system();
-  options.markers.user = chat.user();
-  options.markers.assistant = chat.assistant();
-  if (chat.has_end()) {
-    options.markers.end = chat.end();
-  }
+  options.markers = make_chat_markers(config);
   options.too_long =
       chat.too_long() == config::Chat::DROP ? data::TooLong::kDrop : data::TooLong::kTruncate;
   options.sequence_length = config.train().sequence_length();
   options.mtp_depth = config.model().mtp_depth();
   return options;
-}
-
-std::unique_ptr<data::Tokenizer> load_tokenizer(const config::RunConfig& config) {
-  auto tokenizer =
-      std::make_unique<data::Tokenizer>(data::Tokenizer::load(config.data().tokenizer()));
-  if (tokenizer->vocab_size() > config.model().vocab_size()) {
-    throw ConfigError(concat("data.tokenizer (", config.data().tokenizer(), ") has ",
-                             tokenizer->vocab_size(), " tokens, the model has ",
-                             config.model().vocab_size(), ": set model.vocab_size to ",
-                             tokenizer->vocab_size(), " or more"));
-  }
-  return tokenizer;
 }
 
 std::string describe(const std::string& name, const data::ConversationSet& set,
@@ -91,6 +71,34 @@ void note_missing_tokens(const config::Chat& chat, const data::Tokenizer& tokeni
 }
 
 }  // namespace
+
+data::ChatMarkers make_chat_markers(const config::RunConfig& config) {
+  const config::Chat& chat = config.data().chat();
+  data::ChatMarkers markers;
+  if (chat.has_begin()) {
+    markers.begin = chat.begin();
+  }
+  markers.system = chat.system();
+  markers.user = chat.user();
+  markers.assistant = chat.assistant();
+  if (chat.has_end()) {
+    markers.end = chat.end();
+  }
+  return markers;
+}
+
+std::unique_ptr<data::Tokenizer> load_tokenizer(const config::RunConfig& config) {
+  auto tokenizer =
+      std::make_unique<data::Tokenizer>(data::Tokenizer::load(config.data().tokenizer()));
+  if (tokenizer->vocab_size() > config.model().vocab_size()) {
+    throw ConfigError(concat("data.tokenizer (", config.data().tokenizer(), ") has ",
+                             tokenizer->vocab_size(), " tokens, the model has ",
+                             config.model().vocab_size(), ": set model.vocab_size to ",
+                             tokenizer->vocab_size(), " or more"));
+  }
+  return tokenizer;
+}
+
 
 RunSources open_chat_data(const config::RunConfig& config) {
   RunSources sources;
