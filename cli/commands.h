@@ -21,6 +21,7 @@ struct Command {
 
 Command pretrain_command();
 Command sft_command();
+Command grpo_command();
 Command generate_command();
 Command train_tokenizer_command();
 Command tokenize_command();

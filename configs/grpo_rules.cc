@@ -120,6 +120,13 @@ void check_reinforcement(const RunConfig& config, Problems& problems) {
   problems.require(grpo.reference_refresh_interval() <= 0 || grpo.objective().kl_weight() > 0,
                    "grpo.reference_refresh_interval (", grpo.reference_refresh_interval(),
                    ") needs grpo.objective.kl_weight above 0: without it there is no reference");
+  require_not_negative(problems, "grpo.samples_interval",
+                       static_cast<double>(grpo.samples_interval()));
+  require_size(problems, "evaluation.samples_per_problem",
+               config.evaluation().samples_per_problem());
+  problems.require(config.evaluation().prompts_size() == 0,
+                   "evaluation.prompts are for pretrain and sft; grpo writes its samples into the "
+                   "run folder: use grpo.held_out");
   require_size(problems, "grpo.dynamic_sampling.max_rounds", grpo.dynamic_sampling().max_rounds());
   problems.require(!config.data().tokenizer().empty(),
                    "data.tokenizer is not set: problems are tokenized with that of the weights' "

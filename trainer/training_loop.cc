@@ -131,14 +131,18 @@ RunEnd TrainingLoop::take_steps() {
   return end_run(RunEnd::kDone, "done");
 }
 
-RunEnd TrainingLoop::end_run(RunEnd end, const std::string& reason) {
-  begin_phase("hash state");
+std::uint64_t TrainingLoop::state_hash() {
   StateHash hash;
   visit_state(hash);
-  const std::uint64_t state_hash = hash.total(environment_.world);
+  return hash.total(environment_.world);
+}
+
+RunEnd TrainingLoop::end_run(RunEnd end, const std::string& reason) {
+  begin_phase("hash state");
+  const std::uint64_t hash = state_hash();
   begin_phase("end");
   if (reporter_) {
-    reporter_->end(progress_, reason, state_hash);
+    reporter_->end(progress_, reason, hash);
   }
   return end;
 }

@@ -79,6 +79,8 @@ class TrainingLoop {
   const RunProgress& progress() const noexcept { return progress_; }
   Reporter* reporter() noexcept { return reporter_.get(); }  // null but on rank 0
 
+  // Of everything that the run would keep (state_hash.h). Collective.
+  std::uint64_t state_hash();
   // Of an update in the current step, which takes step_tokens in all.
   StepOptions step_options(std::int64_t step_tokens) const;
 

@@ -1,0 +1,212 @@
+#include "rl/factory.h"
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "configs/schema/run.pb.h"
+#include "core/error.h"
+#include "data/chat_template.h"
+#include "rl/rewards/accuracy_reward.h"
+#include "rl/rewards/command_reward.h"
+#include "rl/rewards/format_reward.h"
+#include "rl/rewards/language_reward.h"
+#include "rl/rewards/length_reward.h"
+#include "trainer/chat_data.h"
+
+namespace fathom::rl {
+namespace {
+
+constexpr std::int64_t kHeldOutOfFamily = 128;
+
+Surrogate make_surrogate(config::Objective::Surrogate surrogate) {
+  switch (surrogate) {
+    case config::Objective::SEQUENCE:
+      return Surrogate::kSequence;
+    case config::Objective::WEIGHTED:
+      return Surrogate::kWeighted;
+    case config::Objective::TOKEN:
+      break;
+  }
+  return Surrogate::kToken;
+}
+
+LossNormalization make_normalization(config::Objective::Normalization normalization) {
+  switch (normalization) {
+    case config::Objective::PER_TOKEN:
+      return LossNormalization::kPerToken;
+    case config::Objective::CONSTANT:
+      return LossNormalization::kConstant;
+    case config::Objective::PER_SAMPLE:
+      break;
+  }
+  return LossNormalization::kPerSample;
+}
+
+Script make_script(config::Reward::Script script) {
+  switch (script) {
+    case config::Reward::HAN:
+      return Script::kHan;
+    case config::Reward::CYRILLIC:
+      return Script::kCyrillic;
+    case config::Reward::LATIN:
+      break;
+  }
+  return Script::kLatin;
+}
+
+ExtractionOptions make_extraction(const config::Grpo& grpo, const config::Reward& reward) {
+  return {.mode = reward.answer() == config::Reward::WHOLE ? ExtractionMode::kWhole
+                                                           : ExtractionMode::kTagged,
+          .thinking_is_open = grpo.thinking_is_open()};
+}
+
+std::unique_ptr<const Reward> make_reward(const config::RunConfig& config,
+                                          const config::Reward& reward) {
+  switch (reward.kind()) {
+    case config::Reward::FORMAT:
+      return std::make_unique<FormatReward>(config.grpo().thinking_is_open());
+    case config::Reward::LANGUAGE:
+      return std::make_unique<LanguageReward>(make_script(reward.script()));
+    case config::Reward::LENGTH:
+      return std::make_unique<LengthReward>(config.rollout().max_new_tokens(),
+                                            reward.length_cache_tokens());
+    case config::Reward::COMMAND:
+      return std::make_unique<CommandReward>(CommandRewardOptions{
+          reward.command(),
+          std::chrono::milliseconds(static_cast<std::int64_t>(reward.time_limit() * 1e3))});
+    case config::Reward::ACCURACY:
+      break;
+  }
+  return std::make_unique<AccuracyReward>(make_extraction(config.grpo(), reward));
+}
+
+std::string column_of(const config::Reward& reward) {
+  if (reward.has_name()) {
+    return reward.name();
+  }
+  std::string name = config::Reward::Kind_Name(reward.kind());
+  for (char& character : name) {
+    character = static_cast<char>(std::tolower(static_cast<unsigned char>(character)));
+  }
+  return name;
+}
+
+ProblemSource make_source(const config::ProblemSource& source, Split split, std::uint64_t seed) {
+  return {.file = source.path(),
+          .set = {.family = source.family(),
+                  .difficulty = static_cast<int>(source.difficulty()),
+                  .split = split,
+                  .seed = seed},
+          .weight = source.weight()};
+}
+
+std::string fill_in(std::string text, const std::string& prompt) {
+  constexpr std::string_view kPlace = "{prompt}";
+  const std::size_t at = text.find(kPlace);
+  return text.replace(at, kPlace.size(), prompt);
+}
+
+}  // namespace
+
+PolicyLossOptions make_policy_loss_options(const config::RunConfig& config) {
+  const config::Objective& objective = config.grpo().objective();
+  PolicyLossOptions options;
+  options.surrogate = make_surrogate(objective.surrogate());
+  options.normalization = make_normalization(objective.normalization());
+  options.constant_tokens = static_cast<double>(config.rollout().max_new_tokens());
+  options.clip_low = objective.clip_low();
+  options.clip_high = objective.clip_high();
+  options.kl_weight = objective.kl_weight();
+  options.kl_estimator = objective.kl_estimator() == config::Objective::UNBIASED
+                             ? KlEstimator::kUnbiased
+                             : KlEstimator::kK3;
+  options.masks_truncated = objective.mask_truncated();
+  if (objective.has_off_policy_threshold()) {
+    options.off_policy_threshold = objective.off_policy_threshold();
+  }
+  validate(options);
+  return options;
+}
+
+WeightedRewards make_rewards(const config::RunConfig& config) {
+  std::vector<WeightedReward> rewards;
+  for (const config::Reward& reward : config.grpo().rewards()) {
+    rewards.push_back({column_of(reward), reward.weight(), make_reward(config, reward)});
+  }
+  if (rewards.empty()) {
+    const config::Reward accuracy;
+    rewards.push_back({column_of(accuracy), 1.0, make_reward(config, accuracy)});
+  }
+  return WeightedRewards(std::move(rewards));
+}
+
+ExtractionOptions make_extraction_options(const config::RunConfig& config) {
+  for (const config::Reward& reward : config.grpo().rewards()) {
+    if (reward.kind() == config::Reward::ACCURACY) {
+      return make_extraction(config.grpo(), reward);
+    }
+  }
+  return make_extraction(config.grpo(), {});
+}
+
+std::vector<ProblemSource> make_problem_sources(const config::RunConfig& config) {
+  std::vector<ProblemSource> sources;
+  for (const config::ProblemSource& source : config.grpo().problems()) {
+    sources.push_back(make_source(source, Split::kTrain, config.run().seed()));
+  }
+  return sources;
+}
+
+std::vector<Problem> make_held_out_problems(const config::RunConfig& config) {
+  std::vector<Problem> problems;
+  for (const config::ProblemSource& source : config.grpo().held_out()) {
+    const std::int64_t all = source.path().empty() ? kHeldOutOfFamily : 0;
+    // Whatever the seed of the run: runs are compared on the same problems.
+    for (Problem& problem : take_problems(make_source(source, Split::kHeldOut, 0),
+                                          source.has_count() ? source.count() : all)) {
+      problems.push_back(std::move(problem));
+    }
+  }
+  return problems;
+}
+
+EncodeProblem make_problem_encoder(const config::RunConfig& config,
+                                   const data::Tokenizer& tokenizer) {
+  const std::string text = config.grpo().prompt_template();
+  if (!config.grpo().chat()) {
+    return [text, &tokenizer](const Problem& problem) {
+      return tokenizer.encode(fill_in(text, problem.prompt), data::AddedTokens::kAsText);
+    };
+  }
+  return
+      [text, &tokenizer, chat = data::ChatTemplate(tokenizer, trainer::make_chat_markers(config))](
+          const Problem& problem) {
+        const std::string content = fill_in(text, problem.prompt);
+        data::Encoder encoder(tokenizer, content.size());
+        return chat.encode_prompt(content, encoder);
+      };
+}
+
+trainer::GenerationOptions make_rollout_options(const config::RunConfig& config,
+                                                const data::Tokenizer& tokenizer) {
+  const config::Rollout& rollout = config.rollout();
+  trainer::GenerationOptions options;
+  options.sampling.temperature = static_cast<float>(rollout.temperature());
+  options.sampling.top_k = rollout.top_k();
+  options.sampling.top_p = static_cast<float>(rollout.top_p());
+  options.seed = config.run().seed();
+  options.max_new_tokens = rollout.max_new_tokens();
+  options.is_stop = make_stop_strings(config).condition(tokenizer);
+  options.max_sequences = rollout.max_sequences();
+  options.max_step_tokens = rollout.max_step_tokens();
+  trainer::set_vocabulary(tokenizer, options);
+  return options;
+}
+
+trainer::StopStrings make_stop_strings(const config::RunConfig& config) {
+  return trainer::StopStrings({config.rollout().stop().begin(), config.rollout().stop().end()});
+}
+
+}  // namespace fathom::rl

@@ -1,0 +1,235 @@
+#include "rl/grpo_task.h"
+
+#include <filesystem>
+#include <iomanip>
+#include <sstream>
+
+#include "configs/schema/run.pb.h"
+#include "core/error.h"
+#include "parallel/comm/agree.h"
+#include "trainer/chat_data.h"
+
+namespace fathom::rl {
+namespace {
+
+// What samples and their scores depend on, beside the state of the run.
+std::string sampling_choices(const config::RunConfig& config) {
+  config::RunConfig choices;
+  *choices.mutable_grpo() = config.grpo();
+  *choices.mutable_rollout() = config.rollout();
+  choices.mutable_rollout()->clear_max_sequences();
+  choices.mutable_rollout()->clear_max_step_tokens();
+  choices.mutable_rollout()->clear_cache_tokens();
+  choices.mutable_rollout()->clear_checkpoint_interval();
+  choices.mutable_run()->set_seed(config.run().seed());
+  *choices.mutable_numerics() = config.numerics();
+  *choices.mutable_data()->mutable_chat() = config.data().chat();
+  return choices.SerializeAsString();
+}
+
+std::string fixed(double value, int digits) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(digits) << value;
+  return out.str();
+}
+
+bool is_exact(const config::RunConfig& config) {
+  return config.numerics().mode() == config::Numerics::EXACT;
+}
+
+}  // namespace
+
+GrpoSources::GrpoSources(const config::RunConfig& config)
+    : tokenizer(trainer::load_tokenizer(config)),
+      problems(make_problem_sources(config), config.data().seed()),
+      held_out(make_held_out_problems(config)),
+      encode(make_problem_encoder(config, *tokenizer)),
+      rewards(make_rewards(config)),
+      loss(make_policy_loss_options(config)) {}
+
+GrpoTask::GrpoTask(trainer::TrainingLoop& loop, const GrpoSources& sources)
+    : loop_(&loop),
+      sources_(&sources),
+      generator_(loop.model(), loop.mesh(), loop.stream()),
+      reference_(sources.loss.kl_weight > 0
+                     ? std::make_optional<ReferencePolicy>(loop.model().parameters(), loop.stream())
+                     : std::nullopt),
+      sampler_({sources.problems, sources.encode, sources.rewards, *sources.tokenizer},
+               rollout_options(),
+               RolloutJournal(std::filesystem::path(loop.config().run().directory()) / "rollout",
+                              loop.environment().world),
+               loop.environment().world),
+      updater_(loop.train_step(), loop.model(), loop.mesh(), loop.stream(),
+               reference_ ? &*reference_ : nullptr) {}
+
+RolloutOptions GrpoTask::rollout_options() const {
+  const config::RunConfig& config = loop_->config();
+  const config::DynamicSampling& dynamic = config.grpo().dynamic_sampling();
+  RolloutOptions options;
+  options.prompts_per_step = config.grpo().prompts_per_step();
+  options.group_size = config.grpo().group_size();
+  options.divide_by_std = config.grpo().divide_by_std();
+  options.drops_equal_groups = dynamic.enabled();
+  options.max_rounds = dynamic.enabled() ? dynamic.max_rounds() : 1;
+  options.max_tokens = config.train().sequence_length() + 1;
+  options.generation = make_rollout_options(config, *sources_->tokenizer);
+  options.stop = make_stop_strings(config);
+  options.checkpoint_interval = config.rollout().checkpoint_interval();
+  options.choices = sampling_choices(config);
+  return options;
+}
+
+PolicyUpdateOptions GrpoTask::update_options() const {
+  const config::RunConfig& config = loop_->config();
+  PolicyUpdateOptions options;
+  options.loss = sources_->loss;
+  options.batch_size = config.train().global_batch_size();
+  options.sequence_length = config.train().sequence_length();
+  options.micro_batch_size = config.train().micro_batch_size();
+  options.temperature = static_cast<float>(config.rollout().temperature());
+  options.samples_are_exact = is_exact(config);
+  return options;
+}
+
+void GrpoTask::begin() {
+  if (loop_->progress().step == 0 && reference_) {
+    reference_->refresh();
+  }
+}
+
+void GrpoTask::visit_state(parallel::StateVisitor& visitor) {
+  if (reference_) {
+    reference_->visit_state(visitor);
+  }
+}
+
+void GrpoTask::saved() { sampler_.journal().forget(loop_->progress().step); }
+
+// At the start of a step, so that a resume finds in the checkpoint the reference that it needs.
+void GrpoTask::refresh_reference() {
+  const std::int64_t interval = loop_->config().grpo().reference_refresh_interval();
+  const std::int64_t step = loop_->progress().step;
+  if (interval > 0 && step > 0 && step % interval == 0) {
+    reference_->refresh();
+  }
+}
+
+void GrpoTask::take_step() {
+  const trainer::Stopwatch watch;
+  refresh_reference();
+  const std::int64_t step = loop_->progress().step + 1;
+  loop_->begin_phase("rollout");
+  const Rollout rollout = sampler_.sample(
+      generator_, step, loop_->progress().samples, [this] { return loop_->state_hash(); },
+      [this] { loop_->environment().heartbeat.count_progress(); });
+  write_samples(rollout, step);
+  std::int64_t num_tokens = 0;
+  for (const RolloutGroup& group : rollout.groups) {
+    for (const RolloutSample& sample : group.samples) {
+      num_tokens += std::ssize(group.prompt) + std::ssize(sample.completion.tokens);
+    }
+  }
+  const trainer::StepOptions options = loop_->step_options(num_tokens);
+  PolicyUpdateResult result = updater_.update(
+      rollout, update_options(), options, [this](const char* phase) { loop_->begin_phase(phase); });
+  report(rollout, result, options.learning_rate, watch.seconds());
+}
+
+void GrpoTask::write_samples(const Rollout& rollout, std::int64_t step) const {
+  const std::int64_t interval = loop_->config().grpo().samples_interval();
+  if (interval == 0 || step % interval != 0) {
+    return;
+  }
+  parallel::agree(loop_->environment().world, [&] {
+    if (loop_->reporter() != nullptr) {
+      std::ostringstream name;
+      name << "step-" << std::setfill('0') << std::setw(8) << step << ".jsonl";
+      rl::write_samples(
+          rollout, sources_->rewards.names(),
+          std::filesystem::path(loop_->config().run().directory()) / "samples" / name.str());
+    }
+  });
+}
+
+void GrpoTask::report(const Rollout& rollout, PolicyUpdateResult& result, double learning_rate,
+                      double seconds) {
+  const RolloutSummary summary = summarize(rollout);
+  const PolicyStatistics& statistics = result.statistics;
+  const double generation = sampler_.seconds().generation;
+  const double rewards = sampler_.seconds().rewards;
+  const double training = std::max(1e-9, seconds - generation - rewards);
+  const auto per_token = [&](double sum) {
+    return statistics.num_tokens == 0 ? 0.0 : sum / static_cast<double>(statistics.num_tokens);
+  };
+  std::vector<trainer::Metric> more = to_metrics(summary, sources_->rewards.names());
+  const std::vector<trainer::Metric> of_update = {
+      {"rollout_rounds", std::int64_t{rollout.num_rounds}},
+      {"updates", std::int64_t{result.num_updates}},
+      {"kl", per_token(statistics.kl_sum)},
+      {"policy_moved", per_token(statistics.old_kl_sum)},
+      {"clip_fraction", per_token(static_cast<double>(statistics.num_clipped_tokens))},
+      {"masked_sequences", statistics.num_masked_sequences},
+      {"ratio_min", result.num_updates == 0 ? 1.0 : statistics.ratio_min},
+      {"ratio_max", result.num_updates == 0 ? 1.0 : statistics.ratio_max},
+      {"first_ratio_min", result.first_ratio_min},
+      {"first_ratio_max", result.first_ratio_max},
+      {"logprob_gap_max", result.largest_gap},
+      {"generation_tokens_per_s",
+       static_cast<double>(summary.completion_tokens) / std::max(1e-9, generation)},
+      {"training_tokens_per_s", static_cast<double>(result.num_tokens) / training},
+      {"generation_share", generation / seconds},
+      {"rewards_share", rewards / seconds},
+      {"training_share", training / seconds}};
+  more.insert(more.end(), of_update.begin(), of_update.end());
+  result.step.phase_ms["generation"] = generation * 1e3;
+  result.step.phase_ms["rewards"] = rewards * 1e3;
+  loop_->finish_step(
+      {.result = result.step,
+       .num_tokens = summary.prompt_tokens + summary.completion_tokens,
+       .num_samples = summary.num_groups,
+       .more = more,
+       .learning_rate = learning_rate,
+       .shown = concat("reward ", fixed(summary.reward_mean, 3), "  length ",
+                       fixed(summary.mean_length, 1), "  entropy ", fixed(summary.entropy, 3),
+                       "  ratio ", fixed(result.first_ratio_min, 6)),
+       .seconds = seconds});
+}
+
+void GrpoTask::evaluate() {
+  if (sources_->held_out.empty()) {
+    return;
+  }
+  loop_->begin_phase("evaluate");
+  const trainer::Stopwatch watch;
+  const config::Evaluation& evaluation = loop_->config().evaluation();
+  ProblemEvaluationOptions options;
+  options.num_samples = evaluation.samples_per_problem();
+  options.generation = make_rollout_options(loop_->config(), *sources_->tokenizer);
+  options.generation.sampling = {.temperature = static_cast<float>(evaluation.temperature())};
+  options.generation.purpose = "evaluation";
+  options.extraction = make_extraction_options(loop_->config());
+  options.progress = [this] { loop_->environment().heartbeat.count_progress(); };
+  const ProblemScores scores = evaluate_problems(generator_, *sources_->tokenizer,
+                                                 sources_->held_out, sources_->encode, options)
+                                   .scores;
+  trainer::Reporter* const reporter = loop_->reporter();
+  if (reporter == nullptr) {
+    return;
+  }
+  const MeanOverProblems rate = scores.solve_rate.value_or(MeanOverProblems{});
+  reporter->write({{"event", std::string("eval")},
+                   {"step", loop_->progress().step},
+                   {"tokens", loop_->progress().tokens},
+                   {"solve_rate", rate.mean},
+                   {"solve_rate_error", rate.standard_error.value_or(0.0)},
+                   {"eval_problems", scores.num_problems},
+                   {"eval_without_verdict", scores.num_failed},
+                   {"eval_length_mean", scores.mean_tokens},
+                   {"eval_truncated_share", scores.cut_off_share},
+                   {"eval_ms", watch.seconds() * 1e3}});
+  reporter->note(concat("held-out problems: ", fixed(100.0 * rate.mean, 1), "% solved (+- ",
+                        fixed(100.0 * rate.standard_error.value_or(0.0), 1), "), ",
+                        fixed(scores.mean_tokens, 1), " tokens"));
+}
+
+}  // namespace fathom::rl

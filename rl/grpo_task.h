@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "configs/run_config.h"
+#include "data/tokenizer.h"
+#include "rl/factory.h"
+#include "rl/policy_update.h"
+#include "rl/problem_stream.h"
+#include "rl/reference_policy.h"
+#include "rl/rollout_report.h"
+#include "rl/rollout_sampler.h"
+#include "trainer/generation/generator.h"
+#include "trainer/training_loop.h"
+
+namespace fathom::rl {
+
+// What a GRPO run learns from, opened and checked. Looks at files only; no other rank is involved.
+struct GrpoSources {
+  // Throws ConfigError and IoError naming file and field.
+  explicit GrpoSources(const config::RunConfig& config);
+
+  std::unique_ptr<data::Tokenizer> tokenizer;
+  ProblemStream problems;
+  std::vector<Problem> held_out;
+  EncodeProblem encode;
+  WeightedRewards rewards;
+  PolicyLossOptions loss;
+};
+
+// Group relative policy optimization (rl/policy_loss.h): each step samples completions of problems
+// from the policy itself, in the layout and on the weights that it is trained on, scores them, and
+// updates the weights on them, mini-batch by mini-batch.
+class GrpoTask final : public trainer::TrainingTask {
+ public:
+  // Both outlive the task.
+  GrpoTask(trainer::TrainingLoop& loop, const GrpoSources& sources);
+
+  void begin() override;
+  void take_step() override;
+  void evaluate() override;
+  void visit_state(parallel::StateVisitor& visitor) override;
+  void saved() override;
+
+ private:
+  RolloutOptions rollout_options() const;
+  PolicyUpdateOptions update_options() const;
+  void refresh_reference();
+  void write_samples(const Rollout& rollout, std::int64_t step) const;
+  void report(const Rollout& rollout, PolicyUpdateResult& result, double learning_rate,
+              double seconds);
+
+  trainer::TrainingLoop* loop_;
+  const GrpoSources* sources_;
+  trainer::Generator generator_;
+  std::optional<ReferencePolicy> reference_;
+  RolloutSampler sampler_;
+  PolicyUpdater updater_;
+};
+
+}  // namespace fathom::rl

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "rl/problems/problem.h"
+#include "rl/rewards/reward.h"
+#include "trainer/generation/sequence.h"
+
+namespace fathom::rl {
+
+// A completion and what it is worth.
+struct RolloutSample {
+  trainer::Completion completion;
+  std::string text;  // of the completion
+  Score score;       // score.total: nothing without a verdict
+  double advantage = 0;
+};
+
+// The samples of one problem.
+struct RolloutGroup {
+  Problem problem;
+  std::vector<std::int32_t> prompt;  // tokens
+  std::vector<RolloutSample> samples;
+  bool has_spread = false;  // rewards differ
+  bool is_kept = false;     // to be learnt from: dynamic sampling leaves out groups without spread
+};
+
+// What a step learns from, in the order in which problems were drawn. The same on all ranks.
+struct Rollout {
+  std::vector<RolloutGroup> groups;
+  int num_rounds = 0;  // times that were sampled: above 1 with dynamic sampling alone
+};
+
+}  // namespace fathom::rl

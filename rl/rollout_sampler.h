@@ -1,0 +1,79 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "data/tokenizer.h"
+#include "parallel/comm/communicator.h"
+#include "rl/problem_evaluation.h"
+#include "rl/problem_stream.h"
+#include "rl/rollout.h"
+#include "rl/rollout_journal.h"
+#include "trainer/generation/generator.h"
+#include "trainer/generation/text.h"
+
+namespace fathom::rl {
+
+struct RolloutOptions {
+  std::int64_t prompts_per_step = 0;
+  std::int64_t group_size = 0;
+  bool divide_by_std = true;
+  bool drops_equal_groups = false;  // dynamic sampling
+  std::int64_t max_rounds = 1;      // of it
+  std::int64_t max_tokens = 0;      // of a prompt and its completion together
+  trainer::GenerationOptions generation;
+  trainer::StopStrings stop;
+  std::int64_t checkpoint_interval = 0;  // tokens of a sequence between writings; 0: none
+  std::string choices;  // the config that samples and scores depend on; of the journal
+};
+
+// What a step samples from; all outlive the sampler.
+struct RolloutSources {
+  const ProblemStream& problems;
+  const EncodeProblem& encode;
+  const WeightedRewards& rewards;
+  const data::Tokenizer& tokenizer;
+};
+
+// Samples groups of completions from the policy, scores and normalises them. Everything is decided
+// in the order of the problems, nothing by who finishes first: the same on all ranks and in every
+// layout (EXACT), whenever it was interrupted.
+class RolloutSampler {
+ public:
+  // Throws ConfigError for a problem of a file whose prompt leaves no room for max_new_tokens.
+  RolloutSampler(const RolloutSources& sources, RolloutOptions options, RolloutJournal journal,
+                 parallel::Communicator& world);
+
+  // The rollout of a step, from problem `first_problem` on. `start` is asked for the hash of the
+  // run's state where the journal is used; `progress` is called as tokens are drawn and samples
+  // scored. Collective. Throws ConfigError for a prompt that is too long, IoError when the journal
+  // cannot be written, and what the generator throws.
+  Rollout sample(trainer::Generator& generator, std::int64_t step, std::int64_t first_problem,
+                 const std::function<std::uint64_t()>& start,
+                 const std::function<void()>& progress);
+
+  // Seconds of the last sample().
+  struct Seconds {
+    double generation = 0;
+    double rewards = 0;
+  };
+  const Seconds& seconds() const noexcept { return seconds_; }
+  const RolloutJournal& journal() const noexcept { return journal_; }
+
+ private:
+  struct Round;
+  std::vector<std::int32_t> encode(const Problem& problem) const;
+  void generate(Round& round, RolloutProgress& done);
+  void score(Round& round, RolloutProgress& done);
+  std::vector<Score> score_group(const RolloutGroup& group) const;
+  void normalise(RolloutGroup& group) const;
+
+  RolloutSources sources_;
+  RolloutOptions options_;
+  RolloutJournal journal_;
+  parallel::Communicator* world_;
+  Seconds seconds_;
+};
+
+}  // namespace fathom::rl
