@@ -22,6 +22,8 @@ struct RouterOptions {
   bool forced_balance =
       false;  // benchmarks: token t takes experts (t * top_k + j) mod num_experts, scores untouched
   std::int64_t first_token = 0;  // global index of row 0, for forced_balance
+  // expert_ids are given, as router_forward has left them before: they are read, not chosen.
+  bool keeps_choice = false;
 };
 
 // The router of DeepSeek-V3 (arXiv:2412.19437, eq. 12-16) and V2 (arXiv:2405.04434, eq. 20-22):

@@ -7,6 +7,7 @@
 #include "model/key_value_cache.h"
 #include "model/micro_batch.h"
 #include "model/options.h"
+#include "model/routing_record.h"
 #include "model/token_loss.h"
 #include "parallel/mesh.h"
 
@@ -40,6 +41,7 @@ struct Context {
   int micro_batch = 0;             // its number in the step
   float logit_scale = 1.0F;        // of the loss: 1 / temperature
   TokenLoss* token_loss = nullptr;
+  RoutingRecord* routing = nullptr;  // null: experts are chosen and forgotten
 
   std::int64_t local_tokens() const { return batch.num_tokens() / mesh.tensor().world_size(); }
   std::int64_t local_first() const { return mesh.tensor().rank() * local_tokens(); }

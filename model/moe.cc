@@ -78,6 +78,7 @@ kernels::RouterOptions Moe::router_options(const Context& context) const {
   router.gate_scale = options_.gate_scale;
   router.forced_balance = options_.forced_balance;
   router.first_token = context.batch.first_token + context.local_first();
+  router.keeps_choice = context.routing != nullptr && context.routing->is_complete();
   return router;
 }
 
@@ -88,10 +89,15 @@ Tensor Moe::forward(const Tensor& x, Saved& saved, const Context& context) const
   saved.x = x;
   const Tensor logits = router_.forward(x, stream);
   saved.scores = Tensor::empty(logits.shape(), DType::kFloat32, stream);
-  saved.expert_ids = Tensor::empty(Shape{num_tokens, options_.top_k}, DType::kInt32, stream);
+  saved.expert_ids = router.keeps_choice
+                         ? context.routing->experts(prefix_, context.micro_batch)
+                         : Tensor::empty(Shape{num_tokens, options_.top_k}, DType::kInt32, stream);
   saved.gates = Tensor::empty(Shape{num_tokens, options_.top_k}, DType::kFloat32, stream);
   kernels::router_forward(router, logits, selection_bias_, saved.scores, saved.expert_ids,
                           saved.gates, stream);
+  if (context.routing != nullptr && !router.keeps_choice) {
+    context.routing->keep(prefix_, context.micro_batch, saved.expert_ids);
+  }
   if (context.pass == Pass::kTrain && context.counts_experts) {
     kernels::count_experts(saved.expert_ids, expert_counts_, stream);
   }

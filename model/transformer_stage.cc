@@ -73,7 +73,8 @@ Context TransformerStage::context(int micro_batch) {
                  nullptr,
                  micro_batch,
                  step_.logit_scale,
-                 step_.token_loss};
+                 step_.token_loss,
+                 step_.routing};
 }
 
 Shape TransformerStage::boundary_shape(int micro_batch) const {

@@ -35,6 +35,7 @@ struct StageStep {
   double assumed_imbalance = 1.0;
   LossSums* losses = nullptr;
   float logit_scale = 1.0F;          // logits of the loss are multiplied by it: 1 / temperature
+  RoutingRecord* routing = nullptr;  // see there
   TokenLoss* token_loss = nullptr;   // of depth 0, in place of the targets' weights
   GenerationCache* cache = nullptr;  // Pass::kGenerate
   std::span<Tensor> logits;          // Pass::kGenerate: [rows, vocabulary] of each micro-batch's

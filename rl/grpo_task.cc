@@ -88,6 +88,7 @@ PolicyUpdateOptions GrpoTask::update_options() const {
   options.micro_batch_size = config.train().micro_batch_size();
   options.temperature = static_cast<float>(config.rollout().temperature());
   options.samples_are_exact = is_exact(config);
+  options.replays_routing = config.grpo().routing_replay();
   return options;
 }
 

@@ -14,8 +14,9 @@ struct PolicyUpdater::MiniBatch {
   std::vector<PolicySequence> sequences;      // of these
   PolicyBatch batch;                          // this data rank's part
   trainer::DeviceBatch device;
-  Logprobs old;        // where the sampler's are not taken
-  Logprobs reference;  // empty without one
+  Logprobs old;                  // where the sampler's are not taken
+  Logprobs reference;            // empty without one
+  model::RoutingRecord routing;  // where it is replayed
 };
 
 namespace {
@@ -94,11 +95,27 @@ void PolicyUpdater::pack(MiniBatch& mini_batch, const PolicyUpdateOptions& optio
 }
 
 // Of this data rank's sequences, on its last pipeline stage.
-Logprobs PolicyUpdater::logprobs(MiniBatch& mini_batch, float temperature) {
+Logprobs PolicyUpdater::logprobs(MiniBatch& mini_batch, float temperature,
+                                 model::RoutingRecord* routing) {
   LogprobRecorder recorder(mini_batch.batch, mini_batch.sequences);
-  train_step_->evaluate(mini_batch.device.micro_batches, mini_batch.device.counts,
-                        {.logit_scale = 1.0F / temperature, .token_loss = &recorder});
+  train_step_->evaluate(
+      mini_batch.device.micro_batches, mini_batch.device.counts,
+      {.logit_scale = 1.0F / temperature, .token_loss = &recorder, .routing = routing});
   return recorder.take();
+}
+
+// What the weights that sampled say of each mini-batch: log-probabilities where the sampler's are
+// not exact, experts where they are to be kept. In EXACT the first update has both of its own.
+void PolicyUpdater::look_back(std::vector<MiniBatch>& mini_batches,
+                              const PolicyUpdateOptions& options) {
+  for (std::size_t i = options.samples_are_exact ? 1 : 0; i < mini_batches.size(); ++i) {
+    MiniBatch& mini_batch = mini_batches[i];
+    if (!options.samples_are_exact || options.replays_routing) {
+      mini_batch.old = logprobs(mini_batch, options.temperature,
+                                options.replays_routing ? &mini_batch.routing : nullptr);
+      mini_batch.routing.complete();
+    }
+  }
 }
 
 void PolicyUpdater::train(MiniBatch& mini_batch, const PolicyUpdateOptions& options,
@@ -121,6 +138,7 @@ void PolicyUpdater::train(MiniBatch& mini_batch, const PolicyUpdateOptions& opti
   step.selection_bias_rate = 0.0;
   step.logit_scale = 1.0F / options.temperature;
   step.token_loss = &objective;
+  step.routing = options.replays_routing ? &mini_batch.routing : nullptr;
   trainer::StepResult update = train_step_->run(mini_batch.device.micro_batches,
                                                 mini_batch.device.counts, step, report_phase);
   const PolicyReport report = objective.report(mesh_->tensor().rank() == 0, mesh_->world());
@@ -150,18 +168,14 @@ PolicyUpdateResult PolicyUpdater::update(const Rollout& rollout, const PolicyUpd
   for (MiniBatch& mini_batch : mini_batches) {
     pack(mini_batch, options);
   }
-  if (!options.samples_are_exact) {
-    report_phase("old log-probabilities");
-    for (MiniBatch& mini_batch : mini_batches) {
-      mini_batch.old = logprobs(mini_batch, options.temperature);
-    }
-    result.largest_gap = largest_gap(mini_batches);
-  }
+  report_phase("old log-probabilities");
+  look_back(mini_batches, options);
+  result.largest_gap = largest_gap(mini_batches);
   if (reference_ != nullptr) {
     report_phase("reference log-probabilities");
     reference_->run([&] {
       for (MiniBatch& mini_batch : mini_batches) {
-        mini_batch.reference = logprobs(mini_batch, options.temperature);
+        mini_batch.reference = logprobs(mini_batch, options.temperature, nullptr);
       }
     });
   }

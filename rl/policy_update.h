@@ -25,6 +25,8 @@ struct PolicyUpdateOptions {
   // The sampler's log-probabilities have the bits of the trainer's (EXACT): they are pi_old, which
   // the first update of each step proves. Else (FAST) a pass over the mini-batches makes pi_old.
   bool samples_are_exact = true;
+  // Tokens keep the experts that they had under the weights which sampled them.
+  bool replays_routing = false;
 };
 
 // All updates of a step together; the same on all ranks.
@@ -61,7 +63,8 @@ class PolicyUpdater {
   struct MiniBatch;
   std::vector<MiniBatch> cut(const Rollout& rollout, const PolicyUpdateOptions& options) const;
   void pack(MiniBatch& mini_batch, const PolicyUpdateOptions& options) const;
-  Logprobs logprobs(MiniBatch& mini_batch, float temperature);
+  Logprobs logprobs(MiniBatch& mini_batch, float temperature, model::RoutingRecord* routing);
+  void look_back(std::vector<MiniBatch>& mini_batches, const PolicyUpdateOptions& options);
   double largest_gap(const std::vector<MiniBatch>& mini_batches) const;
   void train(MiniBatch& mini_batch, const PolicyUpdateOptions& options,
              const trainer::StepOptions& step_options, const trainer::ReportPhase& report_phase,

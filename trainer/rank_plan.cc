@@ -53,8 +53,11 @@ RankPlan plan_rank(const config::RunConfig& config, int rank, double assumed_imb
   plan.optimizer_bytes = allocator.bytes_in_use() - before;
 
   const config::Train& train = config.train();
-  const std::int64_t num_micro_batches =
-      train.global_batch_size() / (train.micro_batch_size() * shape.data);
+  // Rounded up for GRPO, whose mini-batches are packed: this is the most that one can take.
+  const std::int64_t part = train.micro_batch_size() * shape.data *
+                            (config.mesh().stages_per_rank() > 1 ? shape.pipeline : 1);
+  const std::int64_t num_micro_batches = (train.global_batch_size() + part - 1) / part *
+                                         (part / (train.micro_batch_size() * shape.data));
   std::vector<model::MicroBatch> micro_batches;
   for (std::int64_t i = 0; i < num_micro_batches; ++i) {
     micro_batches.push_back(meta_micro_batch(train.micro_batch_size(), train.sequence_length(),
@@ -124,6 +127,10 @@ std::string describe_plan(const config::RunConfig& config) {
       << "parameters: " << count.main;
   if (count.mtp > 0) {
     out << " and " << count.mtp << " of multi-token prediction";
+  }
+  if (config.grpo().objective().kl_weight() > 0) {
+    out << "\nreference policy: " << count.main
+        << " weights, shared out over the replicas, beside those below";
   }
   out << "\nper rank, MiB; ranks of a pipeline stage are alike, and the peak is that of a rank "
          "whose experts get "

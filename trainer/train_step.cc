@@ -176,6 +176,7 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
   step.losses = &sums;
   step.logit_scale = options.logit_scale;
   step.token_loss = options.token_loss;
+  step.routing = options.routing;
   model_->begin_step(step);
   parallel::run(schedule(static_cast<int>(micro_batches.size()), false), model_->stages(),
                 mesh_->pipeline(), *stream_);
@@ -231,6 +232,7 @@ std::vector<double> TrainStep::evaluate(const std::vector<model::MicroBatch>& mi
   step.pass = model::Pass::kEvaluate;
   step.logit_scale = options.logit_scale;
   step.token_loss = options.token_loss;
+  step.routing = options.routing;
   step.losses = &sums;
   forward_only(micro_batches, step);
   const Totals totals = gather_totals(sums);

@@ -25,6 +25,7 @@ struct StepOptions {
   // Of the loss; see model::StageStep. The reported losses stay the mean over the valid tokens.
   float logit_scale = 1.0F;
   model::TokenLoss* token_loss = nullptr;
+  model::RoutingRecord* routing = nullptr;
   // Called when the shards hold the reduced gradients, before they are clipped. May be empty.
   std::function<void()> gradients_reduced;
 };
@@ -32,6 +33,7 @@ struct StepOptions {
 struct EvaluateOptions {
   float logit_scale = 1.0F;
   model::TokenLoss* token_loss = nullptr;  // shown the tokens' losses; its weights are not read
+  model::RoutingRecord* routing = nullptr;
 };
 
 // Valid tokens of the global batch at each prediction depth: the denominators of the reported

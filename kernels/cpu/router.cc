@@ -184,6 +184,8 @@ void router_forward_cpu(const RouterOptions& options, const Tensor& logits, cons
       float* const row_gates = gate_rows + row * options.top_k;
       if (options.forced_balance) {
         force_balance(options, row, chosen);
+      } else if (options.keeps_choice) {
+        // A NaN among the scores of its experts reaches the gates by itself.
       } else if (has_nan[static_cast<std::size_t>(row - begin)] ||
                  !selection.choose(row_scores, biases, chosen)) {
         choose_none(chosen, row_gates);

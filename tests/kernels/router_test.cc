@@ -221,6 +221,29 @@ TEST_CASE("Forced balance deals the experts out in turn and leaves the scores al
   CHECK(row_of(routed.gates, 0)[1] == Approx(gates[1]).epsilon(1e-6));
 }
 
+TEST_CASE("A choice that is kept has the gates of the new scores") {
+  Stream stream;
+  RouterOptions options = GENERATE(v3_options(), v2_options(), plain_options());
+  const Shape shape{9, options.num_experts};
+  const Tensor bias = filled(Shape{options.num_experts}, 0.0F, stream);
+  const Routed first(options, random_tensor(shape, "logits", stream), bias, stream);
+  const Tensor logits = random_tensor(shape, "other logits", stream);
+  Routed second(options, logits, bias, stream);
+  Tensor ids = first.expert_ids;
+  const std::vector<std::int32_t> before = vector_of<std::int32_t>(ids);
+  REQUIRE(before != vector_of<std::int32_t>(second.expert_ids));
+  options.keeps_choice = true;
+  router_forward(options, logits, bias, second.scores, ids, second.gates, stream);
+  CHECK(vector_of<std::int32_t>(ids) == before);
+  for (std::int64_t row = 0; row < 9; ++row) {
+    const Row want = gates_reference(options, score_reference(options.score, row_of(logits, row)),
+                                     first.chosen(row));
+    for (std::size_t j = 0; j < want.size(); ++j) {
+      CHECK(row_of(second.gates, row)[j] == Approx(want[j]).epsilon(1e-5));
+    }
+  }
+}
+
 TEST_CASE("router_backward matches finite differences of gates and scores") {
   Stream stream;
   const RouterOptions options = GENERATE(v3_options(), v2_options(), plain_options());

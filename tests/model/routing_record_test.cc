@@ -1,0 +1,62 @@
+#include "model/routing_record.h"
+
+#include "tests/support/catch.h"
+#include "tests/support/run_ranks.h"
+#include "tests/support/small_training.h"
+
+namespace fathom::testing {
+namespace {
+
+TinyBatch small_batch() {
+  TinyBatch batch;
+  batch.num_sequences = kSmallSequences;
+  batch.sequence_length = kSmallLength;
+  for (std::int64_t i = 0; i < kSmallSequences * kSmallLength; ++i) {
+    batch.tokens.push_back(static_cast<std::int32_t>((i * i + 3) % 64));
+    batch.targets.push_back(static_cast<std::int32_t>((i * 7 + 1) % 64));
+    batch.masks.push_back(1.0F);
+  }
+  return batch;
+}
+
+// Mean loss under weights drawn from `seed`.
+double loss_under(TinyRun& run, std::uint64_t seed, model::RoutingRecord* routing, Stream& stream) {
+  run.model().initialize(seed);
+  trainer::TokenCounts counts;
+  const auto micro_batches = run.micro_batches(small_batch(), 0.0, counts);
+  class NoOptimizer final : public optim::Optimizer {
+    void step(double, double, Stream&) override {}
+    void visit_state(parallel::StateVisitor&) override {}
+    void values_drawn(Stream&) override {}
+    void weights_loaded(Stream&) override {}
+  } optimizer;
+  trainer::TrainStep step(run.model(), optimizer, run.mesh(), stream);
+  trainer::EvaluateOptions options;
+  options.routing = routing;
+  return step.evaluate(micro_batches, counts, options)[0];
+}
+
+}  // namespace
+
+TEST_CASE("A pass with a complete record has the experts of the pass that wrote it") {
+  model::ModelOptions options = small_options();
+  options.mtp_depth = 0;
+  const auto [mesh, micro_batch_size] = GENERATE(std::pair(parallel::MeshShape{1, 1, 1, 1}, 4),
+                                                 std::pair(parallel::MeshShape{2, 1, 2, 2}, 4));
+  test::run_ranks(mesh.world_size(), [&, mesh = mesh, size = micro_batch_size](
+                                         parallel::Communicator& world, Stream& stream) {
+    Layout layout;
+    layout.mesh = mesh;
+    layout.micro_batch_size = size;
+    TinyRun run(options, layout, world, stream);
+    model::RoutingRecord routing;
+    const double first = loss_under(run, 1, &routing, stream);
+    REQUIRE(first == loss_under(run, 1, nullptr, stream));
+    routing.complete();
+    CHECK(loss_under(run, 1, &routing, stream) == first);
+    // Other weights choose other experts, unless they are told which.
+    CHECK(loss_under(run, 2, &routing, stream) != loss_under(run, 2, nullptr, stream));
+  });
+}
+
+}  // namespace fathom::testing
