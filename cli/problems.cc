@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kHelp =
     R"(usage: fathom problems FAMILY --count N --output FILE [--difficulty D] [--split train|held_out]
-         [--seed S] [--text]
+         [--seed S] [--text] [--worked]
 
 Writes problems with verifiable answers as JSON lines, {"id", "prompt", "answer", "verifier"}. Training and held-out problems are
 never the same ones, whatever their seeds, counts and difficulties.
@@ -32,6 +32,8 @@ FAMILY and its difficulty D:
   --difficulty D   default: the easiest of the family
   --split SPLIT    train or held_out (default train)
   --seed S         another seed, other problems (default 0)
+  --worked         write {"prompt", "completion"} instead, which sft reads: a solution step by step,
+                   <think>...</think><answer>...</answer>, for a cold start; with --text both in one text
   --text           write {"text": prompt and answer} instead, which tokenize reads: text for a warm start
 
 example:
@@ -58,8 +60,21 @@ int easiest_of(const std::string& family) {
   return 1;  // generate_problem() says which families there are
 }
 
-std::string text_line(const rl::Problem& problem) {
-  return nlohmann::json{{"text", problem.prompt + problem.answer + "\n"}}.dump();
+std::string text_line(const std::string& prompt, const std::string& answer) {
+  return nlohmann::json{{"text", prompt + answer + "\n"}}.dump();
+}
+
+std::string line_of(const rl::ProblemSet& set, std::uint64_t index, const ParsedOptions& options) {
+  const rl::WorkedProblem worked = rl::generate_worked_problem(set, index);
+  const rl::Problem& problem = worked.problem;
+  if (options.has("text")) {
+    return text_line(problem.prompt, options.has("worked") ? worked.solution() : problem.answer);
+  }
+  if (options.has("worked")) {
+    return nlohmann::ordered_json{{"prompt", problem.prompt}, {"completion", worked.solution()}}
+        .dump();
+  }
+  return rl::to_json_line(problem);
 }
 
 int run(std::span<const std::string> arguments, Session& /*session*/) {
@@ -68,7 +83,8 @@ int run(std::span<const std::string> arguments, Session& /*session*/) {
                                           {"difficulty"},
                                           {"split"},
                                           {"seed"},
-                                          {"text", OptionSpec::Kind::kFlag}});
+                                          {"text", OptionSpec::Kind::kFlag},
+                                          {"worked", OptionSpec::Kind::kFlag}});
   if (options.positional().size() != 1) {
     throw ConfigError(concat("want one FAMILY of problems, given ", options.positional().size()));
   }
@@ -83,8 +99,7 @@ int run(std::span<const std::string> arguments, Session& /*session*/) {
   const std::string output = options.required("output");
   std::string lines;
   for (std::int64_t index = 0; index < count; ++index) {
-    const rl::Problem problem = rl::generate_problem(set, static_cast<std::uint64_t>(index));
-    lines += options.has("text") ? text_line(problem) : rl::to_json_line(problem);
+    lines += line_of(set, static_cast<std::uint64_t>(index), options);
     lines += '\n';
   }
   write_file_atomically(output, lines);

@@ -17,6 +17,27 @@ int count_carries(std::int64_t a, std::int64_t b) {
   return count;
 }
 
+// Digit by digit from the right: "7 + 8 = 15, 4 + 3 + 1 = 8"; "12 - 7 = 5, 4 - 1 - 3 = 0".
+std::string work_out(std::int64_t a, std::int64_t b, bool is_sum) {
+  std::string text;
+  for (std::int64_t carry = 0; a > 0 || b > 0; a /= 10, b /= 10) {
+    const std::int64_t top = a % 10;
+    const std::int64_t bottom = b % 10;
+    text += text.empty() ? "" : ", ";
+    if (is_sum) {
+      const std::int64_t sum = top + bottom + carry;
+      text += concat(top, " + ", bottom, carry > 0 ? " + 1" : "", " = ", sum);
+      carry = sum / 10;
+    } else {
+      const std::int64_t lent = top - carry < bottom ? 10 : 0;
+      text += concat(top + lent, carry > 0 ? " - 1" : "", " - ", bottom, " = ",
+                     top + lent - carry - bottom);
+      carry = lent / 10;
+    }
+  }
+  return text;
+}
+
 }  // namespace
 
 std::optional<Instance> draw_arithmetic(Draws& draws, int difficulty) {
@@ -39,7 +60,8 @@ std::optional<Instance> draw_arithmetic(Draws& draws, int difficulty) {
   return Instance{.canonical = concat(std::max(a, b), sign, std::min(a, b)),
                   .prompt = concat(a, ' ', sign, ' ', b, " =\n"),
                   .answer = concat(is_sum ? a + b : a - b),
-                  .verifier = "number"};
+                  .verifier = "number",
+                  .thoughts = work_out(a, b, is_sum)};
 }
 
 }  // namespace fathom::rl

@@ -18,6 +18,7 @@ struct Expression {
   std::int64_t value = 0;
   std::string text;
   Binding binding = Binding::kNumber;
+  std::string steps = {};  // "3 * 5 = 15, 15 + 7 = 22"
 };
 
 // The operators that give a positive integer.
@@ -56,10 +57,14 @@ Expression combine(const Expression& a, char operation, const Expression& b) {
   const bool is_sum = operation == '+' || operation == '-';
   const Binding binding = is_sum ? Binding::kSum : Binding::kProduct;
   const bool is_one_sided = operation == '-' || operation == '/';
-  return {.value = apply(a.value, operation, b.value),
+  const std::int64_t value = apply(a.value, operation, b.value);
+  std::string steps = a.steps + (a.steps.empty() || b.steps.empty() ? "" : ", ") + b.steps;
+  steps += concat(steps.empty() ? "" : ", ", a.value, ' ', operation, ' ', b.value, " = ", value);
+  return {.value = value,
           .text = concat(within(a, a.binding < binding), ' ', operation, ' ',
                          within(b, b.binding < binding || (is_one_sided && b.binding == binding))),
-          .binding = binding};
+          .binding = binding,
+          .steps = std::move(steps)};
 }
 
 Expression take(std::vector<Expression>& from, Draws& draws) {
@@ -100,7 +105,8 @@ std::optional<Instance> draw_countdown(Draws& draws, int difficulty) {
       .canonical = std::move(canonical),
       .prompt = concat("Use each of ", list, " once with + - * / to make ", solution.value, ".\n"),
       .answer = solution.text,
-      .verifier = "countdown"};
+      .verifier = "countdown",
+      .thoughts = solution.steps};
 }
 
 }  // namespace fathom::rl

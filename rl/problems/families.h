@@ -15,6 +15,7 @@ struct Instance {
   std::string prompt;
   std::string answer;
   std::string verifier;
+  std::string thoughts;  // steps that lead to the answer, as someone would write them down
 };
 
 // Each family draws an instance of the difficulty, or nothing when what it drew does not qualify.

@@ -50,7 +50,15 @@ Split split_of(const ProblemFamily& family, const Instance& instance) {
 
 std::span<const ProblemFamily> problem_families() { return kFamilies; }
 
+std::string WorkedProblem::solution() const {
+  return concat("<think>", thoughts, "</think><answer>", problem.answer, "</answer>");
+}
+
 Problem generate_problem(const ProblemSet& set, std::uint64_t index) {
+  return generate_worked_problem(set, index).problem;
+}
+
+WorkedProblem generate_worked_problem(const ProblemSet& set, std::uint64_t index) {
   const ProblemFamily& family = find_family(set);
   const std::string name = concat(family.name, "-", set.difficulty, "-",
                                   set.split == Split::kTrain ? "train" : "held_out");
@@ -58,10 +66,11 @@ Problem generate_problem(const ProblemSet& set, std::uint64_t index) {
   for (int i = 0; i < kMaxDraws; ++i) {
     std::optional<Instance> instance = family.draw(draws, set.difficulty);
     if (instance && split_of(family, *instance) == set.split) {
-      return {.id = concat(name, "-", set.seed, "-", index),
-              .prompt = std::move(instance->prompt),
-              .answer = std::move(instance->answer),
-              .verifier = std::move(instance->verifier)};
+      return {.problem = {.id = concat(name, "-", set.seed, "-", index),
+                          .prompt = std::move(instance->prompt),
+                          .answer = std::move(instance->answer),
+                          .verifier = std::move(instance->verifier)},
+              .thoughts = std::move(instance->thoughts)};
     }
   }
   throw InternalError(concat("no problem ", name, " in ", kMaxDraws, " draws"));

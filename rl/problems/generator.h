@@ -38,4 +38,14 @@ struct ProblemSet {
 // difficulty that the family does not have.
 Problem generate_problem(const ProblemSet& set, std::uint64_t index);
 
+// The same problem and how to get to its answer: what a cold start learns from.
+struct WorkedProblem {
+  Problem problem;
+  std::string thoughts;
+
+  // <think>thoughts</think><answer>answer</answer>
+  std::string solution() const;
+};
+WorkedProblem generate_worked_problem(const ProblemSet& set, std::uint64_t index);
+
 }  // namespace fathom::rl

@@ -120,6 +120,19 @@ std::string canonical(const Puzzle& puzzle) {
   return least;
 }
 
+// What each says, under the one assignment that fits: "Bob is a knave: false, so Alice is a knave".
+std::string check(const Puzzle& puzzle, unsigned knights) {
+  std::string text;
+  for (std::size_t speaker = 0; speaker < puzzle.size(); ++speaker) {
+    std::string said = to_text(puzzle[speaker]);
+    said.pop_back();
+    const bool is_knight = (knights >> speaker & 1) != 0;
+    text += concat(text.empty() ? "" : "; ", said, is_knight ? ": true, so " : ": false, so ",
+                   kNames[speaker], is_knight ? " is a knight" : " is a knave");
+  }
+  return text;
+}
+
 }  // namespace
 
 std::optional<Instance> draw_knights_and_knaves(Draws& draws, int difficulty) {
@@ -141,7 +154,8 @@ std::optional<Instance> draw_knights_and_knaves(Draws& draws, int difficulty) {
   return Instance{.canonical = canonical(puzzle),
                   .prompt = prompt + "Who is what?\n",
                   .answer = std::move(answer),
-                  .verifier = "knights_and_knaves"};
+                  .verifier = "knights_and_knaves",
+                  .thoughts = check(puzzle, found.front())};
 }
 
 }  // namespace fathom::rl

@@ -34,6 +34,11 @@ std::string to_text(std::int64_t numerator, std::int64_t denominator) {
   return denominator == 1 ? concat(numerator) : concat(numerator, "/", denominator);
 }
 
+// "3x = 15, x = 15 / 3"
+std::string work_out(std::int64_t slope, std::int64_t offset) {
+  return concat(to_text({slope, 0}), " = ", offset, ", x = ", offset, " / ", slope);
+}
+
 }  // namespace
 
 std::optional<Instance> draw_linear_equation(Draws& draws, int difficulty) {
@@ -56,7 +61,8 @@ std::optional<Instance> draw_linear_equation(Draws& draws, int difficulty) {
       .canonical = concat(first.slope, ' ', first.offset, ' ', second.slope, ' ', second.offset),
       .prompt = concat("Solve ", to_text(left), " = ", to_text(right), " for x.\n"),
       .answer = to_text(offset, slope),
-      .verifier = "number"};
+      .verifier = "number",
+      .thoughts = work_out(slope, offset)};
 }
 
 }  // namespace fathom::rl

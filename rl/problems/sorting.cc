@@ -16,6 +16,21 @@ std::string join(const std::vector<std::int64_t>& digits) {
   return text;
 }
 
+// How often each digit comes: "1 once, 2 once, 7 twice, 8 3 times".
+std::string count(const std::vector<std::int64_t>& sorted) {
+  std::string text;
+  for (auto begin = sorted.begin(); begin != sorted.end();) {
+    const auto end = std::upper_bound(begin, sorted.end(), *begin);
+    const auto times = end - begin;
+    text += concat(text.empty() ? "" : ", ", *begin, ' ',
+                   times == 1   ? std::string("once")
+                   : times == 2 ? std::string("twice")
+                                : concat(times, " times"));
+    begin = end;
+  }
+  return text;
+}
+
 }  // namespace
 
 std::optional<Instance> draw_sorting(Draws& draws, int difficulty) {
@@ -26,8 +41,11 @@ std::optional<Instance> draw_sorting(Draws& draws, int difficulty) {
   std::string prompt = concat("Sort ", join(digits), ".\n");
   std::sort(digits.begin(), digits.end());
   std::string answer = join(digits);
-  return Instance{
-      .canonical = answer, .prompt = std::move(prompt), .answer = answer, .verifier = "integers"};
+  return Instance{.canonical = answer,
+                  .prompt = std::move(prompt),
+                  .answer = answer,
+                  .verifier = "integers",
+                  .thoughts = count(digits)};
 }
 
 }  // namespace fathom::rl

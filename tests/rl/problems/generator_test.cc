@@ -8,6 +8,8 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "rl/verifiers/judge.h"
+#include "rl/verifiers/verifier.h"
 #include "tests/support/catch.h"
 
 namespace fathom::rl {
@@ -39,6 +41,21 @@ std::vector<std::int64_t> integers_in(std::string text) {
   return integers;
 }
 
+// Of "12 - 1 - 7", from left to right; one kind of operator in a row.
+std::int64_t value_of(const std::string& expression) {
+  std::istringstream in(expression);
+  std::int64_t value = 0;
+  in >> value;
+  char operation = 0;
+  for (std::int64_t number = 0; in >> operation >> number;) {
+    value = operation == '+'   ? value + number
+            : operation == '-' ? value - number
+            : operation == '*' ? value * number
+                               : value / number;
+  }
+  return value;
+}
+
 // What makes two problems the same, read from the prompt: an independent Instance::canonical that
 // knows no other rewording than the order of numbers.
 std::string unordered(const std::string& prompt) {
@@ -66,6 +83,32 @@ TEST_CASE("A problem is a function of its set and index alone") {
     CHECK(generate_problem(other, 7) != seventh);
     CHECK(seventh.id == concat(family.name, "-", family.max_difficulty, "-train-0-7"));
     CHECK(seventh.prompt.back() == '\n');
+  }
+}
+
+TEST_CASE("A worked solution is judged right, and its steps are") {
+  for (const ProblemFamily& family : problem_families()) {
+    for (int difficulty = family.min_difficulty;
+         difficulty <= std::min(family.max_difficulty, family.min_difficulty + 4); ++difficulty) {
+      const ProblemSet set{.family = std::string(family.name), .difficulty = difficulty};
+      for (std::uint64_t index = 0; index < 30; ++index) {
+        const WorkedProblem worked = generate_worked_problem(set, index);
+        CAPTURE(worked.problem.prompt, worked.thoughts);
+        CHECK(worked.problem == generate_problem(set, index));
+        CHECK(!worked.thoughts.empty());
+        const auto verifier = make_verifier(worked.problem.verifier, worked.problem.answer);
+        CHECK(judge(worked.solution(), *verifier, {}).verdict == Verdict::kCorrect);
+        // "3 * 5 = 15": each step that is an equation of numbers holds.
+        std::istringstream steps(worked.thoughts);
+        for (std::string step; std::getline(steps, step, ',');) {
+          const std::size_t equals = step.find(" = ");
+          if (equals == std::string::npos || step.find('x') != std::string::npos) {
+            continue;
+          }
+          CHECK(value_of(step.substr(0, equals)) == std::stoll(step.substr(equals + 3)));
+        }
+      }
+    }
   }
 }
 
