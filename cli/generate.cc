@@ -52,6 +52,8 @@ In EXACT mode the output is the same on every layout, and logprobs are those of 
   --stop STRING         ends a completion, which then comes without it; may be given several times
   --seed N              of the random numbers (default: run.seed)
   --batch N             sequences at a time on each data rank (default 32); changes memory and speed only
+  --cache_tokens N      tokens whose keys and values a data rank keeps (default: enough for --batch of the longest); with
+                        fewer, sequences wait and may be fed again; changes memory and speed only
   --set PATH=VALUE      sets a field of the run's config: mesh.*, run.threads, data.tokenizer, model.max_position
 
 examples:
@@ -86,6 +88,7 @@ Request read_request(std::span<const std::string> arguments) {
                                         {"stop", OptionSpec::Kind::kValues},
                                         {"seed"},
                                         {"batch"},
+                                        {"cache_tokens"},
                                         {"set", OptionSpec::Kind::kValues}});
   if (given.positional().size() != 1) {
     throw ConfigError(
@@ -109,6 +112,7 @@ Request read_request(std::span<const std::string> arguments) {
   read("samples", request.num_samples, 1);
   read("max_new_tokens", request.options.max_new_tokens, 1);
   read("batch", request.options.max_sequences, 1);
+  read("cache_tokens", request.options.cache_tokens, 1);
   kernels::SamplingOptions& sampling = request.options.sampling;
   if (given.has("top_k")) {
     sampling.top_k = static_cast<int>(given.integer("top_k", 1, kMany));

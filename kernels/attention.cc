@@ -9,13 +9,9 @@ namespace fathom::kernels {
 
 constinit KernelSlot<void(const AttentionShape&, const AttentionInputs&, Tensor&, Tensor&, Stream&)>
     attention_forward_slot("attention_forward");
-constinit KernelSlot<void(const AttentionShape&, const CachedAttentionInputs&, Tensor&, Stream&)>
-    cached_attention_forward_slot("cached_attention_forward");
 constinit KernelSlot<void(const AttentionShape&, const AttentionSaved&, const Tensor&, Tensor&,
                           Tensor&, Tensor&, Stream&)>
     attention_backward_slot("attention_backward");
-
-namespace {
 
 void check_shape(const AttentionShape& shape) {
   FATHOM_CHECK(shape.num_heads > 0 && shape.nope_size >= 0 && shape.rope_size >= 0 &&
@@ -28,6 +24,8 @@ void check_shape(const AttentionShape& shape) {
                    shape.num_heads % shape.num_chunks == 0,
                "attention: ", shape.num_chunks, " chunks of ", shape.num_heads, " heads");
 }
+
+namespace {
 
 void check_attention(const TensorCheck& check, const AttentionShape& shape,
                      const AttentionSaved& tensors) {
@@ -54,24 +52,6 @@ void attention_forward(const AttentionShape& shape, const AttentionInputs& input
                        Tensor& lse, Stream& stream) {
   check_attention({"attention_forward", stream}, shape, {inputs, out, lse});
   attention_forward_slot(stream, shape, inputs, out, lse);
-}
-
-void cached_attention_forward(const AttentionShape& shape, const CachedAttentionInputs& inputs,
-                              Tensor& out, Stream& stream) {
-  const TensorCheck check("cached_attention_forward", stream);
-  check_shape(shape);
-  const std::int64_t num_heads = shape.num_heads;
-  check.rank("q", inputs.q, 2);
-  const std::int64_t num_rows = inputs.q.size(0);
-  check.shape("q", inputs.q, {num_rows, num_heads * (shape.nope_size + shape.rope_size)});
-  check.rank("kv", inputs.kv, 2);
-  const std::int64_t num_cached = inputs.kv.size(0);
-  check.shape("kv", inputs.kv, {num_cached, num_heads * (shape.nope_size + shape.value_size)});
-  check.rows("latent", inputs.latent, num_cached, shape.rope_column + shape.rope_size);
-  check.rank("spans", inputs.spans, 2);
-  check.shape("spans", inputs.spans, {inputs.spans.size(0), 4}, DType::kInt32);
-  check.shape("out", out, {num_rows, num_heads * shape.value_size});
-  cached_attention_forward_slot(stream, shape, inputs, out);
 }
 
 void attention_backward(const AttentionShape& shape, const AttentionSaved& saved,

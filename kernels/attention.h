@@ -41,24 +41,6 @@ struct AttentionInputs {
 void attention_forward(const AttentionShape& shape, const AttentionInputs& inputs, Tensor& out,
                        Tensor& lse, Stream& stream);
 
-// The same for new tokens of sequences whose earlier keys and values were kept: a row has the bits
-// that attention_forward gives it among all tokens of its sequence.
-//   q       [num_rows, num_heads * (nope + rope)]
-//   kv      [num_cached, num_heads * (nope + value)]  new tokens included
-//   latent  [num_cached, >= rope_column + rope]
-//   spans   [num_sequences, 4]  int32: first row of q and number of rows n; first row of kv and
-//           latent and number of rows: all tokens of the sequence so far, of which the last n ask
-//   out     [num_rows, num_heads * value]  rows outside all spans become 0
-// Rows of kv and latent outside all spans are not read. Throws InternalError on a mismatch.
-struct CachedAttentionInputs {
-  const Tensor& q;
-  const Tensor& kv;
-  const Tensor& latent;
-  const Tensor& spans;
-};
-void cached_attention_forward(const AttentionShape& shape, const CachedAttentionInputs& inputs,
-                              Tensor& out, Stream& stream);
-
 // Everything that the backward reads.
 struct AttentionSaved {
   AttentionInputs inputs;
@@ -75,13 +57,13 @@ void attention_backward(const AttentionShape& shape, const AttentionSaved& saved
                         const Tensor& dout, Tensor& dq, Tensor& dkv, Tensor& dlatent,
                         Stream& stream);
 
+// Throws InternalError unless the sizes make sense.
+void check_shape(const AttentionShape& shape);
+
 // For backends; arguments as above.
 extern constinit KernelSlot<void(const AttentionShape&, const AttentionInputs&, Tensor&, Tensor&,
                                  Stream&)>
     attention_forward_slot;
-extern constinit KernelSlot<void(const AttentionShape&, const CachedAttentionInputs&, Tensor&,
-                                 Stream&)>
-    cached_attention_forward_slot;
 extern constinit KernelSlot<void(const AttentionShape&, const AttentionSaved&, const Tensor&,
                                  Tensor&, Tensor&, Tensor&, Stream&)>
     attention_backward_slot;

@@ -19,8 +19,6 @@ constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, const Ten
     combine_backward_slot{"combine_backward"};
 constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)> gather_rows_slot{
     "gather_rows"};
-constinit KernelSlot<void(const Tensor&, std::int64_t, const Tensor&, Tensor&, Stream&)>
-    scatter_rows_slot{"scatter_rows"};
 
 namespace {
 
@@ -99,18 +97,6 @@ void gather_rows(const Tensor& source, const Tensor& index, Tensor& destination,
   check.dtype_and_device("source", source, DType::kFloat32);
   check.shape("destination", destination, Shape{index.size(0), source.size(1)});
   gather_rows_slot(stream, source, index, destination);
-}
-
-void scatter_rows(const Tensor& source, std::int64_t first_column, const Tensor& index,
-                  Tensor& destination, Stream& stream) {
-  const TensorCheck check("scatter_rows", stream);
-  check.rank("index", index, 1);
-  check.dtype_and_device("index", index, DType::kInt32);
-  check.rank("destination", destination, 2);
-  check.dtype_and_device("destination", destination, DType::kFloat32);
-  FATHOM_CHECK(first_column >= 0, "scatter_rows: columns from ", first_column);
-  check.rows("source", source, index.size(0), first_column + destination.size(1));
-  scatter_rows_slot(stream, source, first_column, index, destination);
 }
 
 }  // namespace fathom::kernels

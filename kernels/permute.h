@@ -46,13 +46,6 @@ void combine_backward(const Tensor& dy, const Tensor& rows, const Tensor& row_of
 //   source       [*, hidden_size];  destination  [num_rows, hidden_size]
 void gather_rows(const Tensor& source, const Tensor& index, Tensor& destination, Stream& stream);
 
-// destination[index[i], :] = source[i, first_column + :] for rows whose index is not -1; those of
-// one call differ. InternalError for an index outside.
-//   index        [num_rows] int32
-//   source       [num_rows, >= first_column + width];  destination  [*, width]
-void scatter_rows(const Tensor& source, std::int64_t first_column, const Tensor& index,
-                  Tensor& destination, Stream& stream);
-
 extern constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Tensor&, Stream&)>
     sort_slots_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, int, Tensor&, Stream&)>
@@ -65,7 +58,5 @@ extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, co
                                  Tensor&, Tensor&, Stream&)>
     combine_backward_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)> gather_rows_slot;
-extern constinit KernelSlot<void(const Tensor&, std::int64_t, const Tensor&, Tensor&, Stream&)>
-    scatter_rows_slot;
 
 }  // namespace fathom::kernels

@@ -4,7 +4,6 @@
 
 #include "core/exact_sum.h"
 #include "core/stream.h"
-#include "model/key_value_cache.h"
 #include "model/micro_batch.h"
 #include "model/options.h"
 #include "model/routing_record.h"
@@ -37,9 +36,9 @@ struct Context {
   bool counts_experts = true;      // false while a forward is repeated
   double assumed_imbalance = 1.0;  // of experts, on the meta device
   LossSums* losses = nullptr;
-  KeyValueCache* cache = nullptr;  // Pass::kGenerate: of the layer that works
-  int micro_batch = 0;             // its number in the step
-  float logit_scale = 1.0F;        // of the loss: 1 / temperature
+  Tensor* cache = nullptr;   // Pass::kGenerate: of the layer that works
+  int micro_batch = 0;       // its number in the step
+  float logit_scale = 1.0F;  // of the loss: 1 / temperature
   TokenLoss* token_loss = nullptr;
   RoutingRecord* routing = nullptr;  // null: experts are chosen and forgotten
 

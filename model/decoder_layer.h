@@ -30,6 +30,7 @@ class DecoderLayer {
   Tensor backward_input(const Tensor& dy, Saved& saved, const Context& context) const;
   void backward_weight(Saved& saved, const Context& context);
   void for_each_parameter(const parallel::VisitParameter& visit);
+  const Mla& attention() const noexcept { return attention_; }
   Moe* moe() noexcept { return feed_forward_.moe(); }
 
  private:

@@ -27,12 +27,10 @@ struct MicroBatch {
   Tensor segments;  // [num_segments + 1] int32: isolated spans of attention; never across sequences
   Tensor sequence_ids;  // [num_tokens] int32: 0 .. num_sequences - 1
   // Of Pass::kGenerate, which reads tokens and positions besides:
-  Tensor
-      cache_rows;  // [num_tokens] int32: where a token is kept in each KeyValueCache; -1: nowhere
-  Tensor spans;    // [sequences, 4] int32: see kernels::CachedAttentionInputs
-  Tensor logit_rows;             // [rows] int32: the tokens whose logits are wanted
-  std::vector<Targets> targets;  // [0]: the next token; [k]: the token k further on, for MTP
-  double balance_scale = 0.0;    // 1 / sequences of the global batch
+  Tensor spans, pages, page_copies;  // see kernels::PagedSequences
+  Tensor logit_rows;                 // [rows] int32: the tokens whose logits are wanted
+  std::vector<Targets> targets;      // [0]: the next token; [k]: the token k further on, for MTP
+  double balance_scale = 0.0;        // 1 / sequences of the global batch
   std::int64_t num_tokens() const noexcept { return num_sequences * sequence_length; }
 };
 

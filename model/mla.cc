@@ -2,7 +2,7 @@
 
 #include "core/error.h"
 #include "kernels/elementwise.h"
-#include "kernels/permute.h"
+#include "kernels/paged_attention.h"
 #include "parallel/tensor_parallel.h"
 
 namespace fathom::model {
@@ -102,19 +102,20 @@ Tensor Mla::forward(const Tensor& x, Saved& saved, const Context& context) const
   return sum_and_scatter_token_rows(tensor, o_.forward(saved.out, stream), stream);
 }
 
+Tensor Mla::make_cache(std::int64_t num_pages, Stream& stream) const {
+  return Tensor::empty(kernels::attention_pages_shape(shape_, num_pages), DType::kFloat32, stream);
+}
+
 void Mla::attend(Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
   const std::int64_t num_tokens = saved.latent.size(0);
   saved.out = Tensor::empty(Shape{num_tokens, std::int64_t{shape_.num_heads} * shape_.value_size},
                             DType::kFloat32, stream);
-  if (KeyValueCache* const cache = context.cache) {
-    kernels::scatter_rows(saved.kv, 0, context.batch.cache_rows, cache->kv, stream);
-    kernels::scatter_rows(saved.latent, shape_.rope_column, context.batch.cache_rows,
-                          cache->rope_key, stream);
-    kernels::AttentionShape shape = shape_;
-    shape.rope_column = 0;
-    kernels::cached_attention_forward(
-        shape, {saved.q, cache->kv, cache->rope_key, context.batch.spans}, saved.out, stream);
+  if (context.cache != nullptr) {
+    const kernels::PagedSequences sequences{context.batch.spans, context.batch.pages,
+                                            context.batch.page_copies};
+    kernels::keep_in_pages(shape_, saved.kv, saved.latent, sequences, *context.cache, stream);
+    kernels::paged_attention_forward(shape_, saved.q, sequences, *context.cache, saved.out, stream);
     return;
   }
   saved.lse = Tensor::empty(Shape{num_tokens, shape_.num_heads}, DType::kFloat32, stream);

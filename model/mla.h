@@ -42,6 +42,8 @@ class Mla {
   Tensor backward_input(const Tensor& dy, Saved& saved, const Context& context) const;
   void backward_weight(Saved& saved, const Context& context);
   void for_each_parameter(const parallel::VisitParameter& visit);
+  // Room for the keys and values of this rank's heads, for Context::cache; uninitialized.
+  Tensor make_cache(std::int64_t num_pages, Stream& stream) const;
 
  private:
   Tensor queries(const Tensor& x, Saved& saved, const Context& context) const;

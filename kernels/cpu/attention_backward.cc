@@ -332,7 +332,7 @@ class HeadSums {
 
 void backward(const AttentionShape& shape, const AttentionSaved& saved, const Tensor& dout,
               Tensor& dq, Tensor& dkv, Tensor& dlatent, Stream& stream) {
-  const AttentionLayout layout(shape, saved.inputs.latent);
+  const AttentionLayout layout(shape, saved.inputs.latent.size(1));
   const std::int64_t num_tokens = saved.inputs.q.size(0);
   const std::vector<Segment> segments = checked_segments(saved.inputs.segments, num_tokens);
   const std::int64_t most_blocks = Segment{0, longest_of(segments)}.num_blocks();

@@ -26,7 +26,7 @@ std::int64_t longest_of(const std::vector<Segment>& segments) {
   return longest;
 }
 
-AttentionLayout::AttentionLayout(const AttentionShape& shape, const Tensor& latent)
+AttentionLayout::AttentionLayout(const AttentionShape& shape, std::int64_t row_size_of_latent)
     : num_heads(shape.num_heads),
       nope_size(shape.nope_size),
       rope_size(shape.rope_size),
@@ -37,8 +37,9 @@ AttentionLayout::AttentionLayout(const AttentionShape& shape, const Tensor& late
       padded_value(round_up_to_lanes(value_size)),
       q_stride(num_heads * key_size),
       kv_stride(num_heads * (nope_size + value_size)),
-      latent_stride(latent.size(1)),
-      out_stride(num_heads * value_size) {}
+      latent_stride(row_size_of_latent),
+      out_stride(num_heads * value_size),
+      scale(shape.scale) {}
 
 HeadRows::HeadRows(const AttentionLayout& layout, std::int64_t token, std::int64_t head)
     : q(token * layout.q_stride + head * layout.key_size),

@@ -31,7 +31,7 @@ std::int64_t longest_of(const std::vector<Segment>& segments);
 
 // Sizes and strides, in floats; a padded size is the next multiple of 16.
 struct AttentionLayout {
-  AttentionLayout(const AttentionShape& shape, const Tensor& latent);
+  AttentionLayout(const AttentionShape& shape, std::int64_t row_size_of_latent);
 
   std::int64_t num_heads;
   std::int64_t nope_size;
@@ -45,6 +45,7 @@ struct AttentionLayout {
   std::int64_t kv_stride;
   std::int64_t latent_stride;
   std::int64_t out_stride;
+  float scale;
 };
 
 // Where one head's rows begin, of a token on.

@@ -73,27 +73,6 @@ void gather_rows_cpu(const Tensor& source, const Tensor& index, Tensor& destinat
   copy_rows(source, index, 1, destination, stream);
 }
 
-void scatter_rows_cpu(const Tensor& source, std::int64_t first_column, const Tensor& index,
-                      Tensor& destination, Stream& stream) {
-  const std::int64_t width = destination.size(1);
-  const std::int64_t num_destinations = destination.size(0);
-  const std::int64_t stride = source.size(1);
-  const float* from = source.data<float>() + first_column;
-  const auto* row_of = index.data<std::int32_t>();
-  auto* to = destination.mutable_data<float>();
-  for (const std::int32_t row : index.values<std::int32_t>()) {
-    FATHOM_CHECK(row >= -1 && row < num_destinations, "scatter_rows: row ", row, " of ",
-                 num_destinations);
-  }
-  stream.parallel_for(index.size(0), row_grain(width), [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end; ++i) {
-      if (row_of[i] >= 0) {
-        std::copy_n(from + i * stride, width, to + row_of[i] * width);
-      }
-    }
-  });
-}
-
 void permute_forward_cpu(const Tensor& x, const Tensor& slot_of_row, int top_k, Tensor& rows,
                          Stream& stream) {
   copy_rows(x, slot_of_row, top_k, rows, stream);
@@ -202,8 +181,6 @@ const KernelRegistration register_combine_forward(combine_forward_slot, DeviceTy
 const KernelRegistration register_combine_backward(combine_backward_slot, DeviceType::kCpu,
                                                    combine_backward_cpu);
 const KernelRegistration register_gather_rows(gather_rows_slot, DeviceType::kCpu, gather_rows_cpu);
-const KernelRegistration register_scatter_rows(scatter_rows_slot, DeviceType::kCpu,
-                                               scatter_rows_cpu);
 
 }  // namespace
 }  // namespace fathom::kernels

@@ -35,7 +35,7 @@ for x in lines:
 assert lines[0]["tokens"] != lines[1]["tokens"], lines
 CHECK
 for mesh in "mesh.tensor=2" "mesh.pipeline=2" "mesh.expert=2"; do
-  generate 2 "$folder/two.jsonl" "$run"/checkpoints/step-00000003 "${options[@]}" --set "$mesh" --batch 1
+  generate 2 "$folder/two.jsonl" "$run"/checkpoints/step-00000003 "${options[@]}" --set "$mesh" --batch 3 --cache_tokens 64
   expect_status 0 "generation with $mesh"
   diff "$folder/one.jsonl" "$folder/two.jsonl" >"$folder/out" || fail "$mesh has other completions than one rank"
 done
@@ -57,6 +57,7 @@ refused() {  # TEXT ARGUMENT...
 }
 refused "give one of --prompt TEXT and --prompts FILE.jsonl" "$run"
 refused "neither a checkpoint (RUN/checkpoints/step-NNNNNNNN) nor a run folder that has one" "$data" --prompt x
+refused "a key/value cache of 63 tokens is 0 pages of 64" "$run" --prompt x --cache_tokens 63
 refused "want a number in [0, " "$run" --prompt x --temperature -1
 refused "there is no room for more" "$run" --prompt "$(printf 'word %.0s' {1..200})"
 echo '{"text": "x"}' >"$folder/bad.jsonl"

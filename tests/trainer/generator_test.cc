@@ -200,6 +200,73 @@ TEST_CASE("A completion that was interrupted after any step becomes what it woul
   }
 }
 
+// Prompts of few different tokens, some begun, some of which begin alike.
+std::vector<Prompt> random_prompts(const RandomSource& random) {
+  std::uint64_t count = 0;
+  const auto below = [&](std::int64_t bound) {
+    return static_cast<std::int64_t>(random.below(count++, static_cast<std::uint64_t>(bound)));
+  };
+  std::vector<Prompt> prompts;
+  for (std::int64_t i = 0; i < 8; ++i) {
+    Prompt prompt{concat("prompt ", i), 0, {}};
+    if (i > 0 && below(3) > 0) {
+      const Prompt& other = prompts[static_cast<std::size_t>(below(i))];
+      prompt.id = other.id;
+      prompt.sample = i;
+      prompt.tokens = other.tokens;
+      if (below(3) == 0) {
+        prompt.tokens.resize(static_cast<std::size_t>(1 + below(std::ssize(prompt.tokens))));
+        prompt.tokens.push_back(static_cast<std::int32_t>(below(61)));
+      }
+    }
+    while (std::ssize(prompt.tokens) < 1 + below(80)) {
+      prompt.tokens.push_back(static_cast<std::int32_t>(below(61)));
+    }
+    prompts.push_back(prompt);
+  }
+  return prompts;
+}
+
+TEST_CASE("Completions are those of each prompt alone, whatever is shared, preempted and begun") {
+  const std::vector<Layout> layouts{{},
+                                    layout_of({1, 1, 2, 1}),
+                                    layout_of({1, 2, 1, 2}),
+                                    layout_of({2, 1, 1, 1}),
+                                    layout_of({2, 2, 1, 1})};
+  for (std::uint64_t seed = 0; seed < 10; ++seed) {
+    INFO("workload " << seed);
+    const RandomSource random(seed, "workload");
+    std::vector<Prompt> prompts = random_prompts(random);
+    GenerationOptions options = generation_options();
+    std::vector<Completion> want;
+    for (const Prompt& prompt : prompts) {
+      want.push_back(generate({}, options, {prompt})[0]);
+    }
+    if (seed == 0) {
+      const auto losses = training_losses(prompts, want);
+      for (std::size_t i = 0; i < prompts.size(); ++i) {
+        for (std::size_t j = 0; j < losses[i].size(); ++j) {
+          REQUIRE(static_cast<double>(-want[i].logprobs[j]) == losses[i][j]);
+        }
+      }
+    }
+    for (std::size_t i = 0; i < prompts.size(); i += 1 + seed % 3) {
+      const std::size_t num_begun = want[i].tokens.size() * (i % 4) / 3;
+      prompts[i].begun.tokens.assign(
+          want[i].tokens.begin(), want[i].tokens.begin() + static_cast<std::ptrdiff_t>(num_begun));
+      prompts[i].begun.logprobs.assign(
+          want[i].logprobs.begin(),
+          want[i].logprobs.begin() + static_cast<std::ptrdiff_t>(num_begun));
+    }
+    options.max_sequences = 1 + static_cast<std::int64_t>(random.below(1000, 6));
+    options.max_step_tokens = 1 + static_cast<std::int64_t>(random.below(1001, 100));
+    options.cache_tokens = 64 * (2 + static_cast<std::int64_t>(random.below(1002, 3)));
+    const Layout& layout = layouts[seed % layouts.size()];
+    INFO(testing::to_string(layout));
+    check_equal(generate(layout, options, prompts), want);
+  }
+}
+
 TEST_CASE("Greedy, top-k and top-p generation do not depend on the layout either") {
   const auto prompts = make_prompts();
   for (const kernels::SamplingOptions& sampling :

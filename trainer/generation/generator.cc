@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <iterator>
-#include <limits>
 
 #include "core/error.h"
 #include "parallel/pipeline/executor.h"
@@ -39,10 +38,7 @@ std::vector<Completion> Generator::generate(std::span<const Prompt> prompts,
   for (const Prompt& prompt : prompts) {
     random.emplace_back(options.seed, concat(options.purpose, '/', prompt.id, '/', prompt.sample));
   }
-  const std::int64_t num_kept = scheduler.num_places() * scheduler.place_size();
-  FATHOM_CHECK(num_kept <= std::numeric_limits<std::int32_t>::max(), num_kept,
-               " tokens to keep on a rank; take fewer sequences at a time");
-  model::GenerationCache cache = model_->make_cache(num_kept);
+  model::GenerationCache cache = model_->make_cache(scheduler.num_pages());
   for (std::int64_t num_steps = 1; !scheduler.is_done(); ++num_steps) {
     const std::vector<std::vector<Feed>> step = scheduler.next_step();
     const MicroBatchFeeds mine = deal(step[static_cast<std::size_t>(mesh_->coordinates().data)]);

@@ -31,8 +31,9 @@ class Generator {
 
   // The completions of all prompts, in their order, on every rank. Collective over the mesh, with
   // the same arguments on all ranks. A prompt that fills all positions of the model gets no token
-  // but those begun. Allocates room for the keys and values of max_sequences of the longest
-  // sequences there can be. Throws ConfigError when the weights give no finite logits.
+  // but those begun. Allocates the cache that the options ask
+  // for. Throws ConfigError when it is too small (scheduler.h), and when the weights give no finite
+  // logits.
   std::vector<Completion> generate(std::span<const Prompt> prompts,
                                    const GenerationOptions& options,
                                    const GenerationEvents& events = {});

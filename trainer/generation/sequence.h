@@ -44,6 +44,10 @@ struct GenerationOptions {
   std::int64_t num_allowed = 0;        // token ids from there on are never drawn; 0: all may be
   std::int64_t max_sequences = 32;     // at a time, on each data rank
   std::int64_t max_step_tokens = 512;  // that a data rank takes through the model at a time
+  // Tokens whose keys and values a data rank keeps; rounded down to pages of 64. 0: enough for
+  // max_sequences of the longest sequence that there can be. With fewer, sequences may have to wait
+  // and to be fed again.
+  std::int64_t cache_tokens = 0;
 };
 
 }  // namespace fathom::trainer

@@ -1,0 +1,161 @@
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+#include "kernels/cpu/attention_blocks.h"
+#include "kernels/cpu/simd.h"
+#include "kernels/cpu/tile.h"
+
+namespace fathom::kernels::cpu {
+
+// The keys and values of one head at 64 positions, as the registers want them.
+struct KeyBlock {
+  const float* nope;    // [nope_size, 64]
+  const float* rope;    // [rope_size, 64]
+  const float* values;  // [64, padded_value]
+};
+
+// Rows [begin, end) of a block of 64 positions.
+struct BlockRows {
+  int begin = 0;
+  int end = 0;
+};
+
+// Attention of one head for the queries of one block of positions, key block by key block. The
+// softmax so far is that of FlashAttention (arXiv:2205.14135, alg. 1): out holds sums of exp(s -
+// max) v, sums those of exp(s - max) in 16 lanes. One definition for whole sequences and for new
+// tokens of kept ones: the same bits.
+class BlockAttention {
+ public:
+  static std::int64_t scratch_size(const AttentionLayout& layout) {
+    return kBlock * (1 + simd::kLanes + layout.padded_value);
+  }
+  BlockAttention(const AttentionLayout& layout, Scratch& scratch)
+      : layout_(layout),
+        softmax_{scratch.take(kBlock), scratch.take(kBlock * simd::kLanes),
+                 scratch.take(kBlock * layout.padded_value)} {}
+
+  // q: this head's part of the first row.
+  void start(BlockRows rows, const float* q) {
+    rows_ = rows;
+    q_ = q;
+    const std::int64_t count = rows.end - rows.begin;
+    std::fill_n(softmax_.max + rows.begin, count, -std::numeric_limits<float>::infinity());
+    std::fill_n(softmax_.sums + rows.begin * simd::kLanes, count * simd::kLanes, 0.0F);
+    std::fill_n(softmax_.out + rows.begin * layout_.padded_value, count * layout_.padded_value,
+                0.0F);
+  }
+  // Key blocks in ascending order, the queries' own one last.
+  void add(const KeyBlock& block, bool is_diagonal) {
+    is_diagonal_ = is_diagonal;
+    for_each_row_tile(rows_.begin, rows_.end, [&](auto num_tile_rows, int row) {
+      add_tile_of_rows<num_tile_rows>(q_ + (row - rows_.begin) * layout_.q_stride, row, block);
+    });
+  }
+  // out, lse: of the first row; lse may be null.
+  void finish(float* out, float* lse) const {
+    for (int row = rows_.begin; row < rows_.end; ++row) {
+      const std::int64_t index = row - rows_.begin;
+      finish_row(row, out + index * layout_.out_stride,
+                 lse == nullptr ? nullptr : lse + index * layout_.num_heads);
+    }
+  }
+
+ private:
+  struct OnlineSoftmax {
+    float* max;   // [64]
+    float* sums;  // [64, 16]
+    float* out;   // [64, padded_value]
+  };
+
+  // Scores, weights and weighted values of kRows queries, the first at `row` of its block, and up
+  // to 64 keys.
+  template <int kRows>
+  void add_tile_of_rows(const float* q, std::int64_t row, const KeyBlock& block) {
+    alignas(64) float weights[kRows * kBlock];
+    alignas(64) float correction[simd::kLanes] = {};
+    const std::int64_t num_keys = is_diagonal_ ? row + kRows : kBlock;
+    for (std::int64_t key = 0; key < num_keys; key += simd::kLanes) {
+      // One chain over both parts of a key.
+      TileSums<kRows> scores = zero_sums<kRows>();
+      add_tile(Left<Layout::kRowMajor>{q, layout_.q_stride}, {block.nope + key, kBlock}, 0,
+               layout_.nope_size, scores);
+      add_tile(Left<Layout::kRowMajor>{q + layout_.nope_size, layout_.q_stride},
+               {block.rope + key, kBlock}, 0, layout_.rope_size, scores);
+      for (int r = 0; r < kRows; ++r) {
+        simd::Floats score = scores.row[r] * simd::broadcast(layout_.scale);
+        if (is_diagonal_ && key + simd::kLanes > row + 1) {
+          score = simd::select(simd::first_lanes(row + r + 1 - key), score,
+                               simd::broadcast(-std::numeric_limits<float>::infinity()));
+        }
+        simd::store(score, weights + r * kBlock + key);
+      }
+    }
+    update_softmax<kRows>(row, num_keys, weights, correction);
+    for (std::int64_t column = 0; column < layout_.padded_value; column += simd::kLanes) {
+      const Left<Layout::kRowMajor> left{weights, kBlock};
+      const Right values{block.values + column, layout_.padded_value};
+      const auto sums = is_diagonal_ ? multiply_tile_to_diagonal<kRows>(left, values, row)
+                                          : multiply_tile<kRows>(left, values, 0, num_keys);
+      for (int r = 0; r < kRows; ++r) {
+        float* const out = softmax_.out + (row + r) * layout_.padded_value + column;
+        simd::store(simd::fma(simd::load(out), simd::broadcast(correction[r]), sums.row[r]), out);
+      }
+    }
+  }
+
+  // Turns scores into exp(score - max), and gives the factor by which the sums so far have shrunk.
+  template <int kRows>
+  void update_softmax(std::int64_t row, std::int64_t num_keys, float* weights, float* correction) {
+    alignas(64) float new_max[simd::kLanes] = {};
+    for (int r = 0; r < kRows; ++r) {
+      simd::Floats largest = simd::load(weights + r * kBlock);
+      for (std::int64_t key = simd::kLanes; key < num_keys; key += simd::kLanes) {
+        largest = simd::max(simd::load(weights + r * kBlock + key), largest);
+      }
+      new_max[r] = std::max(softmax_.max[row + r], simd::max(largest));
+    }
+    for (int r = 0; r < kRows; ++r) {
+      correction[r] = softmax_.max[row + r];
+      softmax_.max[row + r] = new_max[r];
+    }
+    simd::store(simd::exp_or_zero(simd::load(correction) - simd::load(new_max)), correction);
+    for (int r = 0; r < kRows; ++r) {
+      float* const row_sums = softmax_.sums + (row + r) * simd::kLanes;
+      simd::Floats sums = simd::load(row_sums) * simd::broadcast(correction[r]);
+      for (std::int64_t key = 0; key < num_keys; key += simd::kLanes) {
+        float* const weight = weights + r * kBlock + key;
+        const simd::Floats exponential =
+            simd::exp_or_zero(simd::load(weight) - simd::broadcast(new_max[r]));
+        simd::store(exponential, weight);
+        sums = sums + exponential;
+      }
+      simd::store(sums, row_sums);
+    }
+  }
+
+  void finish_row(std::int64_t row, float* out, float* lse) const {
+    const float sum = simd::sum(simd::load(softmax_.sums + row * simd::kLanes));
+    const float* const sums = softmax_.out + row * layout_.padded_value;
+    simd::for_each_block(layout_.value_size, [&](std::int64_t column, auto extent) {
+      // Adding +0 makes every zero a positive one: whether a product underflowed to -0 would
+      // otherwise depend on how many masked keys the row's tile had.
+      simd::store(simd::load(sums + column, extent) / simd::broadcast(sum) + simd::zero(),
+                  out + column, extent);
+    });
+    if (lse != nullptr) {
+      *lse = softmax_.max[row] + simd::log_scalar(sum);
+    }
+  }
+
+  const AttentionLayout& layout_;
+  OnlineSoftmax softmax_;
+  BlockRows rows_;
+  const float* q_ = nullptr;
+  bool is_diagonal_ = false;  // key j is seen by query i >= j
+};
+
+}  // namespace fathom::kernels::cpu
