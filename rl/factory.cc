@@ -201,6 +201,7 @@ trainer::GenerationOptions make_rollout_options(const config::RunConfig& config,
   options.is_stop = make_stop_strings(config).condition(tokenizer);
   options.max_sequences = rollout.max_sequences();
   options.max_step_tokens = rollout.max_step_tokens();
+  options.cache_tokens = rollout.cache_tokens();
   trainer::set_vocabulary(tokenizer, options);
   return options;
 }
