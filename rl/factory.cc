@@ -180,13 +180,9 @@ EncodeProblem make_problem_encoder(const config::RunConfig& config,
       return tokenizer.encode(fill_in(text, problem.prompt), data::AddedTokens::kAsText);
     };
   }
-  return
-      [text, &tokenizer, chat = data::ChatTemplate(tokenizer, trainer::make_chat_markers(config))](
-          const Problem& problem) {
-        const std::string content = fill_in(text, problem.prompt);
-        data::Encoder encoder(tokenizer, content.size());
-        return chat.encode_prompt(content, encoder);
-      };
+  return [text, encode = trainer::make_chat_encoder(config, tokenizer)](const Problem& problem) {
+    return encode(fill_in(text, problem.prompt));
+  };
 }
 
 trainer::GenerationOptions make_rollout_options(const config::RunConfig& config,

@@ -208,6 +208,7 @@ void GrpoTask::evaluate() {
   options.generation = make_rollout_options(loop_->config(), *sources_->tokenizer);
   options.generation.sampling = {.temperature = static_cast<float>(evaluation.temperature())};
   options.generation.purpose = "evaluation";
+  options.stop = make_stop_strings(loop_->config());
   options.extraction = make_extraction_options(loop_->config());
   options.progress = [this] { loop_->environment().heartbeat.count_progress(); };
   const ProblemScores scores = evaluate_problems(generator_, *sources_->tokenizer,

@@ -40,6 +40,7 @@ void add(trainer::StepResult& total, const trainer::StepResult& update) {
 PolicyUpdater::PolicyUpdater(trainer::TrainStep& train_step, model::PipelinedModel& model,
                              const parallel::Mesh& mesh, Stream& stream, ReferencePolicy* reference)
     : train_step_(&train_step),
+      evaluate_step_(model, mesh, stream),
       model_(&model),
       mesh_(&mesh),
       stream_(&stream),
@@ -98,8 +99,8 @@ void PolicyUpdater::pack(MiniBatch& mini_batch, const PolicyUpdateOptions& optio
 Logprobs PolicyUpdater::logprobs(MiniBatch& mini_batch, float temperature,
                                  model::RoutingRecord* routing) {
   LogprobRecorder recorder(mini_batch.batch, mini_batch.sequences);
-  train_step_->evaluate(
-      mini_batch.device.micro_batches, mini_batch.device.counts,
+  evaluate_step_.run(
+      mini_batch.device.micro_batches,
       {.logit_scale = 1.0F / temperature, .token_loss = &recorder, .routing = routing});
   return recorder.take();
 }

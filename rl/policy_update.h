@@ -12,6 +12,7 @@
 #include "rl/reference_policy.h"
 #include "rl/rollout.h"
 #include "trainer/device_batch.h"
+#include "trainer/evaluate_step.h"
 #include "trainer/train_step.h"
 
 namespace fathom::rl {
@@ -71,6 +72,7 @@ class PolicyUpdater {
              PolicyUpdateResult& result);
 
   trainer::TrainStep* train_step_;
+  trainer::EvaluateStep evaluate_step_;
   model::PipelinedModel* model_;
   const parallel::Mesh* mesh_;
   Stream* stream_;

@@ -45,15 +45,17 @@ ProblemEvaluation evaluate_problems(trainer::Generator& generator, const data::T
   }
   trainer::GenerationEvents events;
   events.step = [&](std::int64_t, const std::vector<trainer::Completion>&) { options.progress(); };
+  trainer::GenerationOptions generation = options.generation;
+  generation.is_stop = options.stop.condition(tokenizer);
   std::vector<trainer::Completion> completions = generator.generate(
-      make_prompts(problems, tokenizer, encode, options.num_samples), options.generation, events);
+      make_prompts(problems, tokenizer, encode, options.num_samples), generation, events);
   ProblemEvaluation evaluation;
   std::vector<SampleOutcome> outcomes;
   for (std::size_t i = 0; i < completions.size(); ++i) {
     EvaluatedSample sample;
     sample.problem = i / static_cast<std::size_t>(options.num_samples);
     sample.sample = static_cast<std::int64_t>(i) % options.num_samples;
-    sample.text = trainer::completion_text(tokenizer, completions[i]);
+    sample.text = trainer::completion_text(tokenizer, completions[i], options.stop);
     sample.completion = std::move(completions[i]);
     sample.judgement = judge(sample.text, *verifiers[sample.problem], options.extraction);
     outcomes.push_back(outcome_of(sample));

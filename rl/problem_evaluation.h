@@ -12,6 +12,7 @@
 #include "rl/verifiers/extract.h"
 #include "rl/verifiers/judge.h"
 #include "trainer/generation/generator.h"
+#include "trainer/generation/text.h"
 
 namespace fathom::rl {
 
@@ -19,9 +20,11 @@ namespace fathom::rl {
 using EncodeProblem = std::function<std::vector<std::int32_t>(const Problem&)>;
 
 struct ProblemEvaluationOptions {
-  std::int64_t num_samples = 1;           // of each problem
-  std::vector<std::int64_t> ks;           // of pass@k and maj@k, each in 1 .. num_samples
-  trainer::GenerationOptions generation;  // with the vocabulary (trainer/generation/text.h)
+  std::int64_t num_samples = 1;  // of each problem
+  std::vector<std::int64_t> ks;  // of pass@k and maj@k, each in 1 .. num_samples
+  // With the vocabulary (trainer/generation/text.h); is_stop is made of `stop`.
+  trainer::GenerationOptions generation;
+  trainer::StopStrings stop;  // no part of the text that is judged
   ExtractionOptions extraction{.mode = ExtractionMode::kLenient};
   std::function<void()> progress = [] {};  // called on every rank as tokens are drawn
 };

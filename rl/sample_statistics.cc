@@ -9,26 +9,6 @@
 namespace fathom::rl {
 namespace {
 
-std::optional<MeanOverProblems> mean_of(const std::vector<double>& values) {
-  if (values.empty()) {
-    return std::nullopt;
-  }
-  const auto count = static_cast<double>(values.size());
-  double sum = 0.0;
-  for (const double value : values) {
-    sum += value;
-  }
-  MeanOverProblems result{.mean = sum / count, .num_problems = std::ssize(values)};
-  if (values.size() > 1) {
-    double squares = 0.0;
-    for (const double value : values) {
-      squares += (value - result.mean) * (value - result.mean);
-    }
-    result.standard_error = std::sqrt(squares / (count * (count - 1.0)));
-  }
-  return result;
-}
-
 std::int64_t num_correct(std::span<const SampleOutcome> samples) {
   return std::ranges::count(samples, Verdict::kCorrect, &SampleOutcome::verdict);
 }
@@ -56,10 +36,30 @@ std::optional<MeanOverProblems> mean_over(const std::vector<std::vector<SampleOu
       values.push_back(value(samples));
     }
   }
-  return mean_of(values);
+  return mean_over_problems(values);
 }
 
 }  // namespace
+
+std::optional<MeanOverProblems> mean_over_problems(std::span<const double> values) {
+  if (values.empty()) {
+    return std::nullopt;
+  }
+  const auto count = static_cast<double>(values.size());
+  double sum = 0.0;
+  for (const double value : values) {
+    sum += value;
+  }
+  MeanOverProblems result{.mean = sum / count, .num_problems = std::ssize(values)};
+  if (values.size() > 1) {
+    double squares = 0.0;
+    for (const double value : values) {
+      squares += (value - result.mean) * (value - result.mean);
+    }
+    result.standard_error = std::sqrt(squares / (count * (count - 1.0)));
+  }
+  return result;
+}
 
 double pass_at_k(std::int64_t num_samples, std::int64_t num_correct, std::int64_t k) {
   FATHOM_CHECK(1 <= k && k <= num_samples && 0 <= num_correct && num_correct <= num_samples, k,

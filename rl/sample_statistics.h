@@ -29,6 +29,9 @@ struct MeanOverProblems {
   bool operator==(const MeanOverProblems&) const = default;
 };
 
+// In the order given, in double; nothing for no value.
+std::optional<MeanOverProblems> mean_over_problems(std::span<const double> values);
+
 // Samples without a verdict are left out of all but the two last numbers.
 struct ProblemScores {
   std::int64_t num_problems = 0;

@@ -99,6 +99,14 @@ std::unique_ptr<data::Tokenizer> load_tokenizer(const config::RunConfig& config)
   return tokenizer;
 }
 
+std::function<std::vector<std::int32_t>(const std::string&)> make_chat_encoder(
+    const config::RunConfig& config, const data::Tokenizer& tokenizer) {
+  return [&tokenizer, chat = data::ChatTemplate(tokenizer, make_chat_markers(config))](
+             const std::string& text) {
+    data::Encoder encoder(tokenizer, text.size());
+    return chat.encode_prompt(text, encoder);
+  };
+}
 
 RunSources open_chat_data(const config::RunConfig& config) {
   RunSources sources;
@@ -127,11 +135,7 @@ RunSources open_chat_data(const config::RunConfig& config) {
         describe("held out", held_out->conversations(), options.sequence_length));
     sources.held_out = std::move(held_out);
   }
-  sources.encode_prompt =
-      [&tokenizer, chat = data::ChatTemplate(tokenizer, options.markers)](const std::string& text) {
-        data::Encoder encoder(tokenizer, text.size());
-        return chat.encode_prompt(text, encoder);
-      };
+  sources.encode_prompt = make_chat_encoder(config, tokenizer);
   return sources;
 }
 

@@ -1,7 +1,13 @@
 #pragma once
 
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
 #include "configs/run_config.h"
 #include "data/chat_template.h"
+#include "data/tokenizer.h"
 #include "trainer/run_data.h"
 
 namespace fathom::trainer {
@@ -16,5 +22,11 @@ data::ChatMarkers make_chat_markers(const config::RunConfig& config);
 
 // data.tokenizer. Throws ConfigError when it has more tokens than the model.
 std::unique_ptr<data::Tokenizer> load_tokenizer(const config::RunConfig& config);
+
+// Turns a text into the tokens of a user's message, with data.chat around it and the marker of the
+// answer behind it. The tokenizer outlives what is returned. Throws ConfigError when it lacks what
+// the template needs.
+std::function<std::vector<std::int32_t>(const std::string& text)> make_chat_encoder(
+    const config::RunConfig& config, const data::Tokenizer& tokenizer);
 
 }  // namespace fathom::trainer

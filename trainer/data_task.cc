@@ -62,7 +62,7 @@ void DataTask::evaluate() {
   const Stopwatch watch;
   if (data_->has_validation()) {
     const EvaluationResult result = data_->evaluate(
-        loop_->train_step(), loop_->mesh(), loop_->stream(), loop_->environment().heartbeat);
+        loop_->evaluate_step(), loop_->mesh(), loop_->stream(), loop_->environment().heartbeat);
     if (Reporter* reporter = loop_->reporter()) {
       reporter->evaluation(loop_->progress(),
                            {result.loss, result.bits_per_byte, result.num_tokens, watch.seconds()});

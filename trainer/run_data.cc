@@ -68,7 +68,7 @@ std::int64_t RunData::read_held_out(std::int64_t first, std::int64_t end,
   return num_bytes;
 }
 
-EvaluationResult RunData::evaluate(TrainStep& step, const parallel::Mesh& mesh, Stream& stream,
+EvaluationResult RunData::evaluate(EvaluateStep& step, const parallel::Mesh& mesh, Stream& stream,
                                    parallel::Heartbeat& heartbeat) const {
   std::int64_t num_sequences = sources_.held_out->num_sequences();
   if (num_evaluation_sequences_ > 0) {
@@ -78,7 +78,6 @@ EvaluationResult RunData::evaluate(TrainStep& step, const parallel::Mesh& mesh, 
   const std::int64_t micro_batches = std::int64_t{2} * mesh.shape().pipeline;
   const std::int64_t part = micro_batch_size_ * micro_batches;
   const std::int64_t batch_size = part * mesh.shape().data;
-  double nats = 0.0;
   std::int64_t num_tokens = 0;
   std::int64_t num_bytes = 0;
   for (std::int64_t first = 0; first < num_sequences; first += batch_size) {
@@ -88,14 +87,14 @@ EvaluationResult RunData::evaluate(TrainStep& step, const parallel::Mesh& mesh, 
       num_bytes += read_held_out(first + mesh.coordinates().data * part, num_sequences, host);
     });
     const DeviceBatch batch = make_device_batch(host, {first, batch_size, 0.0}, mesh, stream);
-    nats +=
-        step.evaluate(batch.micro_batches, batch.counts)[0] * static_cast<double>(batch.counts[0]);
+    step.run(batch.micro_batches);
     num_tokens += batch.counts[0];
   }
   std::vector<std::int64_t> bytes_of_each(static_cast<std::size_t>(mesh.shape().data));
   mesh.data().all_gather_integers(std::span(&num_bytes, 1), bytes_of_each);
   const std::int64_t all_bytes =
       std::accumulate(bytes_of_each.begin(), bytes_of_each.end(), std::int64_t{0});
+  const double nats = step.take_totals().token_losses[0];
   return {nats / static_cast<double>(num_tokens),
           nats / std::numbers::ln2 / static_cast<double>(all_bytes), num_tokens};
 }

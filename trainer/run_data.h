@@ -12,7 +12,7 @@
 #include "parallel/comm/heartbeat.h"
 #include "parallel/mesh.h"
 #include "trainer/device_batch.h"
-#include "trainer/train_step.h"
+#include "trainer/evaluate_step.h"
 
 namespace fathom::trainer {
 
@@ -57,7 +57,7 @@ class RunData {
 
   // Mean loss over the held-out targets, or those of its first config.evaluation.num_sequences
   // sequences. Collective over the mesh.
-  EvaluationResult evaluate(TrainStep& step, const parallel::Mesh& mesh, Stream& stream,
+  EvaluationResult evaluate(EvaluateStep& step, const parallel::Mesh& mesh, Stream& stream,
                             parallel::Heartbeat& heartbeat) const;
 
  private:

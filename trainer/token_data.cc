@@ -2,23 +2,8 @@
 
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
-#include "data/evaluation_data.h"
 
 namespace fathom::trainer {
-namespace {
-
-data::EvaluationDataOptions evaluation_options(const config::RunConfig& config) {
-  data::EvaluationDataOptions options;
-  options.paths.assign(config.data().validation().begin(), config.data().validation().end());
-  options.sequence_length = config.train().sequence_length();
-  options.mtp_depth = config.model().mtp_depth();
-  options.segments =
-      config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
-  return options;
-}
-
-}  // namespace
-
 data::TrainingDataOptions make_training_data_options(const config::RunConfig& config) {
   data::TrainingDataOptions options;
   for (const config::Data::Source& source : config.data().train()) {
@@ -33,6 +18,16 @@ data::TrainingDataOptions make_training_data_options(const config::RunConfig& co
   options.segments =
       config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
   return options;
+}
+
+std::unique_ptr<data::EvaluationData> open_held_out_data(
+    const config::RunConfig& config, const std::vector<std::filesystem::path>& paths) {
+  data::EvaluationDataOptions options;  // no MTP modules: their losses are not asked for
+  options.paths = paths;
+  options.sequence_length = config.train().sequence_length();
+  options.segments =
+      config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
+  return std::make_unique<data::EvaluationData>(options);
 }
 
 RunSources open_token_data(const config::RunConfig& config) {
@@ -50,7 +45,8 @@ RunSources open_token_data(const config::RunConfig& config) {
   }
   sources.training = std::move(training);
   if (config.data().validation_size() > 0) {
-    auto held_out = std::make_unique<data::EvaluationData>(evaluation_options(config));
+    const auto& paths = config.data().validation();
+    auto held_out = open_held_out_data(config, {paths.begin(), paths.end()});
     if (held_out->vocabulary().tokenizer_hash != sources.tokenizer_hash) {
       throw ConfigError(concat(
           "data.validation (", config.data().validation(0),

@@ -8,6 +8,7 @@
 #include "kernels/elementwise.h"
 #include "optim/grad_clip.h"
 #include "parallel/pipeline/executor.h"
+#include "trainer/loss_totals.h"
 
 namespace fathom::trainer {
 namespace {
@@ -36,72 +37,27 @@ class PhaseClock {
   std::chrono::steady_clock::time_point start_;
 };
 
-model::LossSums empty_sums(const model::ModelOptions& options) {
-  model::LossSums sums;
-  sums.token_losses.resize(static_cast<std::size_t>(options.mtp_depth) + 1);
-  return sums;
-}
-
 }  // namespace
-
-// Sums over all ranks.
-struct TrainStep::Totals {
-  std::vector<double> token_losses;
-  double balance_loss = 0.0;
-};
 
 TrainStep::TrainStep(model::PipelinedModel& model, optim::Optimizer& optimizer,
                      const parallel::Mesh& mesh, Stream& stream)
     : model_(&model), optimizer_(&optimizer), mesh_(&mesh), stream_(&stream) {}
 
-const parallel::Schedule& TrainStep::schedule(int num_micro_batches, bool forward_only) {
-  const auto key = std::make_pair(num_micro_batches, forward_only);
-  auto found = schedules_.find(key);
+const parallel::Schedule& TrainStep::schedule(int num_micro_batches) {
+  auto found = schedules_.find(num_micro_batches);
   if (found == schedules_.end()) {
     const int ranks = mesh_->shape().pipeline;
     const int stages = model_->stages_per_rank();
     parallel::Schedule made =
-        forward_only ? parallel::forward_only(ranks, stages, num_micro_batches)
-        : stages > 1
+        stages > 1
             ? parallel::interleaved_one_forward_one_backward(ranks, stages, num_micro_batches)
             : parallel::one_forward_one_backward(ranks, num_micro_batches);
-    if (!forward_only) {
-      parallel::validate(made);
-    }
+    parallel::validate(made);
     made = parallel::add_communication(made);
     parallel::simulate(made, parallel::Costs{});  // refuses a schedule that cannot end
-    found = schedules_.emplace(key, std::move(made)).first;
+    found = schedules_.emplace(num_micro_batches, std::move(made)).first;
   }
   return found->second;
-}
-
-TrainStep::Totals TrainStep::gather_totals(const model::LossSums& sums) {
-  std::vector<std::int64_t> mine;
-  const auto append = [&](const ExactSum& sum) {
-    const auto integers = sum.to_integers();
-    mine.insert(mine.end(), integers.begin(), integers.end());
-  };
-  for (const ExactSum& sum : sums.token_losses) {
-    append(sum);
-  }
-  append(sums.balance_loss);
-  const auto ranks = static_cast<std::size_t>(mesh_->world().world_size());
-  std::vector<std::int64_t> all(mine.size() * ranks);
-  mesh_->world().all_gather_integers(mine, all);
-  std::vector<std::int64_t> total(mine.size(), 0);
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    total[i % mine.size()] += all[i];
-  }
-  const std::size_t width = mine.size() / (sums.token_losses.size() + 1);
-  const auto value = [&](std::size_t index) {
-    return ExactSum::from_integers(std::span(total).subspan(index * width, width)).value();
-  };
-  Totals totals;
-  for (std::size_t depth = 0; depth < sums.token_losses.size(); ++depth) {
-    totals.token_losses.push_back(value(depth));
-  }
-  totals.balance_loss = value(sums.token_losses.size());
-  return totals;
 }
 
 // Counts over the plane decide the selection biases; the loads of all layers go to every rank.
@@ -164,7 +120,7 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
   StepResult result;
   PhaseClock clock(result.phase_ms, report_phase);
   const auto sent_before = traffic();
-  model::LossSums sums = empty_sums(model_->options());
+  model::LossSums sums = empty_loss_sums(model_->options());
 
   clock.begin("forward_backward");
   parallel::ParameterBuffer& parameters = model_->parameters();
@@ -178,7 +134,7 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
   step.token_loss = options.token_loss;
   step.routing = options.routing;
   model_->begin_step(step);
-  parallel::run(schedule(static_cast<int>(micro_batches.size()), false), model_->stages(),
+  parallel::run(schedule(static_cast<int>(micro_batches.size())), model_->stages(),
                 mesh_->pipeline(), *stream_);
 
   clock.begin("reduce_gradients");
@@ -186,7 +142,7 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
   if (options.gradients_reduced) {
     options.gradients_reduced();
   }
-  const Totals totals = gather_totals(sums);
+  const LossTotals totals = gather_loss_totals(sums, *mesh_);
   const optim::GradientNorm norm = optim::gradient_norm(parameters, mesh_->world(), *stream_);
   result.grad_norm = norm.norm;
   result.num_refused = norm.num_refused;
@@ -215,32 +171,6 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
     result.bytes_sent[axis] = bytes - sent_before.at(axis);
   }
   return result;
-}
-
-void TrainStep::forward_only(const std::vector<model::MicroBatch>& micro_batches,
-                             model::StageStep step) {
-  step.micro_batches = micro_batches;
-  model_->begin_step(step);
-  parallel::run(schedule(static_cast<int>(micro_batches.size()), true), model_->stages(),
-                mesh_->pipeline(), *stream_);
-}
-
-std::vector<double> TrainStep::evaluate(const std::vector<model::MicroBatch>& micro_batches,
-                                        const TokenCounts& counts, const EvaluateOptions& options) {
-  model::LossSums sums = empty_sums(model_->options());
-  model::StageStep step;
-  step.pass = model::Pass::kEvaluate;
-  step.logit_scale = options.logit_scale;
-  step.token_loss = options.token_loss;
-  step.routing = options.routing;
-  step.losses = &sums;
-  forward_only(micro_batches, step);
-  const Totals totals = gather_totals(sums);
-  std::vector<double> means;
-  for (std::size_t depth = 0; depth < counts.size(); ++depth) {
-    means.push_back(totals.token_losses[depth] / static_cast<double>(counts[depth]));
-  }
-  return means;
 }
 
 }  // namespace fathom::trainer

@@ -30,12 +30,6 @@ struct StepOptions {
   std::function<void()> gradients_reduced;
 };
 
-struct EvaluateOptions {
-  float logit_scale = 1.0F;
-  model::TokenLoss* token_loss = nullptr;  // shown the tokens' losses; its weights are not read
-  model::RoutingRecord* routing = nullptr;
-};
-
 // Valid tokens of the global batch at each prediction depth: the denominators of the reported
 // losses.
 using TokenCounts = std::vector<std::int64_t>;
@@ -69,15 +63,8 @@ class TrainStep {
   StepResult run(const std::vector<model::MicroBatch>& micro_batches, const TokenCounts& counts,
                  const StepOptions& options, const ReportPhase& report_phase);
 
-  // Mean loss per depth over the valid tokens, forward only.
-  std::vector<double> evaluate(const std::vector<model::MicroBatch>& micro_batches,
-                               const TokenCounts& counts, const EvaluateOptions& options = {});
-
  private:
-  struct Totals;
-  const parallel::Schedule& schedule(int num_micro_batches, bool forward_only);
-  void forward_only(const std::vector<model::MicroBatch>& micro_batches, model::StageStep step);
-  Totals gather_totals(const model::LossSums& sums);
+  const parallel::Schedule& schedule(int num_micro_batches);
   std::map<int, double> balance_experts(double rate, bool update);
   std::map<std::string, std::int64_t> traffic() const;
 
@@ -85,8 +72,7 @@ class TrainStep {
   optim::Optimizer* optimizer_;
   const parallel::Mesh* mesh_;
   Stream* stream_;
-  std::map<std::pair<int, bool>, parallel::Schedule>
-      schedules_;  // with communication, by size and kind
+  std::map<int, parallel::Schedule> schedules_;  // with communication, by number of micro-batches
 };
 
 }  // namespace fathom::trainer

@@ -23,6 +23,7 @@ TrainingLoop::TrainingLoop(const config::RunConfig& config, const std::string& t
       model_(model::make_model_options(config), make_pipeline_options(config), mesh_, stream_),
       optimizer_(optim::make_optimizer(config.optimizer(), model_.parameters(), stream_)),
       train_step_(model_, *optimizer_, mesh_, stream_),
+      evaluate_step_(model_, mesh_, stream_),
       learning_rate_(optim::make_learning_rate_schedule(config)),
       identity_(make_identity(config, tokenizer_hash)),
       stop_request_(std::chrono::duration<double>(config.train().time_limit())) {

@@ -18,6 +18,7 @@
 #include "parallel/comm/heartbeat.h"
 #include "parallel/mesh.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/evaluate_step.h"
 #include "trainer/reporter.h"
 #include "trainer/run_progress.h"
 #include "trainer/step_trace.h"
@@ -76,6 +77,7 @@ class TrainingLoop {
   parallel::Mesh& mesh() noexcept { return mesh_; }
   model::PipelinedModel& model() noexcept { return model_; }
   TrainStep& train_step() noexcept { return train_step_; }
+  EvaluateStep& evaluate_step() noexcept { return evaluate_step_; }
   const RunProgress& progress() const noexcept { return progress_; }
   Reporter* reporter() noexcept { return reporter_.get(); }  // null but on rank 0
 
@@ -122,6 +124,7 @@ class TrainingLoop {
   model::PipelinedModel model_;
   std::unique_ptr<optim::Optimizer> optimizer_;
   TrainStep train_step_;
+  EvaluateStep evaluate_step_;
   optim::LearningRateSchedule learning_rate_;
   CheckpointOptions checkpoint_options_;
   CheckpointIdentity identity_;

@@ -3,6 +3,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/small_training.h"
+#include "trainer/evaluate_step.h"
 
 namespace fathom::testing {
 namespace {
@@ -19,21 +20,16 @@ TinyBatch small_batch() {
   return batch;
 }
 
-// Mean loss under weights drawn from `seed`.
+// Sum of the losses under weights drawn from `seed`.
 double loss_under(TinyRun& run, std::uint64_t seed, model::RoutingRecord* routing, Stream& stream) {
   run.model().initialize(seed);
   trainer::TokenCounts counts;
   const auto micro_batches = run.micro_batches(small_batch(), 0.0, counts);
-  class NoOptimizer final : public optim::Optimizer {
-    void step(double, double, Stream&) override {}
-    void visit_state(parallel::StateVisitor&) override {}
-    void values_drawn(Stream&) override {}
-    void weights_loaded(Stream&) override {}
-  } optimizer;
-  trainer::TrainStep step(run.model(), optimizer, run.mesh(), stream);
+  trainer::EvaluateStep step(run.model(), run.mesh(), stream);
   trainer::EvaluateOptions options;
   options.routing = routing;
-  return step.evaluate(micro_batches, counts, options)[0];
+  step.run(micro_batches, options);
+  return step.take_totals().token_losses[0];
 }
 
 }  // namespace

@@ -4,11 +4,11 @@
 #include <mutex>
 
 #include "core/rng.h"
-#include "optim/adamw.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/small_training.h"
 #include "tests/support/tiny_run.h"
+#include "trainer/evaluate_step.h"
 
 namespace fathom::trainer {
 namespace {
@@ -96,8 +96,7 @@ std::vector<std::vector<double>> training_losses(const std::vector<Prompt>& prom
     }
     const std::size_t main = batch.tokens.size();
     batch.targets.resize(2 * main, 0);  // of MTP, whose loss is not looked at
-    optim::AdamW optimizer(run.model().parameters(), {}, stream);  // which nobody asks
-    TrainStep step(run.model(), optimizer, run.mesh(), stream);
+    EvaluateStep step(run.model(), run.mesh(), stream);
     for (std::size_t i = 0; i < prompts.size(); ++i) {
       for (std::size_t j = 0; j < completions[i].tokens.size(); ++j) {
         batch.masks.assign(2 * main, 0.0F);
@@ -106,7 +105,8 @@ std::vector<std::vector<double>> training_losses(const std::vector<Prompt>& prom
         batch.masks[main] = 1.0F;
         TokenCounts counts;
         const auto micro_batches = run.micro_batches(batch, 0.3, counts);
-        losses[i].push_back(step.evaluate(micro_batches, counts)[0]);
+        step.run(micro_batches);
+        losses[i].push_back(step.take_totals().token_losses[0]);
       }
     }
   });

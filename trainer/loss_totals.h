@@ -1,0 +1,23 @@
+#pragma once
+
+#include <vector>
+
+#include "model/context.h"
+#include "model/options.h"
+#include "parallel/mesh.h"
+
+namespace fathom::trainer {
+
+// Sums of losses over all ranks, each rounded once.
+struct LossTotals {
+  std::vector<double> token_losses;  // [depth] nats
+  double balance_loss = 0.0;
+};
+
+model::LossSums empty_loss_sums(const model::ModelOptions& options);
+
+// Adds up what every rank counted, without rounding. Collective over the mesh; the same on every
+// rank.
+LossTotals gather_loss_totals(const model::LossSums& sums, const parallel::Mesh& mesh);
+
+}  // namespace fathom::trainer
