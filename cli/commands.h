@@ -23,6 +23,7 @@ Command pretrain_command();
 Command sft_command();
 Command grpo_command();
 Command generate_command();
+Command evaluate_command();
 Command train_tokenizer_command();
 Command tokenize_command();
 Command problems_command();

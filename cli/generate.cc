@@ -2,32 +2,22 @@
 #include <chrono>
 #include <filesystem>
 #include <iostream>
-#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cli/commands.h"
 #include "cli/exit_code.h"
-#include "cli/inspect_checkpoint.h"
+#include "cli/generation_request.h"
 #include "cli/prompt_file.h"
 #include "cli/session.h"
-#include "configs/load.h"
-#include "configs/resolve.h"
-#include "configs/schema/run.pb.h"
-#include "configs/validate.h"
+#include "cli/stored_model.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "data/tokenizer.h"
-#include "model/factory.h"
 #include "parallel/comm/agree.h"
-#include "parallel/mesh.h"
-#include "trainer/checkpoint/checkpoint.h"
-#include "trainer/factory.h"
 #include "trainer/generation/generator.h"
 #include "trainer/generation/text.h"
-#include "trainer/identity.h"
-#include "trainer/weights.h"
 
 namespace fathom::cli {
 namespace {
@@ -49,6 +39,7 @@ In EXACT mode the output is the same on every layout, and logprobs are those of 
   --temperature T       0: always the likeliest token (default 1)
   --top_k K             draws from the K likeliest tokens (default: all)
   --top_p P             draws from the likeliest tokens that together have probability P (default 1)
+  --chat                puts the run's chat template (data.chat) around each prompt
   --stop STRING         ends a completion, which then comes without it; may be given several times
   --seed N              of the random numbers (default: run.seed)
   --batch N             sequences at a time on each data rank (default 32); changes memory and speed only
@@ -67,29 +58,16 @@ struct Request {
   std::optional<std::string> prompt;
   std::string prompts_file;
   std::string output;
-  std::int64_t num_samples = 1;
-  std::optional<std::int64_t> seed;
-  trainer::GenerationOptions options;
-  trainer::StopStrings stop;
+  GenerationRequest generation;
 
-  bool streams() const { return prompt && output.empty() && num_samples == 1; }
+  bool streams() const { return prompt && output.empty() && generation.num_samples == 1; }
 };
 
 Request read_request(std::span<const std::string> arguments) {
-  constexpr std::int64_t kMany = std::int64_t{1} << 30;
-  const ParsedOptions given(arguments, {{"prompt"},
-                                        {"prompts"},
-                                        {"output"},
-                                        {"samples"},
-                                        {"max_new_tokens"},
-                                        {"temperature"},
-                                        {"top_k"},
-                                        {"top_p"},
-                                        {"stop", OptionSpec::Kind::kValues},
-                                        {"seed"},
-                                        {"batch"},
-                                        {"cache_tokens"},
-                                        {"set", OptionSpec::Kind::kValues}});
+  std::vector<OptionSpec> specs = generation_option_specs();
+  specs.insert(specs.end(),
+               {{"prompt"}, {"prompts"}, {"output"}, {"set", OptionSpec::Kind::kValues}});
+  const ParsedOptions given(arguments, specs);
   if (given.positional().size() != 1) {
     throw ConfigError(
         concat("want one PATH, a checkpoint or a run folder; given ", given.positional().size()));
@@ -103,71 +81,13 @@ Request read_request(std::span<const std::string> arguments) {
   request.prompt = given.value("prompt");
   request.prompts_file = given.value("prompts").value_or("");
   request.output = given.value("output").value_or("");
-  request.stop = trainer::StopStrings(given.values("stop"));
-  const auto read = [&](const char* name, std::int64_t& value, std::int64_t minimum) {
-    if (given.has(name)) {
-      value = given.integer(name, minimum, kMany);
-    }
-  };
-  read("samples", request.num_samples, 1);
-  read("max_new_tokens", request.options.max_new_tokens, 1);
-  read("batch", request.options.max_sequences, 1);
-  read("cache_tokens", request.options.cache_tokens, 1);
-  kernels::SamplingOptions& sampling = request.options.sampling;
-  if (given.has("top_k")) {
-    sampling.top_k = static_cast<int>(given.integer("top_k", 1, kMany));
-  }
-  if (given.has("temperature")) {
-    sampling.temperature = static_cast<float>(given.number("temperature", 0.0, 1e6));
-  }
-  if (given.has("top_p")) {
-    sampling.top_p = static_cast<float>(given.number("top_p", 1e-9, 1.0));
-  }
-  if (given.has("seed")) {
-    request.seed = given.integer("seed", 0, std::numeric_limits<std::int64_t>::max());
-  }
+  request.generation = read_generation_request(given);
   return request;
-}
-
-std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
-  if (is_checkpoint(path)) {
-    return path;
-  }
-  const std::optional<std::filesystem::path> root = checkpoints_of_run(path);
-  if (!root) {
-    throw ConfigError(concat(path.string(),
-                             ": neither a checkpoint (RUN/checkpoints/step-NNNNNNNN) nor a run "
-                             "folder that has one"));
-  }
-  return trainer::checkpoint_folder(*root, *trainer::latest_checkpoint(*root));
-}
-
-// The config that the checkpoint was written with, laid out for the ranks there are.
-config::RunConfig checkpoint_config(const std::filesystem::path& checkpoint, const Request& request,
-                                    const config::Launch& launch) {
-  config::RunConfig config =
-      config::load_stored(read_manifest(checkpoint).identity.config_text,
-                          concat("config of ", checkpoint.string()), request.overrides);
-  config::resolve(config, launch);
-  // Batches of the training need not fit this layout.
-  config::Train& train = *config.mutable_train();
-  train.clear_batch_ramp();
-  train.set_micro_batch_size(train.micro_batch_size() * config.mesh().tensor());
-  train.set_global_batch_size(train.micro_batch_size() * config.mesh().data() *
-                              config.mesh().pipeline());
-  config::validate(config, launch.world_size);
-  if (config.data().tokenizer().empty()) {
-    throw ConfigError(concat(checkpoint.string(),
-                             ": its config names no tokenizer; add --set data.tokenizer=FILE"));
-  }
-  return config;
 }
 
 // What is known before any weight is read.
 struct Preparation {
-  std::filesystem::path checkpoint;
-  config::RunConfig config;
-  std::optional<data::Tokenizer> tokenizer;
+  StoredModel stored;
   std::vector<PromptText> texts;         // with --samples: each so many times in a row
   std::vector<trainer::Prompt> prompts;  // as texts
 };
@@ -176,27 +96,19 @@ std::vector<PromptText> texts_of(const Request& request) {
   if (!request.prompt) {
     return read_prompts(request.prompts_file);
   }
-  std::vector<PromptText> texts(1);
-  texts[0].id = "0";
-  texts[0].text = *request.prompt;
-  return texts;
+  return {PromptText{"0", *request.prompt}};
 }
 
 Preparation prepare(const Request& request, const config::Launch& launch) {
   Preparation made;
-  made.checkpoint = find_checkpoint(request.path);
-  made.config = checkpoint_config(made.checkpoint, request, launch);
-  made.tokenizer = data::Tokenizer::load(made.config.data().tokenizer());
-  const std::int64_t max_position = made.config.model().max_position();
+  made.stored = open_stored_model(request.path, request.overrides, launch);
+  const EncodeText encode =
+      make_prompt_encoder(made.stored, request.generation.is_chat, data::AddedTokens::kParse);
   for (const PromptText& text : texts_of(request)) {
     trainer::Prompt prompt =
-        trainer::make_prompt(*made.tokenizer, text.id, made.tokenizer->encode(text.text));
-    if (std::ssize(prompt.tokens) >= max_position) {
-      throw ConfigError(concat("prompt ", text.id, " has ", prompt.tokens.size(),
-                               " tokens, and the model ", max_position,
-                               " positions (model.max_position): there is no room for more"));
-    }
-    for (prompt.sample = 0; prompt.sample < request.num_samples; ++prompt.sample) {
+        trainer::make_prompt(*made.stored.tokenizer, text.id, encode(text.text));
+    require_room(concat("prompt ", text.id), std::ssize(prompt.tokens), made.stored.config);
+    for (prompt.sample = 0; prompt.sample < request.generation.num_samples; ++prompt.sample) {
       made.texts.push_back(text);
       made.prompts.push_back(prompt);
     }
@@ -232,11 +144,11 @@ void write_lines(const Request& request, const Preparation& prepared,
                  const std::vector<trainer::Completion>& completions) {
   std::string lines;
   for (std::size_t i = 0; i < completions.size(); ++i) {
-    lines +=
-        completion_line(prepared.texts[i], completions[i],
-                        trainer::completion_text(*prepared.tokenizer, completions[i], request.stop),
-                        prepared.prompts[i].sample, request.num_samples > 1) +
-        '\n';
+    const std::string text = trainer::completion_text(*prepared.stored.tokenizer, completions[i],
+                                                      request.generation.stop);
+    lines += completion_line(prepared.texts[i], completions[i], text, prepared.prompts[i].sample,
+                             request.generation.num_samples > 1);
+    lines += '\n';
   }
   if (request.output.empty()) {
     std::cout << lines << std::flush;
@@ -247,21 +159,9 @@ void write_lines(const Request& request, const Preparation& prepared,
 
 std::vector<trainer::Completion> complete(const Request& request, const Preparation& prepared,
                                           Session& session) {
-  const config::RunConfig& config = prepared.config;
-  Stream stream(Device{}, config.run().threads());
-  const parallel::Mesh mesh(session.world(), trainer::make_mesh_shape(config.mesh()));
-  model::ModelOptions model_options = model::make_model_options(config);
-  model_options.numerics.gradients = {};  // there are none
-  model::PipelinedModel model(model_options, trainer::make_pipeline_options(config), mesh, stream);
-  trainer::load_model(prepared.checkpoint, config,
-                      trainer::make_identity(config, prepared.tokenizer->hash()), model, mesh,
-                      stream);
-  session.begin_running();
-  trainer::GenerationOptions options = request.options;
-  options.seed = request.seed ? static_cast<std::uint64_t>(*request.seed) : config.run().seed();
-  trainer::set_vocabulary(*prepared.tokenizer, options);
-  options.is_stop = request.stop.condition(*prepared.tokenizer);
-  TextStream text(*prepared.tokenizer, request.stop);
+  LoadedModel loaded(prepared.stored, session);
+  session.heartbeat().begin_phase("generate");
+  TextStream text(*prepared.stored.tokenizer, request.generation.stop);
   const bool shows = request.streams() && session.rank() == 0;
   trainer::GenerationEvents events;
   events.step = [&](std::int64_t, const std::vector<trainer::Completion>&) {
@@ -274,7 +174,8 @@ std::vector<trainer::Completion> complete(const Request& request, const Preparat
   }
   const auto begin = std::chrono::steady_clock::now();
   std::vector<trainer::Completion> completions =
-      trainer::Generator(model, mesh, stream).generate(prepared.prompts, options, events);
+      trainer::Generator(loaded.model(), loaded.mesh(), loaded.stream())
+          .generate(prepared.prompts, request.generation.options_for(prepared.stored), events);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   std::size_t num_tokens = 0;
   for (const trainer::Completion& completion : completions) {

@@ -2,9 +2,11 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <vector>
 
 #include "cli/commands.h"
 #include "cli/exit_code.h"
+#include "cli/problem_options.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "rl/problems/generator.h"
@@ -41,25 +43,6 @@ example:
   fathom problems sorting --difficulty 8 --count 512 --split held_out --output held_out.jsonl
 )";
 
-rl::Split parse_split(const std::string& text) {
-  if (text == "train") {
-    return rl::Split::kTrain;
-  }
-  if (text == "held_out") {
-    return rl::Split::kHeldOut;
-  }
-  throw ConfigError(concat("--split ", text, ": want train or held_out"));
-}
-
-int easiest_of(const std::string& family) {
-  for (const rl::ProblemFamily& known : rl::problem_families()) {
-    if (known.name == family) {
-      return known.min_difficulty;
-    }
-  }
-  return 1;  // generate_problem() says which families there are
-}
-
 std::string text_line(const std::string& prompt, const std::string& answer) {
   return nlohmann::json{{"text", prompt + answer + "\n"}}.dump();
 }
@@ -78,32 +61,23 @@ std::string line_of(const rl::ProblemSet& set, std::uint64_t index, const Parsed
 }
 
 int run(std::span<const std::string> arguments, Session& /*session*/) {
-  const ParsedOptions options(arguments, {{"count"},
-                                          {"output"},
-                                          {"difficulty"},
-                                          {"split"},
-                                          {"seed"},
-                                          {"text", OptionSpec::Kind::kFlag},
-                                          {"worked", OptionSpec::Kind::kFlag}});
+  std::vector<OptionSpec> specs = family_option_specs("seed");
+  specs.insert(
+      specs.end(),
+      {{"output"}, {"text", OptionSpec::Kind::kFlag}, {"worked", OptionSpec::Kind::kFlag}});
+  const ParsedOptions options(arguments, specs);
   if (options.positional().size() != 1) {
     throw ConfigError(concat("want one FAMILY of problems, given ", options.positional().size()));
   }
-  rl::ProblemSet set{.family = options.positional().front()};
-  set.difficulty = options.has("difficulty")
-                       ? static_cast<int>(options.integer("difficulty", 1, INT32_MAX))
-                       : easiest_of(set.family);
-  set.split = parse_split(options.value("split").value_or("train"));
-  set.seed =
-      options.has("seed") ? static_cast<std::uint64_t>(options.integer("seed", 0, INT64_MAX)) : 0;
-  const std::int64_t count = options.integer("count", 1, INT32_MAX);
+  const FamilyProblems wanted = read_family_problems(options.positional().front(), options, "seed");
   const std::string output = options.required("output");
   std::string lines;
-  for (std::int64_t index = 0; index < count; ++index) {
-    lines += line_of(set, static_cast<std::uint64_t>(index), options);
+  for (std::int64_t index = 0; index < wanted.count; ++index) {
+    lines += line_of(wanted.set, static_cast<std::uint64_t>(index), options);
     lines += '\n';
   }
   write_file_atomically(output, lines);
-  std::cout << concat(output, ": ", count, " problems\n");
+  std::cout << concat(output, ": ", wanted.count, " problems\n");
   return kExitDone;
 }
 

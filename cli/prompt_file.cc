@@ -10,45 +10,87 @@
 namespace fathom::cli {
 namespace {
 
+using nlohmann::json;
 using nlohmann::ordered_json;
 
-PromptText parse_prompt(const std::string& line, const std::string& origin, std::size_t index) {
-  const nlohmann::json object = data::parse_json(line, origin);
+// "id" of the object as JSON, else its number.
+std::string parse_id(const json& object, const std::string& origin, std::size_t index) {
+  if (!object.contains("id")) {
+    return std::to_string(index);
+  }
+  const json& id = object["id"];
+  if (!id.is_string() && !id.is_number_integer()) {
+    throw ConfigError(concat(origin, ": \"id\" is neither a string nor a whole number"));
+  }
+  return id.dump();
+}
+
+PromptText parse_prompt(const json& object, const std::string& origin, std::size_t index) {
   if (!object.is_object() || !object.contains("prompt") || !object["prompt"].is_string()) {
     throw ConfigError(concat(origin, R"(: want {"prompt": TEXT})"));
   }
-  PromptText prompt{std::to_string(index), object["prompt"].get<std::string>()};
-  if (object.contains("id")) {
-    const nlohmann::json& id = object["id"];
-    if (!id.is_string() && !id.is_number_integer()) {
-      throw ConfigError(concat(origin, ": \"id\" is neither a string nor a whole number"));
-    }
-    prompt.id = id.dump();
-  }
-  return prompt;
+  return {parse_id(object, origin, index), object["prompt"].get<std::string>()};
 }
 
-const char* name_of(trainer::FinishReason reason) {
-  return reason == trainer::FinishReason::kStop ? "stop" : "length";
+bool is_text(const json& value) {
+  return value.is_string() && !value.get_ref<const std::string&>().empty();
+}
+
+Question parse_question(const json& object, const std::string& origin, std::size_t index) {
+  const bool has_fields = object.is_object() && object.contains("prompt") &&
+                          object["prompt"].is_string() && object.contains("choices") &&
+                          object["choices"].is_array() && object.contains("answer") &&
+                          object["answer"].is_number_unsigned();
+  if (!has_fields || object["choices"].size() < 2 ||
+      !std::ranges::all_of(object["choices"], is_text)) {
+    throw ConfigError(
+        concat(origin, R"(: want {"prompt": TEXT, "choices": [TEXT, TEXT, ...], "answer": INDEX})",
+               ", with two choices or more, none of them empty"));
+  }
+  Question question{parse_id(object, origin, index), object["prompt"].get<std::string>(),
+                    object["choices"].get<std::vector<std::string>>(),
+                    object["answer"].get<std::size_t>()};
+  if (question.answer >= question.choices.size()) {
+    throw ConfigError(concat(origin, ": \"answer\" is ", question.answer, ", and the last of ",
+                             question.choices.size(), " choices is ", question.choices.size() - 1,
+                             ": it counts from 0"));
+  }
+  return question;
+}
+
+// What parse(object, origin, index) makes of each line that is not blank; at least one.
+template <class Item>
+std::vector<Item> read_lines(const std::filesystem::path& file, const char* what,
+                             Item (*parse)(const json&, const std::string&, std::size_t)) {
+  const data::JsonLimits limits;
+  data::LineReader reader(file, 0, static_cast<std::int64_t>(limits.bytes));
+  std::vector<Item> items;
+  std::int64_t number = 0;
+  for (std::string line; reader.next(line);) {
+    ++number;
+    if (line.find_first_not_of(" \t\r\n") != std::string::npos) {
+      const std::string origin = concat(file.string(), ':', number);
+      items.push_back(parse(data::parse_json(line, origin), origin, items.size()));
+    }
+  }
+  if (items.empty()) {
+    throw ConfigError(concat(file.string(), ": holds no ", what));
+  }
+  return items;
 }
 
 }  // namespace
 
 std::vector<PromptText> read_prompts(const std::filesystem::path& file) {
-  const data::JsonLimits limits;
-  data::LineReader reader(file, 0, static_cast<std::int64_t>(limits.bytes));
-  std::vector<PromptText> prompts;
-  std::int64_t number = 0;
-  for (std::string line; reader.next(line);) {
-    ++number;
-    if (line.find_first_not_of(" \t\r\n") != std::string::npos) {
-      prompts.push_back(parse_prompt(line, concat(file.string(), ':', number), prompts.size()));
-    }
-  }
-  if (prompts.empty()) {
-    throw ConfigError(concat(file.string(), ": holds no prompt"));
-  }
-  return prompts;
+  return read_lines<PromptText>(file, "prompt", parse_prompt);
+}
+
+std::vector<Question> read_questions(const std::filesystem::path& file) {
+  return read_lines<Question>(file, "question", parse_question);
+}
+
+const char* name_of(trainer::FinishReason reason) {
+  return reason == trainer::FinishReason::kStop ? "stop" : "length";
 }
 
 std::string completion_line(const PromptText& prompt, const trainer::Completion& completion,

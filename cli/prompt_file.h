@@ -20,6 +20,21 @@ struct PromptText {
 // left alone. Throws IoError, and ConfigError naming file and line.
 std::vector<PromptText> read_prompts(const std::filesystem::path& file);
 
+// A question of which one choice is right.
+struct Question {
+  std::string id;  // as PromptText's
+  std::string prompt;
+  std::vector<std::string> choices;  // at least two, none empty
+  std::size_t answer = 0;            // index of the right one
+};
+
+// JSON lines {"prompt": TEXT, "choices": [TEXT, ...], "answer": INDEX} with an "id" where wanted;
+// the index counts from 0. Throws as read_prompts().
+std::vector<Question> read_questions(const std::filesystem::path& file);
+
+// "stop" or "length".
+const char* name_of(trainer::FinishReason reason);
+
 // {"id", "prompt", "completion", "tokens", "logprobs", "finish"} in a line; "sample" after the id
 // where a prompt has several. Bytes that are no UTF-8 become U+FFFD in the texts.
 std::string completion_line(const PromptText& prompt, const trainer::Completion& completion,

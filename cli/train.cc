@@ -1,9 +1,6 @@
 #include "cli/train.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <iostream>
 #include <optional>
@@ -11,6 +8,7 @@
 #include "cli/exit_code.h"
 #include "cli/prepare_run.h"
 #include "cli/session.h"
+#include "cli/watchdog.h"
 #include "core/error.h"
 #include "parallel/comm/agree.h"
 #include "parallel/comm/watchdog.h"
@@ -45,27 +43,6 @@ std::optional<std::int64_t> choose_checkpoint(const Invocation& invocation,
       static_cast<std::size_t>(invocation.session.world().world_size()));
   invocation.session.world().all_gather_integers(std::span(&step, 1), steps);
   return steps[0] < 0 ? std::nullopt : std::optional(steps[0]);
-}
-
-// A number that tells this job from those before it in the same run folder; rank 0 draws it.
-std::uint64_t draw_job_id(parallel::Communicator& world) {
-  const std::int64_t mine =
-      std::chrono::system_clock::now().time_since_epoch().count() ^ (std::int64_t{getpid()} << 40);
-  std::vector<std::int64_t> all(static_cast<std::size_t>(world.world_size()));
-  world.all_gather_integers(std::span(&mine, 1), all);
-  return static_cast<std::uint64_t>(all[0]);
-}
-
-parallel::WatchdogOptions watchdog_options(const Session& session,
-                                           const config::RunConfig& config) {
-  parallel::WatchdogOptions options;
-  options.folder = std::filesystem::path(config.run().directory()) / "log" / "heartbeat";
-  options.rank = session.rank();
-  options.world_size = session.world().world_size();
-  options.job_id = draw_job_id(session.world());
-  options.deadline =
-      std::chrono::milliseconds(static_cast<std::int64_t>(config.train().watchdog_timeout() * 1e3));
-  return options;
 }
 
 int exit_code_of(trainer::RunEnd end) {
@@ -137,7 +114,11 @@ int train(std::span<const std::string> arguments, Session& session, const Traini
                                 }
                               }});
   const std::unique_ptr<trainer::TrainingTask> task = opened.make(loop);
-  const parallel::Watchdog watchdog(session.heartbeat(), watchdog_options(session, config));
+  const std::filesystem::path heartbeats =
+      std::filesystem::path(config.run().directory()) / "log" / "heartbeat";
+  const parallel::Watchdog watchdog(
+      session.heartbeat(),
+      watchdog_options(session, config, heartbeats, draw_job_id(session.world())));
   return exit_code_of(loop.run(resume, *task, [&] { session.begin_running(); }));
 }
 

@@ -140,7 +140,7 @@ std::vector<std::string> find_problems(const RunConfig& config, int world_size, 
   check_optimizer(config.optimizer(), problems);
   if (use == Use::kReinforcement) {
     check_reinforcement(config, problems);
-  } else {
+  } else if (use != Use::kInference) {
     check_global_batch(config, problems);
     check_data(config.data(), problems);
   }

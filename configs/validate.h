@@ -7,8 +7,9 @@
 
 namespace fathom::config {
 
-// What a config is to be used for; each asks for fields of its own.
-enum class Use { kPretraining, kFineTuning, kReinforcement };
+// What a config is to be used for; each asks for fields of its own. kInference asks for nothing to
+// learn from, nor for batches that fit the layout.
+enum class Use { kPretraining, kFineTuning, kReinforcement, kInference };
 
 // Everything in a resolved config that contradicts itself, the model's equations or the number of
 // ranks; one line each, with the fields and the numbers involved. Looks at no file. world_size 0:

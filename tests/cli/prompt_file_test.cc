@@ -29,5 +29,35 @@ TEST_CASE("a text is shown up to its last whole character") {
   CHECK(whole_characters("a\xf0\x9f\x98\x80") == "a\xf0\x9f\x98\x80");
 }
 
+TEST_CASE("questions have choices, one of which is right") {
+  const test::TemporaryFolder folder;
+  const std::filesystem::path file = folder.path() / "questions.jsonl";
+  const auto write = [&](const std::string& text) { std::ofstream(file) << text; };
+  write(
+      "\n{\"prompt\": \"p\", \"choices\": [\"a\", \"b\"], \"answer\": 1, \"id\": \"x\"}\n"
+      "{\"prompt\": \"\", \"choices\": [\"a\", \"b\", \"c\"], \"answer\": 0}\n");
+  const std::vector<Question> questions = read_questions(file);
+  REQUIRE(questions.size() == 2);
+  CHECK(questions[0].id == "\"x\"");
+  CHECK(questions[0].prompt == "p");
+  CHECK(questions[0].choices == std::vector<std::string>{"a", "b"});
+  CHECK(questions[0].answer == 1);
+  CHECK(questions[1].id == "1");
+  const auto refused = [&](const std::string& line, const std::string& why) {
+    write("\n" + line + "\n");
+    CHECK_THROWS_WITH(read_questions(file), Catch::Contains("questions.jsonl:2: " + why));
+  };
+  refused(R"({"prompt": "p", "choices": ["a", "b"], "answer": 2})", "\"answer\" is 2");
+  refused(R"({"prompt": "p", "choices": ["a", "b"], "answer": -1})", "want {");
+  refused(R"({"prompt": "p", "choices": ["a", "b"], "answer": "a"})", "want {");
+  refused(R"({"prompt": "p", "choices": ["a", ""], "answer": 0})", "want {");
+  refused(R"({"prompt": "p", "choices": ["a"], "answer": 0})", "want {");
+  refused(R"({"prompt": "p", "answer": 0})", "want {");
+  refused(R"({"choices": ["a", "b"], "answer": 0})", "want {");
+  refused(R"(["a"])", "want {");
+  write("\n");
+  CHECK_THROWS_WITH(read_questions(file), Catch::Contains("holds no question"));
+}
+
 }  // namespace
 }  // namespace fathom::cli

@@ -162,6 +162,15 @@ TEST_CASE("fine-tuning asks for a tokenizer and for a template that tells turns 
             "and answer apart"});
 }
 
+TEST_CASE("inference asks for nothing to learn from, nor for batches that fit") {
+  RunConfig config = load(kTiny, {"data.train=[]", "train.global_batch_size=7"});
+  resolve(config, {.world_size = 2});
+  CHECK_FALSE(find_problems(config, 2).empty());
+  CHECK(find_problems(config, 2, Use::kInference).empty());
+  config.mutable_mesh()->set_tensor(3);
+  CHECK_FALSE(find_problems(config, 2, Use::kInference).empty());
+}
+
 TEST_CASE("a layout that does not fit is reported with its numbers") {
   check_cases({
       {{"mesh.tensor=3", "numerics.mode=FAST"},

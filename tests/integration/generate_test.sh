@@ -50,6 +50,9 @@ text() {
 stop=$(text 1 | cut -c 3-4)
 [ "$(text 1 --stop "$stop")" = "$(text 1 | cut -c 1-2)" ] || fail "--stop '$stop' does not cut '$(text 1)'"
 
+chat=$(text 1 --chat --set model.max_position=64)
+[ -n "$chat" ] && [ "$chat" != "$(text 1)" ] || fail "no chat template stands around the prompt"
+
 refused() {  # TEXT ARGUMENT...
   generate 1 "$folder/refused.jsonl" "${@:2}"
   expect_status 93 "$1"

@@ -1,0 +1,54 @@
+#include "cli/generation_request.h"
+
+#include <limits>
+
+namespace fathom::cli {
+
+trainer::GenerationOptions GenerationRequest::options_for(const StoredModel& stored) const {
+  trainer::GenerationOptions result = options;
+  result.seed = seed.value_or(stored.config.run().seed());
+  trainer::set_vocabulary(*stored.tokenizer, result);
+  result.is_stop = stop.condition(*stored.tokenizer);
+  return result;
+}
+
+std::vector<OptionSpec> generation_option_specs() {
+  return {{"samples"},      {"max_new_tokens"},
+          {"temperature"},  {"top_k"},
+          {"top_p"},        {"stop", OptionSpec::Kind::kValues},
+          {"seed"},         {"batch"},
+          {"cache_tokens"}, {"chat", OptionSpec::Kind::kFlag}};
+}
+
+GenerationRequest read_generation_request(const ParsedOptions& given) {
+  constexpr std::int64_t kMany = std::int64_t{1} << 30;
+  GenerationRequest request;
+  const auto read = [&](const char* name, std::int64_t& value) {
+    if (given.has(name)) {
+      value = given.integer(name, 1, kMany);
+    }
+  };
+  read("samples", request.num_samples);
+  read("max_new_tokens", request.options.max_new_tokens);
+  read("batch", request.options.max_sequences);
+  read("cache_tokens", request.options.cache_tokens);
+  kernels::SamplingOptions& sampling = request.options.sampling;
+  if (given.has("top_k")) {
+    sampling.top_k = static_cast<int>(given.integer("top_k", 1, kMany));
+  }
+  if (given.has("temperature")) {
+    sampling.temperature = static_cast<float>(given.number("temperature", 0.0, 1e6));
+  }
+  if (given.has("top_p")) {
+    sampling.top_p = static_cast<float>(given.number("top_p", 1e-9, 1.0));
+  }
+  if (given.has("seed")) {
+    request.seed = static_cast<std::uint64_t>(
+        given.integer("seed", 0, std::numeric_limits<std::int64_t>::max()));
+  }
+  request.stop = trainer::StopStrings(given.values("stop"));
+  request.is_chat = given.has("chat");
+  return request;
+}
+
+}  // namespace fathom::cli

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "cli/command_line.h"
+#include "cli/stored_model.h"
+#include "trainer/generation/sequence.h"
+#include "trainer/generation/text.h"
+
+namespace fathom::cli {
+
+// What commands that draw completions are told about the drawing: --samples, --max_new_tokens,
+// --temperature, --top_k, --top_p, --stop, --seed, --batch, --cache_tokens, --chat.
+struct GenerationRequest {
+  std::int64_t num_samples = 1;  // completions of each prompt
+  trainer::StopStrings stop;
+  bool is_chat = false;  // the run's chat template stands around each prompt
+
+  // The options for a model's vocabulary; without --seed with the run's. Borrows the tokenizer.
+  trainer::GenerationOptions options_for(const StoredModel& stored) const;
+
+  trainer::GenerationOptions options;  // as far as the command line says them
+  std::optional<std::uint64_t> seed;
+};
+
+std::vector<OptionSpec> generation_option_specs();
+// Throws ConfigError.
+GenerationRequest read_generation_request(const ParsedOptions& given);
+
+}  // namespace fathom::cli

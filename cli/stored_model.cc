@@ -1,0 +1,130 @@
+#include "cli/stored_model.h"
+
+#include <optional>
+#include <system_error>
+
+#include "cli/inspect_checkpoint.h"
+#include "cli/watchdog.h"
+#include "configs/load.h"
+#include "configs/resolve.h"
+#include "configs/validate.h"
+#include "core/error.h"
+#include "model/factory.h"
+#include "parallel/comm/agree.h"
+#include "parallel/comm/heartbeat_file.h"
+#include "trainer/chat_data.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/factory.h"
+#include "trainer/identity.h"
+#include "trainer/weights.h"
+
+namespace fathom::cli {
+namespace {
+
+std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
+  if (is_checkpoint(path)) {
+    return path.has_filename() ? path : path.parent_path();  // without a slash at the end
+  }
+  const std::optional<std::filesystem::path> root = checkpoints_of_run(path);
+  if (!root) {
+    throw ConfigError(concat(path.string(),
+                             ": neither a checkpoint (RUN/checkpoints/step-NNNNNNNN) nor a run "
+                             "folder that has one"));
+  }
+  return trainer::checkpoint_folder(*root, *trainer::latest_checkpoint(*root));
+}
+
+// The config that the checkpoint was written with, laid out for the ranks there are.
+config::RunConfig checkpoint_config(const std::filesystem::path& checkpoint,
+                                    const std::vector<std::string>& overrides,
+                                    const config::Launch& launch) {
+  config::RunConfig config =
+      config::load_stored(read_manifest(checkpoint).identity.config_text,
+                          concat("config of ", checkpoint.string()), overrides);
+  config::resolve(config, launch);
+  // Each tensor rank takes its part of a micro-batch, which the training's need not have.
+  config::Train& train = *config.mutable_train();
+  train.set_micro_batch_size(train.micro_batch_size() * config.mesh().tensor());
+  config::validate(config, launch.world_size, config::Use::kInference);
+  if (config.data().tokenizer().empty()) {
+    throw ConfigError(concat(checkpoint.string(),
+                             ": its config names no tokenizer; add --set data.tokenizer=FILE"));
+  }
+  return config;
+}
+
+model::ModelOptions model_options(const config::RunConfig& config) {
+  model::ModelOptions options = model::make_model_options(config);
+  options.numerics.gradients = {};  // there are none
+  return options;
+}
+
+// Seen by all ranks: on one node any folder is, across nodes that of the run.
+std::filesystem::path heartbeat_folder(const StoredModel& stored, const Session& session,
+                                       std::uint64_t job_id) {
+  const config::Launch launch = session.launch();
+  const std::filesystem::path parent = launch.ranks_per_node == launch.world_size
+                                           ? std::filesystem::temp_directory_path()
+                                           : stored.checkpoint.parent_path().parent_path() / "log";
+  return parent / concat("fathom-heartbeat-", job_id);
+}
+
+}  // namespace
+
+StoredModel open_stored_model(const std::filesystem::path& path,
+                              const std::vector<std::string>& overrides,
+                              const config::Launch& launch) {
+  StoredModel stored;
+  stored.checkpoint = find_checkpoint(path);
+  stored.config = checkpoint_config(stored.checkpoint, overrides, launch);
+  stored.tokenizer = trainer::load_tokenizer(stored.config);
+  return stored;
+}
+
+EncodeText make_prompt_encoder(const StoredModel& stored, bool is_chat,
+                               data::AddedTokens added_tokens) {
+  if (is_chat) {
+    return trainer::make_chat_encoder(stored.config, *stored.tokenizer);
+  }
+  return [&tokenizer = *stored.tokenizer, added_tokens](const std::string& text) {
+    return tokenizer.encode(text, added_tokens);
+  };
+}
+
+void require_room(const std::string& what, std::int64_t num_tokens,
+                  const config::RunConfig& config) {
+  if (num_tokens >= config.model().max_position()) {
+    throw ConfigError(concat(what, " has ", num_tokens, " tokens, and the model ",
+                             config.model().max_position(),
+                             " positions (model.max_position): there is no room for more"));
+  }
+}
+
+LoadedModel::LoadedModel(const StoredModel& stored, Session& session)
+    : rank_(session.rank()),
+      stream_(Device{}, stored.config.run().threads()),
+      mesh_(session.world(), trainer::make_mesh_shape(stored.config.mesh())),
+      model_(model_options(stored.config), trainer::make_pipeline_options(stored.config), mesh_,
+             stream_) {
+  const std::uint64_t job_id = draw_job_id(session.world());
+  heartbeat_folder_ = heartbeat_folder(stored, session, job_id);
+  parallel::agree(session.world(), [&] {
+    watchdog_ = std::make_unique<parallel::Watchdog>(
+        session.heartbeat(), watchdog_options(session, stored.config, heartbeat_folder_, job_id));
+  });
+  session.heartbeat().begin_phase("load weights");
+  trainer::load_model(stored.checkpoint, stored.config,
+                      trainer::make_identity(stored.config, stored.tokenizer->hash()), model_,
+                      mesh_, stream_);
+  session.begin_running();
+}
+
+// Each rank takes its own heartbeat away, the last one the folder with it.
+LoadedModel::~LoadedModel() {
+  watchdog_.reset();
+  std::error_code ignored;
+  std::filesystem::remove(parallel::heartbeat_path(heartbeat_folder_, rank_), ignored);
+  std::filesystem::remove(heartbeat_folder_, ignored);
+}
+
+}  // namespace fathom::cli

@@ -1,0 +1,31 @@
+#include "cli/watchdog.h"
+
+#include <unistd.h>
+
+#include <chrono>
+#include <vector>
+
+namespace fathom::cli {
+
+std::uint64_t draw_job_id(parallel::Communicator& world) {
+  const std::int64_t mine =
+      std::chrono::system_clock::now().time_since_epoch().count() ^ (std::int64_t{getpid()} << 40);
+  std::vector<std::int64_t> all(static_cast<std::size_t>(world.world_size()));
+  world.all_gather_integers(std::span(&mine, 1), all);
+  return static_cast<std::uint64_t>(all[0]);
+}
+
+parallel::WatchdogOptions watchdog_options(const Session& session, const config::RunConfig& config,
+                                           const std::filesystem::path& folder,
+                                           std::uint64_t job_id) {
+  parallel::WatchdogOptions options;
+  options.folder = folder;
+  options.rank = session.rank();
+  options.world_size = session.world().world_size();
+  options.job_id = job_id;
+  options.deadline =
+      std::chrono::milliseconds(static_cast<std::int64_t>(config.train().watchdog_timeout() * 1e3));
+  return options;
+}
+
+}  // namespace fathom::cli
