@@ -10,6 +10,7 @@
 #include "cli/evaluation_request.h"
 #include "cli/exit_code.h"
 #include "cli/prompt_file.h"
+#include "cli/rejection_sampling.h"
 #include "cli/session.h"
 #include "cli/stored_model.h"
 #include "cli/text_evaluation.h"
@@ -57,6 +58,8 @@ For problems and choices:
   --template TEXT       what is put before the model, with {prompt} in it (default {prompt})
   --chat                puts the run's chat template (data.chat) around that
   --output FILE         JSON lines: every completion with verdict and rule, every question with its log-likelihoods
+  --accepted FILE       the correct completions as JSON lines {"prompt", "completion"}, which sft reads: rejection sampling
+  --accepted_per_problem N   different ones of each problem at most (default 1)
 
   --json FILE           the results as one JSON object
   --set PATH=VALUE      sets a field of the run's config: mesh.*, run.threads, data.tokenizer, model.max_position
@@ -142,11 +145,20 @@ std::string source_of_problems(const EvaluationRequest& request) {
                 set.split == rl::Split::kTrain ? ", train" : ", held out");
 }
 
+// Lines for the files that were asked for.
+struct Lines {
+  std::string output;
+  std::string accepted;
+};
+
 void write_results(const EvaluationRequest& request, const EvaluationReport& report,
-                   const std::string& lines) {
+                   const Lines& lines) {
   std::cout << to_table(report) << std::flush;
   if (!request.output.empty()) {
-    write_file_atomically(request.output, lines);
+    write_file_atomically(request.output, lines.output);
+  }
+  if (!request.accepted.empty()) {
+    write_file_atomically(request.accepted, lines.accepted);
   }
   if (!request.json.empty()) {
     write_file_atomically(request.json, to_json(report).dump(2) + '\n');
@@ -161,7 +173,7 @@ int run(std::span<const std::string> arguments, Session& session) {
   LoadedModel loaded(prepared.stored, session);
   EvaluationReport report;
   report.checkpoint = prepared.stored.checkpoint;
-  std::string lines;
+  Lines lines;
   report.texts = score_texts(std::move(prepared.texts), request.num_sequences, prepared.stored,
                              loaded, session);
   if (!prepared.problems.empty()) {
@@ -170,17 +182,19 @@ int run(std::span<const std::string> arguments, Session& session) {
     report.problems = found.scores;
     for (const rl::EvaluatedSample& sample : found.samples) {
       const rl::Problem& problem = prepared.problems[sample.problem];
-      lines += sample_line(problem, request.render(problem.prompt), sample);
-      lines += '\n';
+      lines.output += sample_line(problem, request.render(problem.prompt), sample);
+      lines.output += '\n';
     }
+    lines.accepted = accepted_lines(prepared.problems, found.samples, request.lead(),
+                                    request.accepted_per_problem);
   }
   if (!prepared.questions.empty()) {
     report.choice_source = request.choices_file;
     report.choices =
         score_choices(prepared.questions, prepared.choices, prepared.stored, loaded, session);
     for (std::size_t i = 0; i < prepared.questions.size(); ++i) {
-      lines += question_line(prepared.questions[i], report.choices->questions[i]);
-      lines += '\n';
+      lines.output += question_line(prepared.questions[i], report.choices->questions[i]);
+      lines.output += '\n';
     }
   }
   if (session.rank() == 0) {

@@ -77,6 +77,13 @@ std::string EvaluationRequest::render(const std::string& prompt) const {
   return text.replace(text.find(kPlaceholder), kPlaceholder.size(), prompt);
 }
 
+std::string EvaluationRequest::lead() const {
+  // In a chat the template is the user's, and the completion the answer to it.
+  return generation.is_chat
+             ? ""
+             : prompt_template.substr(prompt_template.find(kPlaceholder) + kPlaceholder.size());
+}
+
 EvaluationRequest read_evaluation_request(std::span<const std::string> arguments) {
   std::vector<OptionSpec> specs = generation_option_specs();
   std::ranges::copy(family_option_specs(kSeedOption), std::back_inserter(specs));
@@ -90,6 +97,8 @@ EvaluationRequest read_evaluation_request(std::span<const std::string> arguments
                              {"choices"},
                              {"output"},
                              {"json"},
+                             {"accepted"},
+                             {"accepted_per_problem"},
                              {"set", OptionSpec::Kind::kValues}});
   const ParsedOptions given(arguments, specs);
   if (given.positional().size() != 1) {
@@ -111,6 +120,13 @@ EvaluationRequest read_evaluation_request(std::span<const std::string> arguments
   request.choices_file = given.value("choices").value_or("");
   request.output = given.value("output").value_or("");
   request.json = given.value("json").value_or("");
+  request.accepted = given.value("accepted").value_or("");
+  if (given.has("accepted_per_problem")) {
+    request.accepted_per_problem = given.integer("accepted_per_problem", 1, INT64_MAX);
+  }
+  if (!request.accepted.empty() && !request.has_problems()) {
+    throw ConfigError("--accepted needs --problems or --family: it is for their samples");
+  }
   if (request.texts.empty() && !request.has_problems() && request.choices_file.empty()) {
     throw ConfigError("give something to evaluate on: --text, --problems, --family or --choices");
   }

@@ -25,13 +25,17 @@ struct EvaluationRequest {
   std::string prompt_template = "{prompt}";
   rl::ExtractionOptions extraction;
   std::string choices_file;
-  std::string output;  // JSON lines of samples and questions
-  std::string json;    // the results
+  std::string output;    // JSON lines of samples and questions
+  std::string json;      // the results
+  std::string accepted;  // conversations with the correct samples
+  std::int64_t accepted_per_problem = 1;
   GenerationRequest generation;
 
   bool has_problems() const { return !problems_file.empty() || family.has_value(); }
   // The prompt template with the prompt in it.
   std::string render(const std::string& prompt) const;
+  // What of the template stands between the prompt and the completion.
+  std::string lead() const;
 };
 
 // Throws ConfigError.
