@@ -55,7 +55,7 @@ config::RunConfig checkpoint_config(const std::filesystem::path& checkpoint,
 
 model::ModelOptions model_options(const config::RunConfig& config) {
   model::ModelOptions options = model::make_model_options(config);
-  options.numerics.gradients = {};  // there are none
+  options.numerics.gradients = {.is_allocated = false};
   return options;
 }
 

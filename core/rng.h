@@ -17,6 +17,7 @@ class RandomSource {
  public:
   RandomSource(std::uint64_t seed, std::string_view purpose) noexcept;
 
+  std::array<std::uint32_t, 2> key() const noexcept { return key_; }  // of philox
   std::uint64_t bits(std::uint64_t index) const noexcept;
   double uniform(std::uint64_t index) const noexcept;  // in (0, 1)
   float normal(std::uint64_t index)

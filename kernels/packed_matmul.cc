@@ -9,6 +9,8 @@ namespace fathom::kernels {
 constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> pack_weight_slot("pack_weight");
 constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, int, Stream&)>
     packed_matmul_forward_slot("packed_matmul_forward");
+constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
+    packed_grouped_matmul_forward_slot("packed_grouped_matmul_forward");
 
 namespace {
 
@@ -17,8 +19,10 @@ constexpr std::int64_t kPanel = 16;
 }  // namespace
 
 Shape packed_shape(const Shape& weight) {
-  FATHOM_CHECK(weight.rank() == 2, "w ", weight);
-  return Shape{(weight[0] + kPanel - 1) / kPanel, weight[1], kPanel};
+  FATHOM_CHECK(weight.rank() == 2 || weight.rank() == 3, "w ", weight);
+  const std::int64_t num_panels = (weight[-2] + kPanel - 1) / kPanel;
+  return weight.rank() == 2 ? Shape{num_panels, weight[-1], kPanel}
+                            : Shape{weight[0], num_panels, weight[-1], kPanel};
 }
 
 void pack_weight(const Tensor& w, Tensor& packed, Stream& stream) {
@@ -41,6 +45,18 @@ void packed_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, int
                    in_size % num_chunks == 0,
                num_chunks, " chunks of an inner size of ", in_size);
   packed_matmul_forward_slot(stream, x, packed, y, num_chunks);
+}
+
+void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const Tensor& offsets,
+                                   Tensor& y, Stream& stream) {
+  const TensorCheck check("packed_grouped_matmul_forward", stream);
+  check.rank("packed", packed, 4);
+  check.rank("x", x, 2);
+  check.shape("x", x, {x.size(0), packed.size(2)});
+  check.rows("y", y, x.size(0), 0);
+  check.shape("packed", packed, packed_shape(Shape{packed.size(0), y.size(1), packed.size(2)}));
+  check.shape("offsets", offsets, {packed.size(0) + 1}, DType::kInt64);
+  packed_grouped_matmul_forward_slot(stream, x, packed, offsets, y);
 }
 
 }  // namespace fathom::kernels

@@ -12,11 +12,16 @@ namespace fathom::kernels {
 // W is packed once, after each update of the weights, and used many times. Decoding takes a row a
 // sequence. Every element is that of kernels/matmul.h, with the same bits.
 
-// The shape of a packed W [out_size, in_size]: [ceil(out_size / 16), in_size, 16].
+// Up to so many rows; kernels/matmul.h is faster for more.
+inline constexpr std::int64_t kMaxPackedRows = 64;
+
+// The shape of a packed W [out_size, in_size]: [ceil(out_size / 16), in_size, 16]; of several
+// matrices [n, out_size, in_size], each of which is packed for itself: [n, ceil(out_size / 16),
+// in_size, 16].
 Shape packed_shape(const Shape& weight);
 
-// packed(p, k, c) = w(16 p + c, k), zero beyond the rows of w.
-//   w       [out_size, in_size] float32
+// packed(p, k, c) = w(16 p + c, k), zero beyond the rows of w; for each matrix.
+//   w       [out_size, in_size] or [n, out_size, in_size] float32
 //   packed  packed_shape(w.shape()) float32
 void pack_weight(const Tensor& w, Tensor& packed, Stream& stream);
 
@@ -28,8 +33,18 @@ void pack_weight(const Tensor& w, Tensor& packed, Stream& stream);
 void packed_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, int num_chunks,
                            Stream& stream);
 
+// The same for many experts at once, as grouped_matmul_forward.
+//   x        [num_rows, in_size]
+//   packed   [num_experts, ceil(out_size / 16), in_size, 16]
+//   offsets  [num_experts + 1] int64: rows [offsets[e], offsets[e + 1]) belong to expert e
+//   y        [num_rows, out_size]  out
+void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const Tensor& offsets,
+                                   Tensor& y, Stream& stream);
+
 extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> pack_weight_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, int, Stream&)>
     packed_matmul_forward_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
+    packed_grouped_matmul_forward_slot;
 
 }  // namespace fathom::kernels

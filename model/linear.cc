@@ -1,10 +1,16 @@
 #include "model/linear.h"
 
+#include "kernels/packed_matmul.h"
+
 namespace fathom::model {
 
 Tensor Linear::forward(const Tensor& x, Stream& stream) const {
   Tensor y = Tensor::empty(Shape{x.size(0), out_size()}, DType::kFloat32, stream);
-  kernels::matmul_forward(x, weight_.value, y, chunks_.in, stream);
+  if (weight_.packed.defined() && x.size(0) <= kernels::kMaxPackedRows) {
+    kernels::packed_matmul_forward(x, weight_.packed, y, chunks_.in, stream);
+  } else {
+    kernels::matmul_forward(x, weight_.value, y, chunks_.in, stream);
+  }
   return y;
 }
 

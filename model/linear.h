@@ -20,7 +20,9 @@ class Linear {
 
   Linear() = default;
   explicit Linear(parallel::Parameter weight, const Chunks& chunks = {1, 1})
-      : weight_(std::move(weight)), chunks_(chunks) {}
+      : weight_(std::move(weight)), chunks_(chunks) {
+    weight_.num_matrices = 1;
+  }
 
   // x [rows, >= in_size] -> [rows, out_size]
   Tensor forward(const Tensor& x, Stream& stream) const;

@@ -3,6 +3,7 @@
 #include "core/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/grouped_matmul.h"
+#include "kernels/packed_matmul.h"
 #include "kernels/permute.h"
 #include "kernels/swiglu.h"
 
@@ -24,6 +25,7 @@ parallel::Parameter expert_parameter(const std::string& prefix,
   parallel::Parameter parameter;
   parameter.name = prefix + "experts." + projections[0];
   parameter.replicas = &mesh.expert_data();
+  parameter.num_matrices = local;
   parameter.shape = Shape{local * static_cast<std::int64_t>(projections.size()) * global_shape[0],
                           global_shape[1]};
   std::int64_t offset = 0;
@@ -35,6 +37,19 @@ parallel::Parameter expert_parameter(const std::string& prefix,
     }
   }
   return parameter;
+}
+
+// y = x W^T with the matrix of each row's expert.
+void expert_products(const Tensor& x, const parallel::Parameter& weights, const Tensor& offsets,
+                     Tensor& y, Stream& stream) {
+  const std::int64_t num_experts = weights.num_matrices;
+  if (weights.packed.defined() && x.size(0) <= kernels::kMaxPackedRows * num_experts) {
+    const Shape shape = kernels::packed_shape(Shape{num_experts, y.size(1), x.size(1)});
+    kernels::packed_grouped_matmul_forward(x, weights.packed.reshape(shape), offsets, y, stream);
+  } else {
+    kernels::grouped_matmul_forward(
+        x, weights.value.reshape(Shape{num_experts, y.size(1), x.size(1)}), offsets, y, stream);
+  }
 }
 
 }  // namespace
@@ -134,16 +149,11 @@ void Moe::run_experts(Saved& saved, const Context& context) const {
   const std::int64_t rows = saved.route.num_expert_rows;
   const std::int64_t width = options_.intermediate_size;
   saved.gate_up = Tensor::empty(Shape{rows, 2 * width}, DType::kFloat32, stream);
-  kernels::grouped_matmul_forward(
-      saved.expert_x,
-      experts_gate_up_.value.reshape(Shape{local_experts_, 2 * width, hidden_size_}),
-      saved.route.offsets, saved.gate_up, stream);
+  expert_products(saved.expert_x, experts_gate_up_, saved.route.offsets, saved.gate_up, stream);
   Tensor activated = Tensor::empty(Shape{rows, width}, DType::kFloat32, stream);
   kernels::swiglu_forward(saved.gate_up, activated, stream);
   Tensor y = Tensor::empty(Shape{rows, hidden_size_}, DType::kFloat32, stream);
-  kernels::grouped_matmul_forward(
-      activated, experts_down_.value.reshape(Shape{local_experts_, hidden_size_, width}),
-      saved.route.offsets, y, stream);
+  expert_products(activated, experts_down_, saved.route.offsets, y, stream);
   if (!context.recompute.swiglu) {
     saved.activated = activated;
   }

@@ -38,6 +38,14 @@ void PipelinedModel::initialize(std::uint64_t seed) {
   }
 }
 
+void PipelinedModel::for_each_main_parameter(const parallel::VisitParameter& visit) {
+  for (const auto& stage : stages_) {
+    if (stage) {
+      stage->for_each_main_parameter(visit);
+    }
+  }
+}
+
 void PipelinedModel::begin_step(const StageStep& step) {
   for (const auto& stage : stages_) {
     if (stage) {

@@ -34,6 +34,9 @@ class PipelinedModel {
   std::span<parallel::PipelineStage* const> stages() const noexcept { return stage_pointers_; }
   parallel::ParameterBuffer& parameters() noexcept { return *buffer_; }
 
+  // Of the main model: without those of the MTP modules.
+  void for_each_main_parameter(const parallel::VisitParameter& visit);
+
   // To be called before the schedule runs.
   void begin_step(const StageStep& step);
   // Room for the keys and values of `num_pages` pages in each layer of this rank, for steps of

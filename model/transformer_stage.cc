@@ -206,6 +206,13 @@ Tensor TransformerStage::backward(int micro_batch, const Tensor& output_grad) {
 }
 
 void TransformerStage::for_each_parameter(const parallel::VisitParameter& visit) {
+  for_each_main_parameter(visit);
+  for (Mtp& mtp : mtp_) {
+    mtp.for_each_parameter(visit);
+  }
+}
+
+void TransformerStage::for_each_main_parameter(const parallel::VisitParameter& visit) {
   if (embedding_) {
     visit(embedding_->table());
   }
@@ -215,9 +222,6 @@ void TransformerStage::for_each_parameter(const parallel::VisitParameter& visit)
   if (stage_.is_last) {
     visit(final_norm_->gain());
     visit(head_->weight());
-    for (Mtp& mtp : mtp_) {
-      mtp.for_each_parameter(visit);
-    }
   }
 }
 

@@ -65,6 +65,8 @@ class TransformerStage final : public parallel::PipelineStage {
   void add_cache(GenerationCache& cache, std::int64_t num_pages) const;
 
   void for_each_parameter(const parallel::VisitParameter& visit);
+  // Without those of the MTP modules.
+  void for_each_main_parameter(const parallel::VisitParameter& visit);
   // The MoE layers of this stage, first to last, MTP's after the main model's; with their published
   // layer numbers.
   struct MoeLayer {

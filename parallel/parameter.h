@@ -38,10 +38,16 @@ struct Parameter {
   bool weight_decay = true;
   bool is_table = false;  // its gradient gets one contribution a token, not one a unit of tokens
   InitialValue initial_value = InitialValue::kNormal;
+  // How many matrices of equal size, one above the other, the array is for products with rows; 0:
+  // it is not multiplied by.
+  std::int64_t num_matrices = 0;
 
   // Views into the ParameterBuffer that owns them; set by it.
   Tensor value;               // compute dtype
   kernels::GradientSum grad;  // sum over this rank's tokens of dL/dvalue
+  // The matrices again, as kernels/packed_matmul.h wants them, while generation has them so
+  // (model/packed_weights.h); else undefined.
+  Tensor packed;
 };
 
 using VisitParameter = std::function<void(Parameter&)>;

@@ -26,15 +26,19 @@ void ParameterBuffer::lay_out(ParameterGroup& group, Stream& stream) {
   }
   const std::int64_t padded = round_up(size, kAlignment * group.replicas->world_size());
   group.values = Tensor::zeros(Shape{padded}, DType::kFloat32, stream);
-  group.gradients = Tensor::zeros(Shape{padded}, format_.dtype, stream);
+  if (format_.is_allocated) {
+    group.gradients = Tensor::zeros(Shape{padded}, format_.dtype, stream);
+  }
   group.shard_size = padded / group.replicas->world_size();
   const std::int64_t shard_begin = group.replicas->rank() * group.shard_size;
   group.value_shard = group.values.narrow(shard_begin, shard_begin + group.shard_size);
   for (std::size_t i = 0; i < group.parameters.size(); ++i) {
     Parameter& parameter = *group.parameters[i];
     parameter.value = group.values.view_elements(offsets[i], parameter.shape);
-    parameter.grad =
-        gradient_sum(parameter, group.gradients.view_elements(offsets[i], parameter.shape));
+    if (format_.is_allocated) {
+      parameter.grad =
+          gradient_sum(parameter, group.gradients.view_elements(offsets[i], parameter.shape));
+    }
     const std::int64_t begin = std::max(shard_begin, offsets[i]);
     const std::int64_t end =
         std::min(shard_begin + group.shard_size, offsets[i] + parameter.shape.numel());

@@ -20,6 +20,7 @@ struct ParameterRange {
 
 // How gradients are summed over tokens and ranks (docs/numerics.md, rules 2 and 3).
 struct GradientFormat {
+  bool is_allocated = true;       // false: for a model that does not train; there are no gradients
   DType dtype = DType::kFloat32;  // of the sums: float32, or int64 for sums without order
   std::int64_t unit_tokens = 0;   // tokens of one contribution; 0: all of a micro-batch on a rank
   // Of int64 sums:

@@ -99,7 +99,7 @@ class BlockAttention {
       const Left<Layout::kRowMajor> left{weights, kBlock};
       const Right values{block.values + column, layout_.padded_value};
       const auto sums = is_diagonal_ ? multiply_tile_to_diagonal<kRows>(left, values, row)
-                                          : multiply_tile<kRows>(left, values, 0, num_keys);
+                                     : multiply_tile<kRows>(left, values, 0, num_keys);
       for (int r = 0; r < kRows; ++r) {
         float* const out = softmax_.out + (row + r) * layout_.padded_value + column;
         simd::store(simd::fma(simd::load(out), simd::broadcast(correction[r]), sums.row[r]), out);

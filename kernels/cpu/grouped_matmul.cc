@@ -10,8 +10,6 @@
 
 namespace fathom::kernels {
 namespace cpu {
-namespace {
-
 std::span<const std::int64_t> checked_offsets(const Tensor& offsets, std::int64_t num_rows) {
   const auto values = offsets.values<std::int64_t>();
   FATHOM_CHECK(values.front() == 0 && values.back() == num_rows, "grouped_matmul: offsets from ",
@@ -22,6 +20,8 @@ std::span<const std::int64_t> checked_offsets(const Tensor& offsets, std::int64_
   }
   return values;
 }
+
+namespace {
 
 // Both products with one weight matrix per expert: rows of `c` = rows of `a` times `b` of their
 // expert. Threads split all rows evenly, whoever's they are, so that uneven experts do not leave

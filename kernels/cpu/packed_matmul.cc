@@ -1,23 +1,28 @@
 #include "kernels/packed_matmul.h"
 
 #include <algorithm>
+#include <vector>
 
 #include "kernels/cpu/product.h"
 #include "kernels/cpu/tile.h"
+#include "kernels/cpu/weighted_for.h"
 
 namespace fathom::kernels {
 namespace cpu {
 namespace {
 
 void pack(const Tensor& w, Tensor& packed, Stream& stream) {
-  const std::int64_t out_size = w.size(0);
-  const std::int64_t in_size = w.size(1);
+  const std::int64_t out_size = w.shape()[-2];
+  const std::int64_t in_size = w.shape()[-1];
+  const std::int64_t num_panels = packed.shape()[-3];  // of each matrix
   const std::int64_t panel_size = in_size * simd::kLanes;
-  stream.parallel_for(packed.size(0), 1 + kMinThreadMultiplyAdds / (panel_size + 1),
+  stream.parallel_for(packed.numel() / panel_size, 1 + kMinThreadMultiplyAdds / (panel_size + 1),
                       [&](std::int64_t begin, std::int64_t end) {
                         for (std::int64_t p = begin; p < end; ++p) {
-                          const std::int64_t row = p * simd::kLanes;
-                          pack_panel({w.data<float>() + row * in_size, 1, in_size}, in_size,
+                          const std::int64_t row = p % num_panels * simd::kLanes;
+                          const float* const first =
+                              w.data<float>() + (p / num_panels * out_size + row) * in_size;
+                          pack_panel({first, 1, in_size}, in_size,
                                      std::min<std::int64_t>(simd::kLanes, out_size - row),
                                      packed.mutable_data<float>() + p * panel_size);
                         }
@@ -87,10 +92,13 @@ Block<kRows, kPanels> multiply_tree(const Operands& operands, int first, int cou
   return block;
 }
 
-// Everything but the block: what all threads share.
+// Everything but the block.
 struct Task {
-  const Tensor& x;
-  const Tensor& packed;
+  const float* x;
+  std::int64_t x_stride;
+  std::int64_t num_rows;
+  const float* packed;
+  std::int64_t in_size;
   float* y;
   std::int64_t out_size;
   int num_chunks;
@@ -98,10 +106,8 @@ struct Task {
   // kRows rows from `row`, kPanels panels from `panel`.
   template <int kRows, int kPanels>
   void run(std::int64_t row, std::int64_t panel) const {
-    const std::int64_t in_size = packed.size(1);
-    const Operands operands{x.data<float>() + row * x.size(1), x.size(1),
-                            packed.data<float>() + panel * in_size * simd::kLanes, in_size,
-                            in_size / num_chunks};
+    const Operands operands{x + row * x_stride, x_stride, packed + panel * in_size * simd::kLanes,
+                            in_size, in_size / num_chunks};
     const auto block = multiply_tree<kRows, kPanels>(operands, 0, num_chunks);
     for (int p = 0; p < kPanels; ++p) {
       const std::int64_t column = (panel + p) * simd::kLanes;
@@ -129,7 +135,7 @@ void run_rows(const Task& task, std::int64_t row, std::int64_t begin, std::int64
 
 // Fewer than six rows.
 void run_last_rows(const Task& task, std::int64_t row, std::int64_t begin, std::int64_t end) {
-  switch (task.x.size(0) - row) {
+  switch (task.num_rows - row) {
     case 1:
       return run_rows<1, 4>(task, row, begin, end);
     case 2:
@@ -146,7 +152,7 @@ void run_last_rows(const Task& task, std::int64_t row, std::int64_t begin, std::
 }
 
 void run_panels(const Task& task, std::int64_t begin, std::int64_t end) {
-  const std::int64_t whole_rows = task.x.size(0) / kTileRows * kTileRows;
+  const std::int64_t whole_rows = task.num_rows / kTileRows * kTileRows;
   for (std::int64_t panel = begin; panel < end; ++panel) {
     for (std::int64_t row = 0; row < whole_rows; row += kTileRows) {
       task.run<kTileRows, 1>(row, panel);
@@ -156,15 +162,54 @@ void run_panels(const Task& task, std::int64_t begin, std::int64_t end) {
 }
 
 void forward(const Tensor& x, const Tensor& packed, Tensor& y, int num_chunks, Stream& stream) {
-  const Task task{x, packed, y.mutable_data<float>(), y.size(1), num_chunks};
+  const Task task{
+      x.data<float>(),         x.size(1), x.size(0), packed.data<float>(), packed.size(1),
+      y.mutable_data<float>(), y.size(1), num_chunks};
   const std::int64_t panel_work =
       packed.size(1) * simd::kLanes * std::max<std::int64_t>(1, x.size(0));
   stream.parallel_for(packed.size(0), 1 + kMinThreadMultiplyAdds / (panel_work + 1),
                       [&](std::int64_t begin, std::int64_t end) { run_panels(task, begin, end); });
 }
 
+// Threads split the panels of all experts, weighed by the experts' rows.
+void forward_grouped(const Tensor& x, const Tensor& packed, const Tensor& offsets, Tensor& y,
+                     Stream& stream) {
+  const auto bounds = checked_offsets(offsets, x.size(0));
+  const std::int64_t num_panels = packed.size(1);
+  const std::int64_t in_size = packed.size(2);
+  std::vector<std::int64_t> weights;  // of each panel
+  for (std::size_t e = 0; e + 1 < bounds.size(); ++e) {
+    weights.insert(weights.end(), static_cast<std::size_t>(num_panels), bounds[e + 1] - bounds[e]);
+  }
+  const auto run = [&](std::int64_t expert, std::int64_t begin, std::int64_t end) {
+    const std::int64_t first = bounds[static_cast<std::size_t>(expert)];
+    const Task task{x.data<float>() + first * in_size,
+                    in_size,
+                    bounds[static_cast<std::size_t>(expert) + 1] - first,
+                    packed.data<float>() + expert * num_panels * in_size * simd::kLanes,
+                    in_size,
+                    y.mutable_data<float>() + first * y.size(1),
+                    y.size(1),
+                    1};
+    run_panels(task, begin, end);
+  };
+  parallel_for_weighted(weights, 1 + kMinThreadMultiplyAdds / (in_size * simd::kLanes), stream,
+                        [&](std::size_t begin, std::size_t end) {
+                          auto panel = static_cast<std::int64_t>(begin);
+                          const auto last = static_cast<std::int64_t>(end);
+                          while (panel < last) {
+                            const std::int64_t expert = panel / num_panels;
+                            const std::int64_t next = std::min(last, (expert + 1) * num_panels);
+                            run(expert, panel - expert * num_panels, next - expert * num_panels);
+                            panel = next;
+                          }
+                        });
+}
+
 const KernelRegistration register_pack(pack_weight_slot, DeviceType::kCpu, &pack);
 const KernelRegistration register_forward(packed_matmul_forward_slot, DeviceType::kCpu, &forward);
+const KernelRegistration register_grouped(packed_grouped_matmul_forward_slot, DeviceType::kCpu,
+                                          &forward_grouped);
 
 }  // namespace
 }  // namespace cpu

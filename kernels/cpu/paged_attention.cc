@@ -137,16 +137,16 @@ void keep_rows(const AttentionShape& shape, const Tensor& kv, const Tensor& late
   const NewTokens from{kv.data<float>(), latent.data<float>()};
   auto* const to = cache.mutable_data<float>();
   constexpr std::int64_t kMinThreadFloats = 1 << 15;
-  stream.parallel_for(
-      std::ssize(spans), 1 + kMinThreadFloats / (layout.kv_stride + 1),
-      [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-          const Span& span = spans[static_cast<std::size_t>(i)];
-          for (std::int64_t block = span.first_block(); block < span.num_blocks(); ++block) {
-            keep(layout, from, span, block, to);
-          }
-        }
-      });
+  stream.parallel_for(std::ssize(spans), 1 + kMinThreadFloats / (layout.kv_stride + 1),
+                      [&](std::int64_t begin, std::int64_t end) {
+                        for (std::int64_t i = begin; i < end; ++i) {
+                          const Span& span = spans[static_cast<std::size_t>(i)];
+                          for (std::int64_t block = span.first_block(); block < span.num_blocks();
+                               ++block) {
+                            keep(layout, from, span, block, to);
+                          }
+                        }
+                      });
 }
 
 // The queries of one head of one span in one block of positions.
@@ -200,8 +200,7 @@ void forward(const AttentionShape& shape, const Tensor& q, const PagedSequences&
 }
 
 const KernelRegistration register_keep(keep_in_pages_slot, DeviceType::kCpu, &keep_rows);
-const KernelRegistration register_forward(paged_attention_forward_slot, DeviceType::kCpu,
-                                          &forward);
+const KernelRegistration register_forward(paged_attention_forward_slot, DeviceType::kCpu, &forward);
 
 }  // namespace
 }  // namespace cpu

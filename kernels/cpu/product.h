@@ -48,6 +48,10 @@ void multiply(const Product& product, Stream& stream);
 // On the threads of the stream: each computes a range of rows or of columns.
 void multiply_on_threads(const Product& product, Stream& stream);
 
+// The rows of experts, [num_experts + 1]. Throws InternalError unless they ascend from 0 to
+// num_rows.
+std::span<const std::int64_t> checked_offsets(const Tensor& offsets, std::int64_t num_rows);
+
 // multiply() for num_chunks above 1.
 void multiply_chunks(const Product& product, Stream& stream);
 

@@ -4,11 +4,11 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
-#include <numbers>
 #include <numeric>
 #include <vector>
 
 #include "core/error.h"
+#include "kernels/cpu/random_words.h"
 #include "kernels/cpu/rows.h"
 
 namespace fathom::kernels {
@@ -17,12 +17,13 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 void check_row(std::span<const float> row, std::size_t num_allowed, std::int64_t index) {
-  const bool is_sound =
-      std::all_of(row.begin(), row.end(), [](float logit) { return logit < kInfinity; });  // no NaN
-  const auto allowed = row.first(num_allowed);
+  int num_unsound = 0;  // without an early end: for the vector unit
+  for (const float logit : row) {
+    num_unsound += logit < kInfinity ? 0 : 1;  // NaN too
+  }
   const bool has_choice =
-      std::any_of(allowed.begin(), allowed.end(), [](float logit) { return logit > -kInfinity; });
-  if (!is_sound || !has_choice) {
+      simd::row_max(row.data(), static_cast<std::int64_t>(num_allowed)) > -kInfinity;
+  if (num_unsound > 0 || !has_choice) {
     throw ConfigError(concat("the logits of row ", index,
                              " are not finite: the weights have diverged; take an earlier "
                              "checkpoint"));
@@ -86,17 +87,37 @@ class GumbelRace {
   void enter(std::int32_t id) {
     const auto index = static_cast<std::size_t>(id);
     const double uniform = random_.uniform(first_index_ + index);
-    const auto logit = static_cast<double>(logits_[index]);
-    // -log(-log(u)) <= -log(1 - u) <= -exponent(1 - u) log 2 spares most ids their logarithms.
-    constexpr double kSlack = 1e-6;
-    if (logit - std::ilogb(1.0 - uniform) * std::numbers::ln2 + kSlack < best_) {
-      return;
-    }
-    const double sum = logit - std::log(-std::log(uniform));
+    const double sum = static_cast<double>(logits_[index]) - std::log(-std::log(uniform));
     if (sum > best_ || (sum == best_ && id < winner_)) {
       best_ = sum;
       winner_ = id;
     }
+  }
+  // All ids, most of which a bound of their noise spares.
+  void enter_all() {
+    const auto size = std::ssize(logits_);
+    simd::for_each_block(size, [&](std::int64_t first, auto extent) {
+      std::uint32_t words[simd::kLanes];
+      cpu::upper_random_words(random_.key(), first_index_ + static_cast<std::uint64_t>(first),
+                              words);
+      float rest[simd::kLanes];  // at most 1 - u, or 0
+      for (int lane = 0; lane < simd::kLanes; ++lane) {
+        rest[lane] = static_cast<float>(static_cast<std::int32_t>(~words[lane] >> 1)) * 0x1p-31F;
+      }
+      // -log(-log(u)) <= -log(1 - u). In float, so with some slack.
+      float bound[simd::kLanes];
+      simd::store(
+          simd::load_or(logits_.data() + first, extent, -kInfinity) - simd::log(simd::load(rest)),
+          bound);
+      const double slack = 1e-3 + 1e-6 * std::abs(best_);
+      const auto least = static_cast<float>(best_ - slack);
+      const std::int64_t end = std::min<std::int64_t>(simd::kLanes, size - first);
+      for (std::int64_t lane = 0; lane < end; ++lane) {
+        if (bound[lane] >= least) {
+          enter(static_cast<std::int32_t>(first + lane));
+        }
+      }
+    });
   }
   std::int32_t winner() const noexcept { return winner_; }
 
@@ -110,7 +131,9 @@ class GumbelRace {
 
 // The first of the largest.
 std::int32_t likeliest(std::span<const float> logits) {
-  return static_cast<std::int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  const float largest = simd::row_max(logits.data(), std::ssize(logits));
+  return static_cast<std::int32_t>(std::find(logits.begin(), logits.end(), largest) -
+                                   logits.begin());
 }
 
 std::int32_t draw(std::span<const float> logits, const SamplingOptions& options,
@@ -118,9 +141,7 @@ std::int32_t draw(std::span<const float> logits, const SamplingOptions& options,
   GumbelRace race(logits, key, vocab_size);
   race.enter(likeliest(logits));  // never cut off; a good start spares the others most
   if (options.top_k == 0 && options.top_p == 1.0F) {
-    for (std::int32_t id = 0; id < static_cast<std::int32_t>(logits.size()); ++id) {
-      race.enter(id);
-    }
+    race.enter_all();
   } else {
     for (const std::int32_t id : shortlist.choose(logits, options)) {
       race.enter(id);

@@ -1,5 +1,9 @@
 #include "kernels/packed_matmul.h"
 
+#include <algorithm>
+#include <vector>
+
+#include "kernels/grouped_matmul.h"
 #include "kernels/matmul.h"
 #include "tests/kernels/product_reference.h"
 #include "tests/support/catch.h"
@@ -43,6 +47,27 @@ TEST_CASE("A product with packed weights follows the scalar definition") {
       REQUIRE(y.data<float>()[i * 50 + j] == reference_element({x.data<float>(), 300, 1},
                                                                {w.data<float>(), 1, 300}, i, j, 300,
                                                                false, 0.0F));
+    }
+  }
+}
+
+TEST_CASE("A grouped product with packed weights has the bits of the grouped product") {
+  const auto num_threads = GENERATE(1, 3);
+  Stream stream({}, num_threads);
+  for (const std::int64_t out : {16, 40}) {
+    const Tensor w = random_tensor({4, out, 300}, "w", stream);
+    Tensor packed = random_tensor(packed_shape(w.shape()), "old", stream);
+    pack_weight(w, packed, stream);
+    for (const std::vector<std::int64_t>& bounds : std::vector<std::vector<std::int64_t>>{
+             {0, 0, 0, 0, 0}, {0, 1, 1, 9, 12}, {0, 0, 70, 71, 77}}) {
+      Tensor offsets = Tensor::empty({5}, DType::kInt64, stream);
+      std::copy(bounds.begin(), bounds.end(), offsets.mutable_data<std::int64_t>());
+      const Tensor x = random_tensor({bounds.back(), 300}, "x", stream);
+      Tensor want = random_tensor({bounds.back(), out}, "old y", stream);
+      Tensor found = random_tensor({bounds.back(), out}, "old y", stream);
+      grouped_matmul_forward(x, w, offsets, want, stream);
+      packed_grouped_matmul_forward(x, packed, offsets, found, stream);
+      CHECK(count_differences(found.values<float>(), want.values<float>()) == 0);
     }
   }
 }

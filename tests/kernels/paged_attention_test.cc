@@ -48,8 +48,8 @@ class Paged {
  public:
   explicit Paged(const Whole& given)
       : whole_(given),
-        cache_(Tensor::empty(attention_pages_shape(given.shape, 12), DType::kFloat32,
-                             given.stream)) {
+        cache_(
+            Tensor::empty(attention_pages_shape(given.shape, 12), DType::kFloat32, given.stream)) {
     std::fill_n(cache_.mutable_data<float>(), cache_.numel(),
                 std::numeric_limits<float>::quiet_NaN());
   }
@@ -70,12 +70,11 @@ class Paged {
     }
     const Tensor span_tensor = integers(spans, {2, 4}, whole_.stream);
     const Tensor page_tensor = integers(pages, {std::ssize(pages)}, whole_.stream);
-    const Tensor copies =
-        integers(copies_, {std::ssize(copies_) / 2, 2}, whole_.stream);
+    const Tensor copies = integers(copies_, {std::ssize(copies_) / 2, 2}, whole_.stream);
     copies_.clear();
     const PagedSequences sequences{span_tensor, page_tensor, copies};
-    keep_in_pages(whole_.shape, pick(whole_.kv, rows), pick(whole_.latent, rows), sequences,
-                  cache_, whole_.stream);
+    keep_in_pages(whole_.shape, pick(whole_.kv, rows), pick(whole_.latent, rows), sequences, cache_,
+                  whole_.stream);
     const Tensor q = pick(whole_.q, rows);
     Tensor out = random_tensor({q.size(0), whole_.out.size(1)}, "old", whole_.stream);
     paged_attention_forward(whole_.shape, q, sequences, cache_, out, whole_.stream);
@@ -158,9 +157,13 @@ TEST_CASE("Attention over pages refuses spans and pages that do not fit") {
     paged_attention_forward(kOneHead, whole.q, sequences, cache, out, stream);
   };
   take({0, 70, 70, 0}, {2, 0}, {2, 1});
-  for (const std::vector<std::int32_t>& span : std::vector<std::vector<std::int32_t>>{
-           {0, 81, 81, 0}, {-1, 2, 20, 0}, {0, 0, 20, 0}, {0, 5, 4, 0}, {0, 5, 129, 0},
-           {0, 5, 65, 1}}) {
+  for (const std::vector<std::int32_t>& span :
+       std::vector<std::vector<std::int32_t>>{{0, 81, 81, 0},
+                                              {-1, 2, 20, 0},
+                                              {0, 0, 20, 0},
+                                              {0, 5, 4, 0},
+                                              {0, 5, 129, 0},
+                                              {0, 5, 65, 1}}) {
     CHECK_THROWS_AS(take(span, {2, 0}, {}), InternalError);
   }
   CHECK_THROWS_AS(take({0, 5, 5, 0}, {3}, {}), InternalError);

@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "core/error.h"
+#include "model/packed_weights.h"
 #include "parallel/pipeline/executor.h"
 #include "trainer/generation/generation_batch.h"
 
@@ -38,6 +39,7 @@ std::vector<Completion> Generator::generate(std::span<const Prompt> prompts,
   for (const Prompt& prompt : prompts) {
     random.emplace_back(options.seed, concat(options.purpose, '/', prompt.id, '/', prompt.sample));
   }
+  const model::PackedWeights packed(*model_, *stream_);
   model::GenerationCache cache = model_->make_cache(scheduler.num_pages());
   for (std::int64_t num_steps = 1; !scheduler.is_done(); ++num_steps) {
     const std::vector<std::vector<Feed>> step = scheduler.next_step();

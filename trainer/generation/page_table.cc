@@ -30,8 +30,8 @@ PageTable::Found PageTable::find(const CachedTokens& sequence, const PagePool& p
   Found found;
   const std::int64_t last = std::ssize(sequence.tokens) - 1;
   while (found.num_tokens + kPage <= last) {
-    const auto match = pool.find(
-        found.prefix, token_range(sequence, found.num_tokens, found.num_tokens + kPage));
+    const auto match =
+        pool.find(found.prefix, token_range(sequence, found.num_tokens, found.num_tokens + kPage));
     if (!match) {
       break;
     }
@@ -41,8 +41,7 @@ PageTable::Found PageTable::find(const CachedTokens& sequence, const PagePool& p
   }
   const std::int64_t end = shared_end(sequence);
   if (end > found.num_tokens && end < found.num_tokens + kPage) {
-    if (const auto match =
-            pool.find(found.prefix, token_range(sequence, found.num_tokens, end))) {
+    if (const auto match = pool.find(found.prefix, token_range(sequence, found.num_tokens, end))) {
       found.part = match->page;
       found.num_tokens = end;
     }
