@@ -102,8 +102,11 @@ Tensor LmHead::logits(const Tensor& x, const Tensor& row_indices, const Context&
   Tensor rows = Tensor::empty(Shape{row_indices.size(0), all.size(1)}, DType::kFloat32, stream);
   kernels::gather_rows(all, row_indices, rows, stream);
   const Tensor part = linear_.forward(rows, stream);
-  const std::int64_t width = part.size(1);
   const int ranks = tensor.world_size();
+  if (ranks == 1) {
+    return part;  // spares two copies
+  }
+  const std::int64_t width = part.size(1);
   Tensor parts = Tensor::empty(Shape{ranks * part.size(0), width}, DType::kFloat32, stream);
   tensor.all_gather(part, parts, stream).wait();
   Tensor full = Tensor::empty(Shape{part.size(0), width * ranks}, DType::kFloat32, stream);

@@ -71,6 +71,13 @@ class BlockAttention {
     float* out;   // [64, padded_value]
   };
 
+  // Panels of sixteen columns at a time: few rows have too few chains of fused multiply-adds to
+  // hide their latency.
+  template <int kRows>
+  static constexpr int kPanels = kRows == 1   ? 4
+                                 : kRows <= 3 ? 2
+                                              : 1;
+
   // Scores, weights and weighted values of kRows queries, the first at `row` of its block, and up
   // to 64 keys.
   template <int kRows>
@@ -78,31 +85,59 @@ class BlockAttention {
     alignas(64) float weights[kRows * kBlock];
     alignas(64) float correction[simd::kLanes] = {};
     const std::int64_t num_keys = is_diagonal_ ? row + kRows : kBlock;
-    for (std::int64_t key = 0; key < num_keys; key += simd::kLanes) {
-      // One chain over both parts of a key.
-      TileSums<kRows> scores = zero_sums<kRows>();
-      add_tile(Left<Layout::kRowMajor>{q, layout_.q_stride}, {block.nope + key, kBlock}, 0,
+    for_each_panels<kPanels<kRows>>(round_up_to_lanes(num_keys), [&](auto panels, auto key) {
+      score<kRows, panels>(q, row, block, key, weights);
+    });
+    update_softmax<kRows>(row, num_keys, weights, correction);
+    for_each_panels<kPanels<kRows>>(layout_.padded_value, [&](auto panels, auto column) {
+      add_values<kRows, panels>(row, block, column, weights, correction);
+    });
+  }
+
+  template <int kRows, int kNumPanels>
+  void score(const float* q, std::int64_t row, const KeyBlock& block, std::int64_t key,
+             float* weights) {
+    TileSums<kRows> scores[kNumPanels];
+    zero_panels(scores);
+    // One chain over both parts of a key.
+    add_panels(Left<Layout::kRowMajor>{q, layout_.q_stride}, {block.nope + key, kBlock},
                layout_.nope_size, scores);
-      add_tile(Left<Layout::kRowMajor>{q + layout_.nope_size, layout_.q_stride},
-               {block.rope + key, kBlock}, 0, layout_.rope_size, scores);
+    add_panels(Left<Layout::kRowMajor>{q + layout_.nope_size, layout_.q_stride},
+               {block.rope + key, kBlock}, layout_.rope_size, scores);
+    for (int panel = 0; panel < kNumPanels; ++panel) {
+      const std::int64_t first = key + panel * simd::kLanes;
       for (int r = 0; r < kRows; ++r) {
-        simd::Floats score = scores.row[r] * simd::broadcast(layout_.scale);
-        if (is_diagonal_ && key + simd::kLanes > row + 1) {
-          score = simd::select(simd::first_lanes(row + r + 1 - key), score,
+        simd::Floats score = scores[panel].row[r] * simd::broadcast(layout_.scale);
+        if (is_diagonal_ && first + simd::kLanes > row + 1) {
+          score = simd::select(simd::first_lanes(row + r + 1 - first), score,
                                simd::broadcast(-std::numeric_limits<float>::infinity()));
         }
-        simd::store(score, weights + r * kBlock + key);
+        simd::store(score, weights + r * kBlock + first);
       }
     }
-    update_softmax<kRows>(row, num_keys, weights, correction);
-    for (std::int64_t column = 0; column < layout_.padded_value; column += simd::kLanes) {
-      const Left<Layout::kRowMajor> left{weights, kBlock};
-      const Right values{block.values + column, layout_.padded_value};
-      const auto sums = is_diagonal_ ? multiply_tile_to_diagonal<kRows>(left, values, row)
-                                     : multiply_tile<kRows>(left, values, 0, num_keys);
+  }
+
+  template <int kRows, int kNumPanels>
+  void add_values(std::int64_t row, const KeyBlock& block, std::int64_t column,
+                  const float* weights, const float* correction) {
+    const Left<Layout::kRowMajor> left{weights, kBlock};
+    const Right values{block.values + column, layout_.padded_value};
+    TileSums<kRows> sums[kNumPanels];
+    zero_panels(sums);
+    if (is_diagonal_ && kRows > 1) {
+      for (int panel = 0; panel < kNumPanels; ++panel) {
+        sums[panel] = multiply_tile_to_diagonal<kRows>(
+            left, {values.data + panel * simd::kLanes, values.stride}, row);
+      }
+    } else {
+      add_panels(left, values, is_diagonal_ ? row + 1 : kBlock, sums);
+    }
+    for (int panel = 0; panel < kNumPanels; ++panel) {
       for (int r = 0; r < kRows; ++r) {
-        float* const out = softmax_.out + (row + r) * layout_.padded_value + column;
-        simd::store(simd::fma(simd::load(out), simd::broadcast(correction[r]), sums.row[r]), out);
+        float* const out =
+            softmax_.out + (row + r) * layout_.padded_value + column + panel * simd::kLanes;
+        simd::store(simd::fma(simd::load(out), simd::broadcast(correction[r]), sums[panel].row[r]),
+                    out);
       }
     }
   }

@@ -97,6 +97,42 @@ HWY_INLINE TileSums<kRows> multiply_tile(const Left<kLayout>& a, const Right& b,
   return sums;
 }
 
+// Calls body(std::integral_constant<int, n>, first) for the columns [first, first + 16 n) of [0,
+// size), a multiple of 16: kMost panels at a time, the last ones by themselves.
+template <int kMost, class Body>
+HWY_INLINE void for_each_panels(std::int64_t size, Body&& body) {
+  std::int64_t first = 0;
+  for (; first + kMost * simd::kLanes <= size; first += kMost * simd::kLanes) {
+    body(std::integral_constant<int, kMost>(), first);
+  }
+  if constexpr (kMost > 1) {
+    for (; first < size; first += simd::kLanes) {
+      body(std::integral_constant<int, 1>(), first);
+    }
+  }
+}
+
+template <int kRows, int kPanels>
+HWY_INLINE void zero_panels(TileSums<kRows> (&sums)[kPanels]) {
+  for (TileSums<kRows>& panel : sums) {
+    panel = zero_sums<kRows>();
+  }
+}
+
+// add_tile of [0, end) for kPanels adjacent panels of b at once.
+template <int kRows, int kPanels, Layout kLayout>
+HWY_INLINE void add_panels(const Left<kLayout>& a, const Right& b, std::int64_t end,
+                           TileSums<kRows> (&sums)[kPanels]) {
+  for (std::int64_t k = 0; k < end; ++k) {
+    for (int panel = 0; panel < kPanels; ++panel) {
+      const simd::Floats right = simd::load(b.data + k * b.stride + panel * simd::kLanes);
+      for (int r = 0; r < kRows; ++r) {
+        sums[panel].row[r] = simd::fma(simd::broadcast(*a.at(r, k)), right, sums[panel].row[r]);
+      }
+    }
+  }
+}
+
 // The same where a is triangular. The terms beyond the diagonal are left out, not multiplied by 0:
 // 0 * NaN would be NaN.
 // Sums over k in [0, diagonal + r].
