@@ -11,9 +11,8 @@ PackedWeights::PackedWeights(PipelinedModel& model, Stream& stream) {
     }
     Tensor matrices = parameter.value;
     if (parameter.num_matrices > 1) {
-      matrices = matrices.reshape(Shape{parameter.num_matrices,
-                                        parameter.shape[0] / parameter.num_matrices,
-                                        parameter.shape[1]});
+      matrices = matrices.reshape(Shape{
+          parameter.num_matrices, parameter.shape[0] / parameter.num_matrices, parameter.shape[1]});
     }
     parameter.packed =
         Tensor::empty(kernels::packed_shape(matrices.shape()), DType::kFloat32, stream);

@@ -20,8 +20,7 @@ inline void upper_random_words(const std::array<std::uint32_t, 2>& key, std::uin
     return hn::MulEven(hn::BitCast(d32, a), hn::Set(d32, b));
   };
   for (int i = 0; i < simd::kLanes; i += kLanesAtATime) {
-    const Lanes index =
-        hn::Add(hn::Set(d, first + static_cast<std::uint64_t>(i)), hn::Iota(d, 0));
+    const Lanes index = hn::Add(hn::Set(d, first + static_cast<std::uint64_t>(i)), hn::Iota(d, 0));
     Lanes word0 = hn::And(index, low);
     Lanes word1 = hn::ShiftRight<32>(index);
     Lanes word2 = hn::Zero(d);
