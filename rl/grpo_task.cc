@@ -6,6 +6,7 @@
 
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
+#include "data/checksum.h"
 #include "parallel/comm/agree.h"
 #include "trainer/chat_data.h"
 
@@ -13,8 +14,9 @@ namespace fathom::rl {
 namespace {
 
 // What samples and their scores depend on, beside the state of the run.
-std::string sampling_choices(const config::RunConfig& config) {
+std::string sampling_choices(const config::RunConfig& config, const GrpoSources& sources) {
   config::RunConfig choices;
+  *choices.mutable_model() = config.model();
   *choices.mutable_grpo() = config.grpo();
   *choices.mutable_rollout() = config.rollout();
   choices.mutable_rollout()->clear_max_sequences();
@@ -24,7 +26,12 @@ std::string sampling_choices(const config::RunConfig& config) {
   choices.mutable_run()->set_seed(config.run().seed());
   *choices.mutable_numerics() = config.numerics();
   *choices.mutable_data()->mutable_chat() = config.data().chat();
-  return choices.SerializeAsString();
+  choices.mutable_data()->set_seed(config.data().seed());
+  std::string problems;  // files may be edited
+  for (const Problem* problem : sources.problems.known()) {
+    problems += to_json_line(*problem);
+  }
+  return concat(choices.SerializeAsString(), sources.tokenizer->hash(), data::checksum(problems));
 }
 
 std::string fixed(double value, int digits) {
@@ -75,7 +82,7 @@ RolloutOptions GrpoTask::rollout_options() const {
   options.generation = make_rollout_options(config, *sources_->tokenizer);
   options.stop = make_stop_strings(config);
   options.checkpoint_interval = config.rollout().checkpoint_interval();
-  options.choices = sampling_choices(config);
+  options.choices = sampling_choices(config, *sources_);
   return options;
 }
 
@@ -123,6 +130,11 @@ void GrpoTask::take_step() {
   const Rollout rollout = sampler_.sample(
       generator_, step, loop_->progress().samples, [this] { return loop_->state_hash(); },
       [this] { loop_->environment().heartbeat.count_progress(); });
+  if (rollout.num_resumed_tokens > 0 && loop_->reporter() != nullptr) {
+    loop_->reporter()->note(concat("step ", step, " went on from ", rollout.num_resumed_tokens,
+                                   " tokens of ", rollout.num_resumed_samples,
+                                   " samples that were drawn before"));
+  }
   write_samples(rollout, step);
   std::int64_t num_tokens = 0;
   for (const RolloutGroup& group : rollout.groups) {

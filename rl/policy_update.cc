@@ -148,6 +148,9 @@ void PolicyUpdater::train(MiniBatch& mini_batch, const PolicyUpdateOptions& opti
                  "the trainer's log-probabilities of ", report.num_different,
                  " tokens are not those that they were sampled with; the largest difference is ",
                  report.largest_gap, ". EXACT promises the same bits: this is a bug");
+    if (options.samples_are_exact) {
+      result.largest_gap = report.largest_gap;
+    }
     result.first_ratio_min = report.statistics.ratio_min;
     result.first_ratio_max = report.statistics.ratio_max;
   }

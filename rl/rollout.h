@@ -32,6 +32,9 @@ struct RolloutGroup {
 struct Rollout {
   std::vector<RolloutGroup> groups;
   int num_rounds = 0;  // times that were sampled: above 1 with dynamic sampling alone
+  // Drawn by a life of the run that ended before the step did.
+  std::int64_t num_resumed_samples = 0;
+  std::int64_t num_resumed_tokens = 0;
 };
 
 }  // namespace fathom::rl

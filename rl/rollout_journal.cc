@@ -125,7 +125,11 @@ void RolloutJournal::write(std::int64_t step, const RolloutIdentity& identity,
         to_message(*sample.score, *stored.mutable_score());
       }
     }
-    std::filesystem::create_directories(folder_);
+    std::error_code error;
+    std::filesystem::create_directories(folder_, error);
+    if (error) {
+      throw_io_error("make folder", folder_, error.value());
+    }
     write_file_atomically(path_of(step), seal(state));
   });
 }

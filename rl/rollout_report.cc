@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <system_error>
 
 #include "core/error.h"
 #include "core/file.h"
@@ -133,7 +134,11 @@ void write_samples(const Rollout& rollout, const std::vector<std::string>& names
       lines += '\n';
     }
   }
-  std::filesystem::create_directories(file.parent_path());
+  std::error_code error;
+  std::filesystem::create_directories(file.parent_path(), error);
+  if (error) {
+    throw_io_error("make folder", file.parent_path(), error.value());
+  }
   write_file_atomically(file, lines);
 }
 

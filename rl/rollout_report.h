@@ -17,14 +17,14 @@ struct RolloutSummary {
   std::int64_t num_kept = 0;    // to be learnt from
   std::int64_t num_samples = 0;
   std::int64_t num_without_verdict = 0;
-  double reward_mean = 0;  // of the samples with a verdict, as all below but lengths
+  double reward_mean = 0;  // of the samples with a verdict
   std::vector<std::optional<double>> parts;  // mean of each reward over its own verdicts
   double spread_share = 0;                   // of groups whose rewards differ
   std::int64_t prompt_tokens = 0;
   std::int64_t completion_tokens = 0;
   std::int64_t longest = 0;
   double mean_length = 0;
-  double truncated_share = 0;
+  double truncated_share = 0;  // of all samples
   // -mean log pi of the sampled tokens, nats: without top_k and top_p an estimate of the policy's
   // entropy without bias.
   double entropy = 0;

@@ -75,6 +75,11 @@ Rollout RolloutSampler::sample(trainer::Generator& generator, std::int64_t step,
     keep = [&](const RolloutProgress& so_far) { journal_.write(step, identity, so_far); };
   }
   Rollout rollout;
+  for (const auto& [place, sample] : done) {
+    const std::int64_t num_tokens = std::ssize(sample.completion.tokens);
+    rollout.num_resumed_samples += num_tokens > 0 ? 1 : 0;
+    rollout.num_resumed_tokens += num_tokens;
+  }
   std::int64_t num_kept = 0;
   while (num_kept < options_.prompts_per_step && rollout.num_rounds < options_.max_rounds) {
     Round round{generator, step, std::ssize(rollout.groups), {}, progress, keep};
