@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cctype>
 #include <set>
 #include <string>
 
@@ -21,13 +23,31 @@ void check_sources(std::string_view field, const Sources& sources, Problems& pro
   }
 }
 
-void check_reward(const std::string& name, const Reward& reward, std::int64_t max_new_tokens,
+// As rl/factory.cc names it.
+std::string column_of(const Reward& reward) {
+  std::string name = reward.has_name() ? reward.name() : Reward::Kind_Name(reward.kind());
+  if (!reward.has_name()) {
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
+  }
+  return name;
+}
+
+void check_reward(const std::string& name, const Reward& reward, const RunConfig& config,
                   Problems& problems) {
+  const std::int64_t max_new_tokens = config.rollout().max_new_tokens();
   const bool is_command = reward.kind() == Reward::COMMAND;
   problems.require(is_command == !reward.command().empty(), name,
                    is_command ? ".command is not set" : ".command means something to COMMAND only");
   if (is_command) {
     require_positive(problems, name + ".time_limit", reward.time_limit());
+    const double group_seconds =
+        reward.time_limit() * static_cast<double>(config.grpo().group_size());
+    problems.require(!(group_seconds >= config.train().watchdog_timeout()), name, ".time_limit (",
+                     reward.time_limit(), ") x grpo.group_size (", config.grpo().group_size(),
+                     ") = ", group_seconds, " s is not below train.watchdog_timeout (",
+                     config.train().watchdog_timeout(),
+                     "): a command that hangs would end the run instead of its samples");
   }
   if (reward.kind() == Reward::LENGTH) {
     problems.require(
@@ -43,8 +63,8 @@ void check_rewards(const RunConfig& config, Problems& problems) {
   for (int i = 0; i < config.grpo().rewards_size(); ++i) {
     const Reward& reward = config.grpo().rewards(i);
     const std::string name = concat("grpo.rewards[", i, ']');
-    check_reward(name, reward, config.rollout().max_new_tokens(), problems);
-    const std::string column = reward.has_name() ? reward.name() : Reward::Kind_Name(reward.kind());
+    check_reward(name, reward, config, problems);
+    const std::string column = column_of(reward);
     problems.require(names.insert(column).second, name, ": there is another reward named ", column,
                      "; set its name");
     counts = counts || reward.weight() != 0;
@@ -95,6 +115,9 @@ void check_rollout(const RunConfig& config, Problems& problems) {
                    ") must not be negative");
   problems.require(rollout.top_p() > 0 && rollout.top_p() <= 1, "rollout.top_p (", rollout.top_p(),
                    ") is not in (0, 1]");
+  for (int i = 0; i < rollout.stop_size(); ++i) {
+    problems.require(!rollout.stop(i).empty(), "rollout.stop[", i, "] is empty");
+  }
   require_size(problems, "rollout.max_sequences", rollout.max_sequences());
   require_size(problems, "rollout.max_step_tokens", rollout.max_step_tokens());
   require_not_negative(problems, "rollout.cache_tokens",

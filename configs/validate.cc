@@ -68,7 +68,7 @@ void check_conversations(const Data& data, Problems& problems) {
                    "\": nothing would tell question and answer apart");
 }
 
-void check_evaluation(const RunConfig& config, Problems& problems) {
+void check_evaluation(const RunConfig& config, Use use, Problems& problems) {
   const Evaluation& evaluation = config.evaluation();
   require_not_negative(problems, "evaluation.interval", static_cast<double>(evaluation.interval()));
   require_not_negative(problems, "evaluation.num_sequences",
@@ -79,10 +79,13 @@ void check_evaluation(const RunConfig& config, Problems& problems) {
     problems.require(!config.data().tokenizer().empty(), "evaluation.prompts (",
                      evaluation.prompts_size(), ") need data.tokenizer");
   }
-  problems.require(evaluation.interval() <= 0 || evaluation.prompts_size() > 0 ||
-                       config.data().validation_size() > 0 || config.grpo().held_out_size() > 0,
-                   "evaluation.interval (", evaluation.interval(),
-                   ") needs data.validation, grpo.held_out or evaluation.prompts");
+  const bool is_reinforcement = use == Use::kReinforcement;
+  problems.require(
+      evaluation.interval() <= 0 ||
+          (is_reinforcement ? config.grpo().held_out_size() > 0
+                            : evaluation.prompts_size() > 0 || config.data().validation_size() > 0),
+      "evaluation.interval (", evaluation.interval(), ") needs ",
+      is_reinforcement ? "grpo.held_out" : "data.validation or evaluation.prompts");
 }
 
 void check_checkpoint(const Checkpoint& checkpoint, Problems& problems) {
@@ -149,7 +152,7 @@ std::vector<std::string> find_problems(const RunConfig& config, int world_size, 
   }
   check_checkpoint(config.checkpoint(), problems);
   check_numerics(config, problems);
-  check_evaluation(config, problems);
+  check_evaluation(config, use, problems);
   return problems.lines();
 }
 

@@ -149,7 +149,7 @@ void PolicyUpdater::train(MiniBatch& mini_batch, const PolicyUpdateOptions& opti
                  " tokens are not those that they were sampled with; the largest difference is ",
                  report.largest_gap, ". EXACT promises the same bits: this is a bug");
     if (options.samples_are_exact) {
-      result.largest_gap = report.largest_gap;
+      result.largest_gap = std::max(result.largest_gap, report.largest_gap);
     }
     result.first_ratio_min = report.statistics.ratio_min;
     result.first_ratio_max = report.statistics.ratio_max;

@@ -36,8 +36,8 @@ struct PolicyUpdateResult {
   PolicyStatistics statistics;  // ratios and clipping of all updates
   int num_updates = 0;          // mini-batches in which there was something to learn
   std::int64_t num_tokens = 0;  // that went through the trainer
-  // Between the sampler's and the trainer's log-probabilities of one token, before any update: of
-  // all mini-batches where samples are not exact, else of the first, where it is 0.
+  // Between the sampler's and the trainer's log-probabilities of one token, before any update: 0 in
+  // EXACT, where only the first mini-batch is looked at, unless routing is replayed.
   double largest_gap = 0;
   double first_ratio_min = 1;  // of the first update
   double first_ratio_max = 1;

@@ -89,8 +89,11 @@ std::map<std::int64_t, Row> rows_of(const std::vector<PolicyBatch>& of_ranks) {
         const auto part = [&](const auto& all) {
           return std::decay_t<decltype(all)>(all.begin() + begin, all.begin() + begin + kLength);
         };
-        Row row{part(micro_batch.tokens), part(micro_batch.targets), part(micro_batch.positions),
-                {}, part(micro_batch.loss_weights)};
+        Row row{part(micro_batch.tokens),
+                part(micro_batch.targets),
+                part(micro_batch.positions),
+                {},
+                part(micro_batch.loss_weights)};
         for (const std::int32_t start : micro_batch.segments) {
           if (start >= begin && start < begin + kLength) {
             row.segments.push_back(start - static_cast<std::int32_t>(begin));

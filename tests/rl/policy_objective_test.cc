@@ -33,8 +33,11 @@ std::vector<Text> make_texts() {
     }
     return tokens;
   };
-  return {{draw(3), draw(5), 1.5}, {draw(2), draw(9), -1.0}, {draw(6), draw(2), -0.5},
-          {draw(1), draw(16), 0.75}, {draw(4), draw(4), 0.25}};
+  return {{draw(3), draw(5), 1.5},
+          {draw(2), draw(9), -1.0},
+          {draw(6), draw(2), -0.5},
+          {draw(1), draw(16), 0.75},
+          {draw(4), draw(4), 0.25}};
 }
 
 // Without experts, whose choice jumps: differences would not be derivatives.
@@ -139,9 +142,9 @@ class Bench {
   Logprobs logprobs(const testing::Tensors& weights) {
     policy_.run().load(weights);
     LogprobRecorder recorder(batch_, sequences_);
-    policy_.train_step().evaluate(device_.micro_batches, device_.counts,
-                                  {.logit_scale = 1.0F / static_cast<float>(kTemperature),
-                                   .token_loss = &recorder});
+    policy_.train_step().evaluate(
+        device_.micro_batches, device_.counts,
+        {.logit_scale = 1.0F / static_cast<float>(kTemperature), .token_loss = &recorder});
     return recorder.take();
   }
 

@@ -165,6 +165,22 @@ TEST_CASE("Sampling and updating give the same bits on every layout") {
   }
 }
 
+TEST_CASE("Replayed experts are those of the policy that sampled, on every layout") {
+  Setting setting{.num_steps = 2};
+  setting.options.replays_routing = true;
+  const Outcome want = run(setting);
+  CHECK(want.results[0].largest_gap == 0.0);         // of the second mini-batch too
+  CHECK(want.state != run({.num_steps = 2}).state);  // some tokens would have moved
+  for (const testing::Layout& layout :
+       {layout_of({1, 1, 1, 1}, 3), layout_of({2, 1, 2, 2}), layout_of({1, 2, 1, 1}, 2)}) {
+    INFO(testing::to_string(layout));
+    setting.layout = layout;
+    check_same(run(setting), want);
+  }
+  setting.options.samples_are_exact = false;
+  check_same(run(setting), want);
+}
+
 TEST_CASE("A sampled log-probability with one other bit is found, on every rank") {
   for (const testing::Layout& layout : {layout_of({1, 1, 1, 1}), layout_of({1, 2, 1, 1})}) {
     Setting setting{.layout = layout};

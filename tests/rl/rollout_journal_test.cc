@@ -122,9 +122,8 @@ TEST_CASE("Rollouts up to a step are removed, later ones and other files stay") 
   for (const auto& entry : std::filesystem::directory_iterator(folder)) {
     names.insert(entry.path().filename().string());
   }
-  CHECK(names ==
-        std::set<std::string>{"step-00000004.pb", "step-100000000.pb", "step-1.pb.mine",
-                              "step-x.pb"});
+  CHECK(names == std::set<std::string>{"step-00000004.pb", "step-100000000.pb", "step-1.pb.mine",
+                                       "step-x.pb"});
 }
 
 TEST_CASE("A journal that cannot be written is the same error on every rank") {

@@ -243,8 +243,8 @@ TEST_CASE("A rollout is the same on every layout, whatever is sampled side by si
   const Rollout want = fixture.sample(setting).rollout;
   setting.max_sequences = 2;
   check_same(fixture.sample(setting).rollout, want);
-  for (const parallel::MeshShape& mesh : {kData2, kTensor2, parallel::MeshShape{2, 1, 1, 1},
-                                          parallel::MeshShape{1, 2, 1, 2}}) {
+  for (const parallel::MeshShape& mesh :
+       {kData2, kTensor2, parallel::MeshShape{2, 1, 1, 1}, parallel::MeshShape{1, 2, 1, 2}}) {
     setting.layout.mesh = mesh;
     INFO(testing::to_string(setting.layout));
     const Outcome outcome = fixture.sample(setting);
@@ -318,9 +318,9 @@ TEST_CASE("A sample without a verdict is no part of its group") {
 TEST_CASE("A prompt that leaves no room for a completion is refused with its problem's name") {
   const Fixture fixture;
   const std::filesystem::path file = fixture.folder() / "long.jsonl";
-  write_file_atomically(
-      file, to_json_line({"fits", std::string(24, 'x'), "1", "number"}) + '\n' +
-                to_json_line({"too long", std::string(25, 'x'), "1", "number"}) + '\n');
+  write_file_atomically(file, to_json_line({"fits", std::string(24, 'x'), "1", "number"}) + '\n' +
+                                  to_json_line({"too long", std::string(25, 'x'), "1", "number"}) +
+                                  '\n');
   CHECK_THROWS_WITH(fixture.sample({.file = file.string()}),
                     Catch::Contains("problem too long: a prompt of 25 tokens"));
 }
