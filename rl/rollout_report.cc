@@ -15,9 +15,9 @@ using Json = nlohmann::ordered_json;
 
 class Mean {
  public:
-  void add(double value) {
-    sum_ += value;
-    ++count_;
+  void add(const std::optional<double>& value) {
+    sum_ += value.value_or(0.0);
+    count_ += value ? 1 : 0;
   }
   std::optional<double> value() const {
     return count_ == 0 ? std::nullopt : std::optional(sum_ / static_cast<double>(count_));
@@ -80,14 +80,10 @@ RolloutSummary summarize(const Rollout& rollout) {
       logprob_sum += std::accumulate(sample.completion.logprobs.begin(),
                                      sample.completion.logprobs.end(), 0.0);
       summary.num_without_verdict += sample.score.total ? 0 : 1;
-      if (sample.score.total) {
-        reward.add(*sample.score.total);
-      }
+      reward.add(sample.score.total);
       parts.resize(std::max(parts.size(), sample.score.parts.size()));
       for (std::size_t i = 0; i < sample.score.parts.size(); ++i) {
-        if (sample.score.parts[i].value) {
-          parts[i].add(*sample.score.parts[i].value);
-        }
+        parts[i].add(sample.score.parts[i].value);
       }
     }
   }

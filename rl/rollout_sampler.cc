@@ -42,9 +42,11 @@ RolloutSampler::RolloutSampler(const RolloutSources& sources, RolloutOptions opt
       options_(std::move(options)),
       journal_(std::move(journal)),
       world_(&world) {
-  for (const Problem* problem : sources_.problems.known()) {
-    encode(*problem);
-  }
+  parallel::agree(*world_, [&] {
+    for (const Problem* problem : sources_.problems.known()) {
+      encode(*problem);
+    }
+  });
 }
 
 std::vector<std::int32_t> RolloutSampler::encode(const Problem& problem) const {
@@ -83,14 +85,8 @@ Rollout RolloutSampler::sample(trainer::Generator& generator, std::int64_t step,
   std::int64_t num_kept = 0;
   while (num_kept < options_.prompts_per_step && rollout.num_rounds < options_.max_rounds) {
     Round round{generator, step, std::ssize(rollout.groups), {}, progress, keep};
-    for (std::int64_t i = num_kept; i < options_.prompts_per_step; ++i) {
-      RolloutGroup group;
-      group.problem =
-          sources_.problems.at(first_problem + round.first_group + std::ssize(round.groups));
-      group.prompt = encode(group.problem);
-      group.samples.resize(static_cast<std::size_t>(options_.group_size));
-      round.groups.push_back(std::move(group));
-    }
+    round.groups = draw_groups(first_problem + round.first_group,
+                               options_.prompts_per_step - num_kept);
     generate(round, done);
     score(round, done);
     for (RolloutGroup& group : round.groups) {
@@ -101,6 +97,20 @@ Rollout RolloutSampler::sample(trainer::Generator& generator, std::int64_t step,
     ++rollout.num_rounds;
   }
   return rollout;
+}
+
+std::vector<RolloutGroup> RolloutSampler::draw_groups(std::int64_t first_problem,
+                                                      std::int64_t count) const {
+  std::vector<RolloutGroup> groups(static_cast<std::size_t>(count));
+  parallel::agree(*world_, [&] {
+    for (std::int64_t i = 0; i < count; ++i) {
+      RolloutGroup& group = groups[static_cast<std::size_t>(i)];
+      group.problem = sources_.problems.at(first_problem + i);
+      group.prompt = encode(group.problem);
+      group.samples.resize(static_cast<std::size_t>(options_.group_size));
+    }
+  });
+  return groups;
 }
 
 void RolloutSampler::generate(Round& round, RolloutProgress& done) {
@@ -152,13 +162,8 @@ void RolloutSampler::score(Round& round, RolloutProgress& done) {
     RolloutGroup& group = round.groups[g];
     const std::int64_t number = round.first_group + static_cast<std::int64_t>(g);
     std::vector<Score> scores;
-    if (const auto& first = done[{number, 0}].score; !first) {
-      parallel::agree(*world_, [&] {
-        if (world_->rank() == 0) {
-          scores = score_group(group);
-        }
-      });
-      scores = broadcast_scores(scores, *world_);
+    if (!done[{number, 0}].score) {
+      scores = score_group(group);
       is_new = true;
     }
     for (std::size_t i = 0; i < group.samples.size(); ++i) {
@@ -175,17 +180,25 @@ void RolloutSampler::score(Round& round, RolloutProgress& done) {
   }
 }
 
+// By rank 0, for all.
 std::vector<Score> RolloutSampler::score_group(const RolloutGroup& group) const {
-  const std::unique_ptr<const Verifier> verifier =
-      make_verifier(group.problem.verifier, group.problem.answer);
-  std::vector<RewardInput> inputs;
-  for (const RolloutSample& sample : group.samples) {
-    inputs.push_back({.problem = &group.problem,
-                      .verifier = verifier.get(),
-                      .completion = sample.text,
-                      .num_tokens = std::ssize(sample.completion.tokens)});
-  }
-  return sources_.rewards.score(inputs);
+  std::vector<Score> scores;
+  parallel::agree(*world_, [&] {
+    if (world_->rank() != 0) {
+      return;
+    }
+    const std::unique_ptr<const Verifier> verifier =
+        make_verifier(group.problem.verifier, group.problem.answer);
+    std::vector<RewardInput> inputs;
+    for (const RolloutSample& sample : group.samples) {
+      inputs.push_back({.problem = &group.problem,
+                        .verifier = verifier.get(),
+                        .completion = sample.text,
+                        .num_tokens = std::ssize(sample.completion.tokens)});
+    }
+    scores = sources_.rewards.score(inputs);
+  });
+  return broadcast_scores(scores, *world_);
 }
 
 void RolloutSampler::normalise(RolloutGroup& group) const {

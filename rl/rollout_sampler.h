@@ -41,7 +41,8 @@ struct RolloutSources {
 // layout (EXACT), whenever it was interrupted.
 class RolloutSampler {
  public:
-  // Throws ConfigError for a problem of a file whose prompt leaves no room for max_new_tokens.
+  // Collective. Throws ConfigError for a problem of a file whose prompt leaves no room for
+  // max_new_tokens.
   RolloutSampler(const RolloutSources& sources, RolloutOptions options, RolloutJournal journal,
                  parallel::Communicator& world);
 
@@ -64,6 +65,7 @@ class RolloutSampler {
  private:
   struct Round;
   std::vector<std::int32_t> encode(const Problem& problem) const;
+  std::vector<RolloutGroup> draw_groups(std::int64_t first_problem, std::int64_t count) const;
   void generate(Round& round, RolloutProgress& done);
   void score(Round& round, RolloutProgress& done);
   std::vector<Score> score_group(const RolloutGroup& group) const;

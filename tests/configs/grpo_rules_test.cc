@@ -53,6 +53,14 @@ TEST_CASE("a config of reinforcement that makes sense is accepted") {
             .empty());
 }
 
+TEST_CASE("a model that learnt by reinforcement generates without what it learnt from") {
+  RunConfig config = load(test::source_path("configs/runs/tiny.textproto"),
+                          {"data.train=[]", "evaluation.interval=2", "grpo.group_size=4"});
+  resolve(config, {});
+  CHECK(find_problems(config, 1).size() == 2);
+  CHECK(find_problems(config, 1, Use::kInference).empty());
+}
+
 TEST_CASE("problems and groups that cannot be are reported") {
   check_cases({
       {{"grpo.problems=[]"},

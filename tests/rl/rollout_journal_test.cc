@@ -16,7 +16,7 @@
 namespace fathom::rl {
 namespace {
 
-const RolloutIdentity kIdentity{.start = 0xFEDCBA9876543210U, .choices = "a\0b", .group_size = 2};
+const RolloutIdentity kIdentity{.start = 0xFEDCBA9876543210U, .choices = "a\nb", .group_size = 2};
 
 // A group that is scored, with a sample that could not be, and one in flight.
 RolloutProgress make_progress() {
