@@ -85,8 +85,8 @@ Rollout RolloutSampler::sample(trainer::Generator& generator, std::int64_t step,
   std::int64_t num_kept = 0;
   while (num_kept < options_.prompts_per_step && rollout.num_rounds < options_.max_rounds) {
     Round round{generator, step, std::ssize(rollout.groups), {}, progress, keep};
-    round.groups = draw_groups(first_problem + round.first_group,
-                               options_.prompts_per_step - num_kept);
+    round.groups =
+        draw_groups(first_problem + round.first_group, options_.prompts_per_step - num_kept);
     generate(round, done);
     score(round, done);
     for (RolloutGroup& group : round.groups) {

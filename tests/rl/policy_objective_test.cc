@@ -10,6 +10,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 #include "trainer/device_batch.h"
+#include "trainer/evaluate_step.h"
 
 namespace fathom::rl {
 namespace {
@@ -119,7 +120,9 @@ double objective(const Case& c, const Logprobs& policy, const Logprobs& ratios_a
 class Bench {
  public:
   Bench(parallel::Communicator& world, Stream& stream)
-      : policy_(dense_options(), {}, world, stream), world_(&world) {
+      : policy_(dense_options(), {}, world, stream),
+        evaluate_step_(policy_.model(), policy_.mesh(), stream),
+        world_(&world) {
     policy_.initialize(3);
     testing::StoreTensors store(weights_);
     for (const parallel::ParameterGroup& group : policy_.model().parameters().groups()) {
@@ -142,9 +145,10 @@ class Bench {
   Logprobs logprobs(const testing::Tensors& weights) {
     policy_.run().load(weights);
     LogprobRecorder recorder(batch_, sequences_);
-    policy_.train_step().evaluate(
-        device_.micro_batches, device_.counts,
-        {.logit_scale = 1.0F / static_cast<float>(kTemperature), .token_loss = &recorder});
+    trainer::EvaluateOptions options;
+    options.logit_scale = 1.0F / static_cast<float>(kTemperature);
+    options.token_loss = &recorder;
+    evaluate_step_.run(device_.micro_batches, options);
     return recorder.take();
   }
 
@@ -179,6 +183,7 @@ class Bench {
 
  private:
   TinyPolicy policy_;
+  trainer::EvaluateStep evaluate_step_;
   parallel::Communicator* world_;
   testing::Tensors weights_;
   std::vector<Text> texts_ = make_texts();
