@@ -1,3 +1,4 @@
+#include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -101,8 +102,20 @@ void prepare_choices(const EvaluationRequest& request, Preparation& made) {
   }
 }
 
+// A wrong path shall not cost an evaluation.
+void require_folder(const std::string& option, const std::filesystem::path& file) {
+  if (!file.empty() && file.has_parent_path() &&
+      !std::filesystem::is_directory(file.parent_path())) {
+    throw ConfigError(
+        concat(option, ' ', file.string(), ": there is no folder ", file.parent_path().string()));
+  }
+}
+
 Preparation prepare(const EvaluationRequest& request, const config::Launch& launch) {
   Preparation made;
+  require_folder("--output", request.output);
+  require_folder("--accepted", request.accepted);
+  require_folder("--json", request.json);
   made.stored = open_stored_model(request.path, request.overrides, launch);
   made.encode =
       make_prompt_encoder(made.stored, request.generation.is_chat, data::AddedTokens::kAsText);
@@ -185,8 +198,9 @@ int run(std::span<const std::string> arguments, Session& session) {
       lines.output += sample_line(problem, request.render(problem.prompt), sample);
       lines.output += '\n';
     }
-    lines.accepted = accepted_lines(prepared.problems, found.samples, request.lead(),
-                                    request.accepted_per_problem);
+    lines.accepted =
+        accepted_lines(prepared.problems, found.samples, {request.asked_template(), request.lead()},
+                       request.accepted_per_problem);
   }
   if (!prepared.questions.empty()) {
     report.choice_source = request.choices_file;
@@ -197,9 +211,11 @@ int run(std::span<const std::string> arguments, Session& session) {
       lines.output += '\n';
     }
   }
-  if (session.rank() == 0) {
-    write_results(request, report, lines);
-  }
+  parallel::agree(session.world(), [&] {
+    if (session.rank() == 0) {
+      write_results(request, report, lines);
+    }
+  });
   return kExitDone;
 }
 

@@ -73,15 +73,17 @@ void read_problems(const ParsedOptions& given, EvaluationRequest& request) {
 }  // namespace
 
 std::string EvaluationRequest::render(const std::string& prompt) const {
-  std::string text = prompt_template;
-  return text.replace(text.find(kPlaceholder), kPlaceholder.size(), prompt);
+  return rl::render_prompt(prompt_template, prompt);
+}
+
+std::string EvaluationRequest::asked_template() const {
+  return generation.is_chat
+             ? prompt_template
+             : prompt_template.substr(0, prompt_template.find(kPlaceholder) + kPlaceholder.size());
 }
 
 std::string EvaluationRequest::lead() const {
-  // In a chat the template is the user's, and the completion the answer to it.
-  return generation.is_chat
-             ? ""
-             : prompt_template.substr(prompt_template.find(kPlaceholder) + kPlaceholder.size());
+  return prompt_template.substr(asked_template().size());
 }
 
 EvaluationRequest read_evaluation_request(std::span<const std::string> arguments) {
@@ -122,6 +124,9 @@ EvaluationRequest read_evaluation_request(std::span<const std::string> arguments
   request.json = given.value("json").value_or("");
   request.accepted = given.value("accepted").value_or("");
   if (given.has("accepted_per_problem")) {
+    if (request.accepted.empty()) {
+      throw ConfigError("--accepted_per_problem needs --accepted FILE");
+    }
     request.accepted_per_problem = given.integer("accepted_per_problem", 1, INT64_MAX);
   }
   if (!request.accepted.empty() && !request.has_problems()) {

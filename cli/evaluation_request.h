@@ -34,7 +34,9 @@ struct EvaluationRequest {
   bool has_problems() const { return !problems_file.empty() || family.has_value(); }
   // The prompt template with the prompt in it.
   std::string render(const std::string& prompt) const;
-  // What of the template stands between the prompt and the completion.
+  // As conversations see it: what is asked, with {prompt} in it, and how the answer begins. In a
+  // chat all of the template is asked; else the answer begins after the prompt.
+  std::string asked_template() const;
   std::string lead() const;
 };
 

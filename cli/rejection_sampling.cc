@@ -7,8 +7,8 @@
 namespace fathom::cli {
 
 std::string accepted_lines(std::span<const rl::Problem> problems,
-                           std::span<const rl::EvaluatedSample> samples, const std::string& lead,
-                           std::int64_t most_per_problem) {
+                           std::span<const rl::EvaluatedSample> samples,
+                           const AcceptedFormat& format, std::int64_t most_per_problem) {
   using Json = nlohmann::ordered_json;
   std::map<std::size_t, std::set<std::string>> taken;
   std::string lines;
@@ -19,8 +19,9 @@ std::string accepted_lines(std::span<const rl::Problem> problems,
         std::ssize(of_problem) >= most_per_problem || !of_problem.insert(sample.text).second) {
       continue;
     }
-    const Json line = {{"prompt", problems[sample.problem].prompt},
-                       {"completion", lead + sample.text}};
+    const Json line = {
+        {"prompt", rl::render_prompt(format.prompt_template, problems[sample.problem].prompt)},
+        {"completion", format.lead + sample.text}};
     lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
   }
   return lines;

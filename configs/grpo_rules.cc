@@ -20,17 +20,9 @@ void check_sources(std::string_view field, const Sources& sources, Problems& pro
     require_positive(problems, name + ".weight", source.weight());
     problems.require(!source.has_count() || source.count() > 0, name, ".count (", source.count(),
                      ") must be positive");
+    problems.require(source.path().empty() || !source.has_difficulty(), name,
+                     ".difficulty is of a family, not of a path");
   }
-}
-
-// As rl/factory.cc names it.
-std::string column_of(const Reward& reward) {
-  std::string name = reward.has_name() ? reward.name() : Reward::Kind_Name(reward.kind());
-  if (!reward.has_name()) {
-    std::transform(name.begin(), name.end(), name.begin(),
-                   [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
-  }
-  return name;
 }
 
 void check_reward(const std::string& name, const Reward& reward, const RunConfig& config,
@@ -41,13 +33,6 @@ void check_reward(const std::string& name, const Reward& reward, const RunConfig
                    is_command ? ".command is not set" : ".command means something to COMMAND only");
   if (is_command) {
     require_positive(problems, name + ".time_limit", reward.time_limit());
-    const double group_seconds =
-        reward.time_limit() * static_cast<double>(config.grpo().group_size());
-    problems.require(!(group_seconds >= config.train().watchdog_timeout()), name, ".time_limit (",
-                     reward.time_limit(), ") x grpo.group_size (", config.grpo().group_size(),
-                     ") = ", group_seconds, " s is not below train.watchdog_timeout (",
-                     config.train().watchdog_timeout(),
-                     "): a command that hangs would end the run instead of its samples");
   }
   if (reward.kind() == Reward::LENGTH) {
     problems.require(
@@ -57,6 +42,21 @@ void check_reward(const std::string& name, const Reward& reward, const RunConfig
   }
 }
 
+// A group is scored at once, and a command that dies is asked twice.
+void check_time_limits(const RunConfig& config, Problems& problems) {
+  double seconds = 0;
+  for (const Reward& reward : config.grpo().rewards()) {
+    seconds += reward.kind() == Reward::COMMAND
+                   ? 2 * reward.time_limit() * static_cast<double>(config.grpo().group_size())
+                   : 0;
+  }
+  problems.require(!(seconds > 0 && seconds >= config.train().watchdog_timeout()),
+                   "grpo.rewards: 2 x time_limit x grpo.group_size (", config.grpo().group_size(),
+                   ") of all commands is ", seconds, " s, not below train.watchdog_timeout (",
+                   config.train().watchdog_timeout(),
+                   "): commands that hang would end the run instead of their samples");
+}
+
 void check_rewards(const RunConfig& config, Problems& problems) {
   std::set<std::string> names;
   bool counts = config.grpo().rewards_size() == 0;
@@ -64,11 +64,13 @@ void check_rewards(const RunConfig& config, Problems& problems) {
     const Reward& reward = config.grpo().rewards(i);
     const std::string name = concat("grpo.rewards[", i, ']');
     check_reward(name, reward, config, problems);
-    const std::string column = column_of(reward);
-    problems.require(names.insert(column).second, name, ": there is another reward named ", column,
-                     "; set its name");
+    problems.require(names.insert(reward.name()).second, name, ": there is another reward named ",
+                     reward.name(), "; set its name");
+    problems.require(reward.name() != "mean", name,
+                     ".name is mean: reward_mean is that of the whole reward");
     counts = counts || reward.weight() != 0;
   }
+  check_time_limits(config, problems);
   problems.require(counts, "grpo.rewards all have weight 0: nothing would be learnt");
 }
 
@@ -133,6 +135,14 @@ void check_reinforcement(const RunConfig& config, Problems& problems) {
   check_groups(config, problems);
   check_sources("grpo.problems", grpo.problems(), problems);
   check_sources("grpo.held_out", grpo.held_out(), problems);
+  for (int i = 0; i < grpo.problems_size(); ++i) {
+    problems.require(!grpo.problems(i).has_count(), "grpo.problems[", i,
+                     "].count is of held_out only: training takes problems without end");
+  }
+  for (int i = 0; i < grpo.held_out_size(); ++i) {
+    problems.require(!grpo.held_out(i).has_weight(), "grpo.held_out[", i,
+                     "].weight is of problems only: all held-out ones are taken, see count");
+  }
   check_rewards(config, problems);
   check_objective(grpo.objective(), problems);
   check_rollout(config, problems);

@@ -1,6 +1,7 @@
 #include "configs/resolve.h"
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
 #include <numeric>
 
@@ -34,6 +35,12 @@ void resolve_numerics(RunConfig& config) {
   }
 }
 
+std::string lower_case(std::string text) {
+  std::transform(text.begin(), text.end(), text.begin(),
+                 [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
+  return text;
+}
+
 }  // namespace
 
 void resolve(RunConfig& config, const Launch& launch) {
@@ -63,6 +70,12 @@ void resolve(RunConfig& config, const Launch& launch) {
   }
   if (config.model().max_position() == 0) {
     config.mutable_model()->set_max_position(config.train().sequence_length());
+  }
+  for (int i = 0; i < config.grpo().rewards_size(); ++i) {
+    Reward& reward = *config.mutable_grpo()->mutable_rewards(i);
+    if (!reward.has_name()) {
+      reward.set_name(lower_case(Reward::Kind_Name(reward.kind())));
+    }
   }
   resolve_numerics(config);
 }

@@ -82,17 +82,6 @@ std::unique_ptr<const Reward> make_reward(const config::RunConfig& config,
   return std::make_unique<AccuracyReward>(make_extraction(config.grpo(), reward));
 }
 
-std::string column_of(const config::Reward& reward) {
-  if (reward.has_name()) {
-    return reward.name();
-  }
-  std::string name = config::Reward::Kind_Name(reward.kind());
-  for (char& character : name) {
-    character = static_cast<char>(std::tolower(static_cast<unsigned char>(character)));
-  }
-  return name;
-}
-
 ProblemSource make_source(const config::ProblemSource& source, Split split, std::uint64_t seed) {
   return {.file = source.path(),
           .set = {.family = source.family(),
@@ -100,12 +89,6 @@ ProblemSource make_source(const config::ProblemSource& source, Split split, std:
                   .split = split,
                   .seed = seed},
           .weight = source.weight()};
-}
-
-std::string fill_in(std::string text, const std::string& prompt) {
-  constexpr std::string_view kPlace = "{prompt}";
-  const std::size_t at = text.find(kPlace);
-  return text.replace(at, kPlace.size(), prompt);
 }
 
 }  // namespace
@@ -133,11 +116,10 @@ PolicyLossOptions make_policy_loss_options(const config::RunConfig& config) {
 WeightedRewards make_rewards(const config::RunConfig& config) {
   std::vector<WeightedReward> rewards;
   for (const config::Reward& reward : config.grpo().rewards()) {
-    rewards.push_back({column_of(reward), reward.weight(), make_reward(config, reward)});
+    rewards.push_back({reward.name(), reward.weight(), make_reward(config, reward)});
   }
   if (rewards.empty()) {
-    const config::Reward accuracy;
-    rewards.push_back({column_of(accuracy), 1.0, make_reward(config, accuracy)});
+    rewards.push_back({"accuracy", 1.0, make_reward(config, {})});
   }
   return WeightedRewards(std::move(rewards));
 }
@@ -177,11 +159,11 @@ EncodeProblem make_problem_encoder(const config::RunConfig& config,
   const std::string text = config.grpo().prompt_template();
   if (!config.grpo().chat()) {
     return [text, &tokenizer](const Problem& problem) {
-      return tokenizer.encode(fill_in(text, problem.prompt), data::AddedTokens::kAsText);
+      return tokenizer.encode(render_prompt(text, problem.prompt), data::AddedTokens::kAsText);
     };
   }
   return [text, encode = trainer::make_chat_encoder(config, tokenizer)](const Problem& problem) {
-    return encode(fill_in(text, problem.prompt));
+    return encode(render_prompt(text, problem.prompt));
   };
 }
 

@@ -40,6 +40,16 @@ std::string fixed(double value, int digits) {
   return out.str();
 }
 
+std::string describe(const ProblemScores& scores) {
+  if (!scores.solve_rate) {
+    return "held-out problems: no completion has a verdict";
+  }
+  const std::optional<double>& error = scores.solve_rate->standard_error;
+  return concat("held-out problems: ", fixed(100.0 * scores.solve_rate->mean, 1), "% solved",
+                error ? concat(" (+- ", fixed(100.0 * *error, 1), ")") : "", ", ",
+                fixed(scores.mean_tokens, 1), " tokens");
+}
+
 bool is_exact(const config::RunConfig& config) {
   return config.numerics().mode() == config::Numerics::EXACT;
 }
@@ -178,6 +188,7 @@ void GrpoTask::report(const Rollout& rollout, PolicyUpdateResult& result, double
   const std::vector<trainer::Metric> of_update = {
       {"rollout_rounds", std::int64_t{rollout.num_rounds}},
       {"updates", std::int64_t{result.num_updates}},
+      {"updates_skipped", std::int64_t{result.num_skipped}},
       {"kl", per_token(statistics.kl_sum)},
       {"policy_moved", per_token(statistics.old_kl_sum)},
       {"clip_fraction", per_token(static_cast<double>(statistics.num_clipped_tokens))},
@@ -202,10 +213,16 @@ void GrpoTask::report(const Rollout& rollout, PolicyUpdateResult& result, double
        .num_samples = summary.num_groups,
        .more = more,
        .learning_rate = learning_rate,
-       .shown = concat("reward ", fixed(summary.reward_mean, 3), "  length ",
-                       fixed(summary.mean_length, 1), "  entropy ", fixed(summary.entropy, 3),
-                       "  ratio ", fixed(result.first_ratio_min, 6)),
+       .shown = concat("reward ", summary.reward_mean ? fixed(*summary.reward_mean, 3) : "none",
+                       "  length ", fixed(summary.mean_length, 1), "  entropy ",
+                       fixed(summary.entropy, 3), "  ratio ", fixed(result.first_ratio_min, 6)),
        .seconds = seconds});
+  if (trainer::Reporter* const reporter = loop_->reporter();
+      reporter != nullptr && !summary.reward_mean) {
+    reporter->note(
+        concat("step ", loop_->progress().step, ": none of ", summary.num_samples,
+               " samples has a verdict, nothing was learnt; RUN/samples has the reasons"));
+  }
 }
 
 void GrpoTask::evaluate() {
@@ -230,20 +247,22 @@ void GrpoTask::evaluate() {
   if (reporter == nullptr) {
     return;
   }
-  const MeanOverProblems rate = scores.solve_rate.value_or(MeanOverProblems{});
-  reporter->write({{"event", std::string("eval")},
-                   {"step", loop_->progress().step},
-                   {"tokens", loop_->progress().tokens},
-                   {"solve_rate", rate.mean},
-                   {"solve_rate_error", rate.standard_error.value_or(0.0)},
-                   {"eval_problems", scores.num_problems},
-                   {"eval_without_verdict", scores.num_failed},
-                   {"eval_length_mean", scores.mean_tokens},
-                   {"eval_truncated_share", scores.cut_off_share},
-                   {"eval_ms", watch.seconds() * 1e3}});
-  reporter->note(concat("held-out problems: ", fixed(100.0 * rate.mean, 1), "% solved (+- ",
-                        fixed(100.0 * rate.standard_error.value_or(0.0), 1), "), ",
-                        fixed(scores.mean_tokens, 1), " tokens"));
+  std::vector<trainer::Metric> metrics = {{"event", std::string("eval")},
+                                          {"step", loop_->progress().step},
+                                          {"tokens", loop_->progress().tokens},
+                                          {"eval_problems", scores.num_problems},
+                                          {"eval_without_verdict", scores.num_failed},
+                                          {"eval_length_mean", scores.mean_tokens},
+                                          {"eval_truncated_share", scores.cut_off_share},
+                                          {"eval_ms", watch.seconds() * 1e3}};
+  if (scores.solve_rate) {
+    metrics.push_back({"solve_rate", scores.solve_rate->mean});
+    if (scores.solve_rate->standard_error) {
+      metrics.push_back({"solve_rate_error", *scores.solve_rate->standard_error});
+    }
+  }
+  reporter->write(metrics);
+  reporter->note(describe(scores));
 }
 
 }  // namespace fathom::rl

@@ -22,9 +22,10 @@ struct PolicyUpdater::MiniBatch {
 namespace {
 
 void add(trainer::StepResult& total, const trainer::StepResult& update) {
-  total.loss += update.loss;
-  total.grad_norm += update.grad_norm;
-  total.is_finite = total.is_finite && update.is_finite;
+  if (update.is_finite) {
+    total.loss += update.loss;
+    total.grad_norm += update.grad_norm;
+  }
   total.num_refused += update.num_refused;
   total.expert_load = update.expert_load;
   for (const auto& [phase, milliseconds] : update.phase_ms) {
@@ -162,6 +163,7 @@ void PolicyUpdater::train(MiniBatch& mini_batch, const PolicyUpdateOptions& opti
     result.num_tokens += std::ssize(sequence.prompt) + std::ssize(sequence.completion);
   }
   ++result.num_updates;
+  result.num_skipped += update.is_finite ? 0 : 1;
 }
 
 PolicyUpdateResult PolicyUpdater::update(const Rollout& rollout, const PolicyUpdateOptions& options,
@@ -186,9 +188,11 @@ PolicyUpdateResult PolicyUpdater::update(const Rollout& rollout, const PolicyUpd
   for (MiniBatch& mini_batch : mini_batches) {
     train(mini_batch, options, step_options, report_phase, result);
   }
-  const double num_updates = std::max(1, result.num_updates);
-  result.step.loss /= num_updates;
-  result.step.grad_norm /= num_updates;
+  const int num_made = result.num_updates - result.num_skipped;
+  result.step.is_finite = result.num_skipped == 0 || num_made > 0;
+  const double divisor = result.step.is_finite ? std::max(1, num_made) : 0.0;
+  result.step.loss /= divisor;
+  result.step.grad_norm /= divisor;
   return result;
 }
 

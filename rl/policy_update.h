@@ -32,9 +32,11 @@ struct PolicyUpdateOptions {
 
 // All updates of a step together; the same on all ranks.
 struct PolicyUpdateResult {
-  trainer::StepResult step;     // its loss is the mean policy loss of an update, grad_norm the mean
+  // loss and grad_norm are means over the updates that were made; not finite when none was.
+  trainer::StepResult step;
   PolicyStatistics statistics;  // ratios and clipping of all updates
   int num_updates = 0;          // mini-batches in which there was something to learn
+  int num_skipped = 0;          // of these, that were not finite and changed nothing
   std::int64_t num_tokens = 0;  // that went through the trainer
   // Between the sampler's and the trainer's log-probabilities of one token, before any update: 0 in
   // EXACT, where only the first mini-batch is looked at, unless routing is replayed.

@@ -87,7 +87,7 @@ RolloutSummary summarize(const Rollout& rollout) {
       }
     }
   }
-  summary.reward_mean = reward.value().value_or(0.0);
+  summary.reward_mean = reward.value();
   for (const Mean& part : parts) {
     summary.parts.push_back(part.value());
   }
@@ -102,8 +102,7 @@ RolloutSummary summarize(const Rollout& rollout) {
 
 std::vector<trainer::Metric> to_metrics(const RolloutSummary& summary,
                                         const std::vector<std::string>& names) {
-  std::vector<trainer::Metric> metrics = {{"reward_mean", summary.reward_mean},
-                                          {"groups_drawn", summary.num_groups},
+  std::vector<trainer::Metric> metrics = {{"groups_drawn", summary.num_groups},
                                           {"groups_learnt", summary.num_kept},
                                           {"groups_with_spread", summary.spread_share},
                                           {"samples", summary.num_samples},
@@ -112,6 +111,9 @@ std::vector<trainer::Metric> to_metrics(const RolloutSummary& summary,
                                           {"completion_length_max", summary.longest},
                                           {"truncated_share", summary.truncated_share},
                                           {"entropy", summary.entropy}};
+  if (summary.reward_mean) {
+    metrics.push_back({"reward_mean", *summary.reward_mean});
+  }
   for (std::size_t i = 0; i < summary.parts.size(); ++i) {
     if (summary.parts[i]) {
       metrics.push_back({concat("reward_", names[i]), *summary.parts[i]});

@@ -17,7 +17,7 @@ struct RolloutSummary {
   std::int64_t num_kept = 0;    // to be learnt from
   std::int64_t num_samples = 0;
   std::int64_t num_without_verdict = 0;
-  double reward_mean = 0;                    // of the samples with a verdict
+  std::optional<double> reward_mean;         // of the samples with a verdict
   std::vector<std::optional<double>> parts;  // mean of each reward over its own verdicts
   double spread_share = 0;                   // of groups whose rewards differ
   std::int64_t prompt_tokens = 0;

@@ -177,12 +177,14 @@ void StepTrace::values(std::int64_t step) {
   nlohmann::ordered_json line;
   line["step"] = step;
   for (std::size_t i = 0; i < keys_.size(); ++i) {
-    if (gradients_[i] != 0) {  // the sum of no elements: selection biases have no gradient
+    // Nothing where no update was made; the sum of no elements: selection biases have no gradient.
+    if (!gradients_.empty() && gradients_[i] != 0) {
       line["gradients"][keys_[i]] = hexadecimal(gradients_[i]);
     }
     line["values"][keys_[i]] = hexadecimal(values[i]);
   }
   hashes_->append(line.dump());
+  gradients_.clear();
 }
 
 }  // namespace fathom::trainer

@@ -49,6 +49,12 @@ bool is_blank(const std::string& line) {
 
 }  // namespace
 
+std::string render_prompt(const std::string& prompt_template, const std::string& prompt) {
+  constexpr std::string_view kPlace = "{prompt}";
+  std::string text = prompt_template;
+  return text.replace(text.find(kPlace), kPlace.size(), prompt);
+}
+
 std::string to_json_line(const Problem& problem) {
   nlohmann::ordered_json object;
   object["id"] = problem.id;

@@ -16,6 +16,9 @@ struct Problem {
   bool operator==(const Problem&) const = default;
 };
 
+// A template with the prompt in place of the first {prompt}, which must be in it.
+std::string render_prompt(const std::string& prompt_template, const std::string& prompt);
+
 // {"id": ..., "prompt": ..., "answer": ..., "verifier": ...}, without a newline.
 std::string to_json_line(const Problem& problem);
 

@@ -31,11 +31,11 @@ TEST_CASE("Rejection sampling keeps the first different correct samples of each 
       sample(1, "4 \"quoted\"", rl::Verdict::kCorrect),
       sample(2, "6", rl::Verdict::kVerifierFailed),
   };
-  CHECK(accepted_lines(problems, samples, "<think>", 2) ==
-        "{\"prompt\":\"1 + 1 =\",\"completion\":\"<think>2\"}\n"
-        "{\"prompt\":\"1 + 1 =\",\"completion\":\"<think>so 2\"}\n"
-        "{\"prompt\":\"2 + 2 =\",\"completion\":\"<think>4 \\\"quoted\\\"\"}\n");
-  CHECK(accepted_lines(problems, {}, "", 2).empty());
+  CHECK(accepted_lines(problems, samples, {"Q: {prompt}", "<think>"}, 2) ==
+        "{\"prompt\":\"Q: 1 + 1 =\",\"completion\":\"<think>2\"}\n"
+        "{\"prompt\":\"Q: 1 + 1 =\",\"completion\":\"<think>so 2\"}\n"
+        "{\"prompt\":\"Q: 2 + 2 =\",\"completion\":\"<think>4 \\\"quoted\\\"\"}\n");
+  CHECK(accepted_lines(problems, {}, {}, 2).empty());
 }
 
 }  // namespace fathom::cli

@@ -93,11 +93,17 @@ TEST_CASE("rewards that mean nothing are reported") {
       {{"grpo.rewards[0].kind=COMMAND"}, {"grpo.rewards[0].command is not set"}},
       {{"grpo.rewards[0].command=judge"},
        {"grpo.rewards[0].command means something to COMMAND only"}},
+      {{"grpo.rewards[1]={kind: FORMAT name: \"mean\"}"},
+       {"grpo.rewards[1].name is mean: reward_mean is that of the whole reward"}},
+      {{"grpo.problems[0].count=3", "grpo.held_out[0]={path: \"p\" difficulty: 2 weight: 3}"},
+       {"grpo.held_out[0].difficulty is of a family, not of a path",
+        "grpo.problems[0].count is of held_out only: training takes problems without end",
+        "grpo.held_out[0].weight is of problems only: all held-out ones are taken, see count"}},
       {{"grpo.rewards[1]={kind: COMMAND command: \"judge\" time_limit: 0}"},
        {"grpo.rewards[1].time_limit (0) must be positive"}},
       {{"grpo.rewards[1]={kind: COMMAND command: \"judge\" time_limit: 200}"},
-       {"grpo.rewards[1].time_limit (200) x grpo.group_size (4) = 800 s is not below "
-        "train.watchdog_timeout (600): a command that hangs would end the run instead of its "
+       {"grpo.rewards: 2 x time_limit x grpo.group_size (4) of all commands is 1600 s, not below "
+        "train.watchdog_timeout (600): commands that hang would end the run instead of their "
         "samples"}},
       {{"grpo.rewards[1].kind=LENGTH"},
        {"grpo.rewards[1].length_cache_tokens (0) is not in [1, rollout.max_new_tokens (16)]"}},

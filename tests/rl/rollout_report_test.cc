@@ -76,7 +76,7 @@ TEST_CASE("A reward without any verdict has no column, others go by their names"
 TEST_CASE("An empty rollout has a summary of zeros") {
   const RolloutSummary summary = summarize({});
   CHECK(summary.num_samples == 0);
-  CHECK(summary.reward_mean == 0.0);
+  CHECK(!summary.reward_mean);
   CHECK(summary.mean_length == 0.0);
   CHECK(summary.entropy == 0.0);
 }
