@@ -11,6 +11,8 @@ constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, int, Stream&)>
     packed_matmul_forward_slot("packed_matmul_forward");
 constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
     packed_grouped_matmul_forward_slot("packed_grouped_matmul_forward");
+constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)>
+    packed_head_matmul_forward_slot("packed_head_matmul_forward");
 
 namespace {
 
@@ -57,6 +59,19 @@ void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const 
   check.shape("packed", packed, packed_shape(Shape{packed.size(0), y.size(1), packed.size(2)}));
   check.shape("offsets", offsets, {packed.size(0) + 1}, DType::kInt64);
   packed_grouped_matmul_forward_slot(stream, x, packed, offsets, y);
+}
+
+void packed_head_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, Stream& stream) {
+  const TensorCheck check("packed_head_matmul_forward", stream);
+  check.rank("packed", packed, 4);
+  check.rank("x", x, 2);
+  const std::int64_t num_heads = packed.size(0);
+  check.rows("x", x, x.size(0), num_heads * packed.size(2));
+  check.rows("y", y, x.size(0), 0);
+  FATHOM_CHECK(x.size(1) % num_heads == 0 && y.size(1) % num_heads == 0, num_heads,
+               " heads of x with ", x.size(1), " columns and y with ", y.size(1));
+  check.shape("packed", packed, packed_shape(Shape{num_heads, y.size(1) / num_heads, packed.size(2)}));
+  packed_head_matmul_forward_slot(stream, x, packed, y);
 }
 
 }  // namespace fathom::kernels

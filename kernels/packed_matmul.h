@@ -15,6 +15,9 @@ namespace fathom::kernels {
 // Up to so many rows; kernels/matmul.h is faster for more.
 inline constexpr std::int64_t kMaxPackedRows = 64;
 
+// Registers of any device take sixteen columns at a time.
+constexpr std::int64_t padded_to_panels(std::int64_t columns) { return (columns + 15) / 16 * 16; }
+
 // The shape of a packed W [out_size, in_size]: [ceil(out_size / 16), in_size, 16]; of several
 // matrices [n, out_size, in_size], each of which is packed for itself: [n, ceil(out_size / 16),
 // in_size, 16].
@@ -41,10 +44,19 @@ void packed_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, int
 void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const Tensor& offsets,
                                    Tensor& y, Stream& stream);
 
+// The same for heads, each of which multiplies columns of its own: y_h = x_h W_h^T.
+//   x       [num_rows, num_heads * x_size], x_size >= in_size: of each head's columns the leading
+//           ones are used
+//   packed  [num_heads, ceil(out_size / 16), in_size, 16]
+//   y       [num_rows, num_heads * out_size]  out
+void packed_head_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, Stream& stream);
+
 extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> pack_weight_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, int, Stream&)>
     packed_matmul_forward_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
     packed_grouped_matmul_forward_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)>
+    packed_head_matmul_forward_slot;
 
 }  // namespace fathom::kernels

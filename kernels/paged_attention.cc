@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "kernels/check_tensor.h"
+#include "kernels/packed_matmul.h"
 
 namespace fathom::kernels {
 
@@ -12,11 +13,6 @@ constinit KernelSlot<void(const AttentionShape&, const Tensor&, const PagedSeque
                           const Tensor&, Tensor&, Stream&)>
     paged_attention_forward_slot("paged_attention_forward");
 
-namespace {
-
-// Rows of values are filled up to whole registers of any device.
-constexpr std::int64_t kPaddedColumns = 16;
-
 void check_sequences(const TensorCheck& check, const PagedSequences& sequences) {
   check.rank("spans", sequences.spans, 2);
   check.shape("spans", sequences.spans, {sequences.spans.size(0), 4}, DType::kInt32);
@@ -25,6 +21,8 @@ void check_sequences(const TensorCheck& check, const PagedSequences& sequences) 
   check.rank("copies", sequences.copies, 2);
   check.shape("copies", sequences.copies, {sequences.copies.size(0), 2}, DType::kInt32);
 }
+
+namespace {
 
 void check_cache(const TensorCheck& check, const AttentionShape& shape, const Tensor& cache) {
   check_shape(shape);
@@ -35,10 +33,8 @@ void check_cache(const TensorCheck& check, const AttentionShape& shape, const Te
 }  // namespace
 
 Shape attention_pages_shape(const AttentionShape& shape, std::int64_t num_pages) {
-  const std::int64_t value_size =
-      (shape.value_size + kPaddedColumns - 1) / kPaddedColumns * kPaddedColumns;
-  return {num_pages,
-          kPageTokens * (shape.num_heads * (shape.nope_size + value_size) + shape.rope_size)};
+  const std::int64_t head_size = shape.nope_size + padded_to_panels(shape.value_size);
+  return {num_pages, kPageTokens * (shape.num_heads * head_size + shape.rope_size)};
 }
 
 void keep_in_pages(const AttentionShape& shape, const Tensor& kv, const Tensor& latent,

@@ -5,6 +5,7 @@
 #include "core/stream.h"
 #include "core/tensor.h"
 #include "kernels/attention.h"
+#include "kernels/check_tensor.h"
 #include "kernels/dispatch.h"
 
 namespace fathom::kernels {
@@ -28,6 +29,8 @@ struct PagedSequences {
   const Tensor& pages;
   const Tensor& copies;
 };
+// Shapes and dtypes. Throws InternalError.
+void check_sequences(const TensorCheck& check, const PagedSequences& sequences);
 
 // Copies pages, then keeps the new tokens' keys and values.
 //   kv      [num_rows, num_heads * (nope + value)]  as of attention_forward

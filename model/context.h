@@ -4,6 +4,7 @@
 
 #include "core/exact_sum.h"
 #include "core/stream.h"
+#include "model/attention_cache.h"
 #include "model/micro_batch.h"
 #include "model/options.h"
 #include "model/routing_record.h"
@@ -36,7 +37,7 @@ struct Context {
   bool counts_experts = true;      // false while a forward is repeated
   double assumed_imbalance = 1.0;  // of experts, on the meta device
   LossSums* losses = nullptr;
-  Tensor* cache = nullptr;   // Pass::kGenerate: of the layer that works
+  AttentionCache* cache = nullptr;  // Pass::kGenerate: of the layer that works
   int micro_batch = 0;       // its number in the step
   float logit_scale = 1.0F;  // of the loss: 1 / temperature
   TokenLoss* token_loss = nullptr;

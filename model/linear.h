@@ -35,6 +35,7 @@ class Linear {
   void backward_weight(const Tensor& dy, const Tensor& x, Stream& stream);
 
   parallel::Parameter& weight() noexcept { return weight_; }
+  const parallel::Parameter& weight() const noexcept { return weight_; }
   std::int64_t in_size() const { return weight_.shape[1]; }
   std::int64_t out_size() const { return weight_.shape[0]; }
 

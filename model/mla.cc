@@ -2,6 +2,8 @@
 
 #include "core/error.h"
 #include "kernels/elementwise.h"
+#include "kernels/latent_attention.h"
+#include "kernels/packed_matmul.h"
 #include "kernels/paged_attention.h"
 #include "parallel/tensor_parallel.h"
 
@@ -93,8 +95,14 @@ Tensor Mla::forward(const Tensor& x, Saved& saved, const Context& context) const
   kernels::rope(key_columns_, RopeDirection::kForward, cos_sin_,
                 context.local(context.batch.positions), saved.kv_raw, latent, stream);
   saved.latent = gather_token_rows(tensor, latent, stream);
-  saved.kv = kv_b_.forward(saved.latent, stream);
-  attend(saved, context);
+  saved.out = Tensor::empty(
+      Shape{saved.latent.size(0), std::int64_t{shape_.num_heads} * shape_.value_size},
+      DType::kFloat32, stream);
+  if (context.cache != nullptr) {
+    attend_to_cache(saved, context);
+  } else {
+    attend(saved, context);
+  }
   if (context.recompute.mla_up_projections) {
     saved.q = Tensor();
     saved.kv = Tensor();
@@ -102,25 +110,53 @@ Tensor Mla::forward(const Tensor& x, Saved& saved, const Context& context) const
   return sum_and_scatter_token_rows(tensor, o_.forward(saved.out, stream), stream);
 }
 
-Tensor Mla::make_cache(std::int64_t num_pages, Stream& stream) const {
-  return Tensor::empty(kernels::attention_pages_shape(shape_, num_pages), DType::kFloat32, stream);
+AttentionCache Mla::make_cache(CacheForm form, std::int64_t num_pages, Stream& stream) const {
+  AttentionCache cache;
+  cache.form = form;
+  const auto empty = [&](const Shape& shape) {
+    return Tensor::empty(shape, DType::kFloat32, stream);
+  };
+  if (form == CacheForm::kExpanded) {
+    cache.pages = empty(kernels::attention_pages_shape(shape_, num_pages));
+    return cache;
+  }
+  const std::int64_t heads = shape_.num_heads;
+  const std::int64_t rank = options_.kv_lora_rank;
+  cache.pages = empty(kernels::latent_pages_shape(shape_, num_pages));
+  cache.packed_key = empty(kernels::packed_shape(Shape{heads, rank, shape_.nope_size}));
+  cache.packed_value = empty(kernels::packed_shape(Shape{heads, shape_.value_size, rank}));
+  kernels::pack_absorbed(shape_, kv_b_.weight().value, cache.packed_key, cache.packed_value,
+                         stream);
+  return cache;
 }
 
 void Mla::attend(Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
-  const std::int64_t num_tokens = saved.latent.size(0);
-  saved.out = Tensor::empty(Shape{num_tokens, std::int64_t{shape_.num_heads} * shape_.value_size},
-                            DType::kFloat32, stream);
-  if (context.cache != nullptr) {
-    const kernels::PagedSequences sequences{context.batch.spans, context.batch.pages,
-                                            context.batch.page_copies};
-    kernels::keep_in_pages(shape_, saved.kv, saved.latent, sequences, *context.cache, stream);
-    kernels::paged_attention_forward(shape_, saved.q, sequences, *context.cache, saved.out, stream);
-    return;
-  }
-  saved.lse = Tensor::empty(Shape{num_tokens, shape_.num_heads}, DType::kFloat32, stream);
+  saved.kv = kv_b_.forward(saved.latent, stream);
+  saved.lse = Tensor::empty(Shape{saved.latent.size(0), shape_.num_heads}, DType::kFloat32, stream);
   kernels::attention_forward(shape_, {saved.q, saved.kv, saved.latent, context.batch.segments},
                              saved.out, saved.lse, stream);
+}
+
+void Mla::attend_to_cache(Saved& saved, const Context& context) const {
+  Stream& stream = context.stream;
+  AttentionCache& cache = *context.cache;
+  const kernels::PagedSequences sequences{context.batch.spans, context.batch.pages,
+                                          context.batch.page_copies};
+  if (cache.form == CacheForm::kExpanded) {
+    saved.kv = kv_b_.forward(saved.latent, stream);
+    kernels::keep_in_pages(shape_, saved.kv, saved.latent, sequences, cache.pages, stream);
+    kernels::paged_attention_forward(shape_, saved.q, sequences, cache.pages, saved.out, stream);
+    return;
+  }
+  const Shape per_head{saved.latent.size(0), std::int64_t{shape_.num_heads} * options_.kv_lora_rank};
+  Tensor absorbed = Tensor::empty(per_head, DType::kFloat32, stream);
+  Tensor latents = Tensor::empty(per_head, DType::kFloat32, stream);
+  kernels::keep_latents_in_pages(shape_, saved.latent, sequences, cache.pages, stream);
+  kernels::packed_head_matmul_forward(saved.q, cache.packed_key, absorbed, stream);
+  kernels::latent_attention_forward(shape_, {saved.q, absorbed}, sequences, cache.pages, latents,
+                                    stream);
+  kernels::packed_head_matmul_forward(latents, cache.packed_value, saved.out, stream);
 }
 
 Tensor Mla::backward_input(const Tensor& dy, Saved& saved, const Context& context) const {

@@ -20,7 +20,7 @@ namespace fathom::model {
 //   k_R shared by all heads out = W_o attention([q_nope | q_R], [k_nope | k_R], v)
 // Tensor parallel: latents are computed on this rank's tokens, gathered while they are small, and
 // the heads are cut. With a context's cache, new tokens are kept there and see all that is kept of
-// their sequences.
+// their sequences; one of latents takes W_kvb into queries and outputs instead of expanding them.
 class Mla {
  public:
   struct Saved {
@@ -42,12 +42,13 @@ class Mla {
   Tensor backward_input(const Tensor& dy, Saved& saved, const Context& context) const;
   void backward_weight(Saved& saved, const Context& context);
   void for_each_parameter(const parallel::VisitParameter& visit);
-  // Room for the keys and values of this rank's heads, for Context::cache; uninitialized.
-  Tensor make_cache(std::int64_t num_pages, Stream& stream) const;
+  // For Context::cache; its pages are uninitialized.
+  AttentionCache make_cache(CacheForm form, std::int64_t num_pages, Stream& stream) const;
 
  private:
   Tensor queries(const Tensor& x, Saved& saved, const Context& context) const;
   void attend(Saved& saved, const Context& context) const;
+  void attend_to_cache(Saved& saved, const Context& context) const;
   Tensor rotated_queries(const Tensor& q_input, const Context& context) const;
   Tensor backward_queries(Saved& saved, const Context& context) const;
   void backward_latent(Saved& saved, Tensor& dx, const Context& context) const;

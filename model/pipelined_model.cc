@@ -54,11 +54,11 @@ void PipelinedModel::begin_step(const StageStep& step) {
   }
 }
 
-GenerationCache PipelinedModel::make_cache(std::int64_t num_pages) const {
+GenerationCache PipelinedModel::make_cache(CacheForm form, std::int64_t num_pages) const {
   GenerationCache cache;
   for (const auto& stage : stages_) {
     if (stage) {
-      stage->add_cache(cache, num_pages);
+      stage->add_cache(cache, form, num_pages);
     }
   }
   return cache;

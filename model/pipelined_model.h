@@ -39,9 +39,8 @@ class PipelinedModel {
 
   // To be called before the schedule runs.
   void begin_step(const StageStep& step);
-  // Room for the keys and values of `num_pages` pages in each layer of this rank, for steps of
-  // Pass::kGenerate.
-  GenerationCache make_cache(std::int64_t num_pages) const;
+  // `num_pages` pages for each layer of this rank, for steps of Pass::kGenerate.
+  GenerationCache make_cache(CacheForm form, std::int64_t num_pages) const;
   std::vector<TransformerStage::MoeLayer> moe_layers();
   // States without gradient: selection biases.
   void visit_state(parallel::StateVisitor& visitor);

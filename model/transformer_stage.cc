@@ -82,10 +82,11 @@ Shape TransformerStage::boundary_shape(int micro_batch) const {
   return Shape{batch.num_tokens() / mesh_->tensor().world_size(), options_.hidden_size};
 }
 
-void TransformerStage::add_cache(GenerationCache& cache, std::int64_t num_pages) const {
+void TransformerStage::add_cache(GenerationCache& cache, CacheForm form,
+                                 std::int64_t num_pages) const {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     cache.emplace(stage_.first_layer + static_cast<int>(i),
-                  layers_[i].attention().make_cache(num_pages, *stream_));
+                  layers_[i].attention().make_cache(form, num_pages, *stream_));
   }
 }
 

@@ -27,10 +27,6 @@ struct StageOptions {
 std::vector<StageOptions> cut_into_stages(int num_layers, int num_stages,
                                           std::span<const int> layers_per_stage);
 
-// Keys and values of generation, in the pages of kernels/paged_attention.h, of each layer that a
-// rank holds, by its number.
-using GenerationCache = std::map<int, Tensor>;
-
 // What a stage reads and adds to while a step runs; set anew for each step.
 struct StageStep {
   std::span<const MicroBatch> micro_batches;
@@ -61,8 +57,8 @@ class TransformerStage final : public parallel::PipelineStage {
   Tensor backward(int micro_batch, const Tensor& output_grad) override;
   Shape boundary_shape(int micro_batch) const override;
 
-  // Adds room for the keys and values of `num_pages` pages in each layer of this stage.
-  void add_cache(GenerationCache& cache, std::int64_t num_pages) const;
+  // Adds `num_pages` pages for each layer of this stage.
+  void add_cache(GenerationCache& cache, CacheForm form, std::int64_t num_pages) const;
 
   void for_each_parameter(const parallel::VisitParameter& visit);
   // Without those of the MTP modules.

@@ -45,12 +45,14 @@ class ForwardHead {
       pack(inputs, num_packed_blocks_++);
     }
     const HeadRows rows(layout_, segment_.first + query_block * kBlock, head_);
-    attention_.start({0, segment_.block_rows(query_block)}, inputs.q + rows.q);
+    const BlockRows queries{0, segment_.block_rows(query_block)};
+    attention_.start(queries, query_rows(layout_, inputs.q + rows.q));
     for (std::int64_t key_block = 0; key_block <= query_block; ++key_block) {
       const float* const keys = keys_ + key_block * layout_.padded_key * kBlock;
-      attention_.add({keys, keys + layout_.nope_size * kBlock,
+      attention_.add(queries,
+                     {keys, keys + layout_.nope_size * kBlock,
                       values_ + key_block * layout_.padded_value * kBlock},
-                     key_block == query_block);
+                     key_block == query_block ? kKeysUpToRow : kAllKeys);
     }
     attention_.finish(outputs.out + rows.out, outputs.lse + rows.lse);
   }

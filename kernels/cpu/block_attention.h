@@ -18,16 +18,40 @@ struct KeyBlock {
   const float* values;  // [64, padded_value]
 };
 
-// Rows [begin, end) of a block of 64 positions.
+// Rows [begin, end) of a block of 64.
 struct BlockRows {
   int begin = 0;
   int end = 0;
 };
 
-// Attention of one head for the queries of one block of positions, key block by key block. The
-// softmax so far is that of FlashAttention (arXiv:2205.14135, alg. 1): out holds sums of exp(s -
-// max) v, sums those of exp(s - max) in 16 lanes. One definition for whole sequences and for new
-// tokens of kept ones: the same bits.
+// Row r sees the first of_row(r) keys of a block.
+struct SeenKeys {
+  std::int64_t count = kBlock;
+  std::int64_t per_row = 0;
+
+  std::int64_t of_row(std::int64_t row) const { return count + per_row * row; }
+};
+inline constexpr SeenKeys kAllKeys{};
+// Where rows and keys are the same positions.
+inline constexpr SeenKeys kKeysUpToRow{1, 1};
+
+// The query of the first of some rows, and elements from one row to the next.
+struct QueryRows {
+  const float* nope;
+  std::int64_t nope_stride;
+  const float* rope;
+  std::int64_t rope_stride;
+};
+
+// Of one head, from its part of a row of q on.
+inline QueryRows query_rows(const AttentionLayout& layout, const float* q) {
+  return {q, layout.q_stride, q + layout.nope_size, layout.q_stride};
+}
+
+// Attention of up to 64 queries to one sequence of keys, key block by key block. The softmax so far
+// is that of FlashAttention (arXiv:2205.14135, alg. 1): out holds sums of exp(s - max) v, sums those
+// of exp(s - max) in 16 lanes. One definition for whole sequences and for new tokens of kept ones:
+// the same bits.
 class BlockAttention {
  public:
   static std::int64_t scratch_size(const AttentionLayout& layout) {
@@ -38,8 +62,8 @@ class BlockAttention {
         softmax_{scratch.take(kBlock), scratch.take(kBlock * simd::kLanes),
                  scratch.take(kBlock * layout.padded_value)} {}
 
-  // q: this head's part of the first row.
-  void start(BlockRows rows, const float* q) {
+  // q: of row rows.begin.
+  void start(BlockRows rows, const QueryRows& q) {
     rows_ = rows;
     q_ = q;
     const std::int64_t count = rows.end - rows.begin;
@@ -48,11 +72,11 @@ class BlockAttention {
     std::fill_n(softmax_.out + rows.begin * layout_.padded_value, count * layout_.padded_value,
                 0.0F);
   }
-  // Key blocks in ascending order, the queries' own one last.
-  void add(const KeyBlock& block, bool is_diagonal) {
-    is_diagonal_ = is_diagonal;
-    for_each_row_tile(rows_.begin, rows_.end, [&](auto num_tile_rows, int row) {
-      add_tile_of_rows<num_tile_rows>(q_ + (row - rows_.begin) * layout_.q_stride, row, block);
+  // Key blocks in ascending order. `rows`: of those of start(), who all see a key or more.
+  void add(BlockRows rows, const KeyBlock& block, const SeenKeys& seen) {
+    seen_ = seen;
+    for_each_row_tile(rows.begin, rows.end, [&](auto num_tile_rows, int row) {
+      add_tile_of_rows<num_tile_rows>(row, block);
     });
   }
   // out, lse: of the first row; lse may be null.
@@ -78,15 +102,14 @@ class BlockAttention {
                                  : kRows <= 3 ? 2
                                               : 1;
 
-  // Scores, weights and weighted values of kRows queries, the first at `row` of its block, and up
-  // to 64 keys.
+  // Scores, weights and weighted values of kRows queries, the first at `row`, and up to 64 keys.
   template <int kRows>
-  void add_tile_of_rows(const float* q, std::int64_t row, const KeyBlock& block) {
+  void add_tile_of_rows(std::int64_t row, const KeyBlock& block) {
     alignas(64) float weights[kRows * kBlock];
     alignas(64) float correction[simd::kLanes] = {};
-    const std::int64_t num_keys = is_diagonal_ ? row + kRows : kBlock;
+    const std::int64_t num_keys = seen_.of_row(row + kRows - 1);
     for_each_panels<kPanels<kRows>>(round_up_to_lanes(num_keys), [&](auto panels, auto key) {
-      score<kRows, panels>(q, row, block, key, weights);
+      score<kRows, panels>(row, block, key, weights);
     });
     update_softmax<kRows>(row, num_keys, weights, correction);
     for_each_panels<kPanels<kRows>>(layout_.padded_value, [&](auto panels, auto column) {
@@ -95,21 +118,21 @@ class BlockAttention {
   }
 
   template <int kRows, int kNumPanels>
-  void score(const float* q, std::int64_t row, const KeyBlock& block, std::int64_t key,
-             float* weights) {
+  void score(std::int64_t row, const KeyBlock& block, std::int64_t key, float* weights) {
+    const std::int64_t index = row - rows_.begin;
     TileSums<kRows> scores[kNumPanels];
     zero_panels(scores);
     // One chain over both parts of a key.
-    add_panels(Left<Layout::kRowMajor>{q, layout_.q_stride}, {block.nope + key, kBlock},
-               layout_.nope_size, scores);
-    add_panels(Left<Layout::kRowMajor>{q + layout_.nope_size, layout_.q_stride},
+    add_panels(Left<Layout::kRowMajor>{q_.nope + index * q_.nope_stride, q_.nope_stride},
+               {block.nope + key, kBlock}, layout_.nope_size, scores);
+    add_panels(Left<Layout::kRowMajor>{q_.rope + index * q_.rope_stride, q_.rope_stride},
                {block.rope + key, kBlock}, layout_.rope_size, scores);
     for (int panel = 0; panel < kNumPanels; ++panel) {
       const std::int64_t first = key + panel * simd::kLanes;
       for (int r = 0; r < kRows; ++r) {
         simd::Floats score = scores[panel].row[r] * simd::broadcast(layout_.scale);
-        if (is_diagonal_ && first + simd::kLanes > row + 1) {
-          score = simd::select(simd::first_lanes(row + r + 1 - first), score,
+        if (first + simd::kLanes > seen_.of_row(row)) {
+          score = simd::select(simd::first_lanes(seen_.of_row(row + r) - first), score,
                                simd::broadcast(-std::numeric_limits<float>::infinity()));
         }
         simd::store(score, weights + r * kBlock + first);
@@ -124,13 +147,13 @@ class BlockAttention {
     const Right values{block.values + column, layout_.padded_value};
     TileSums<kRows> sums[kNumPanels];
     zero_panels(sums);
-    if (is_diagonal_ && kRows > 1) {
+    if (seen_.per_row != 0 && kRows > 1) {
       for (int panel = 0; panel < kNumPanels; ++panel) {
         sums[panel] = multiply_tile_to_diagonal<kRows>(
             left, {values.data + panel * simd::kLanes, values.stride}, row);
       }
     } else {
-      add_panels(left, values, is_diagonal_ ? row + 1 : kBlock, sums);
+      add_panels(left, values, seen_.of_row(row), sums);
     }
     for (int panel = 0; panel < kNumPanels; ++panel) {
       for (int r = 0; r < kRows; ++r) {
@@ -189,8 +212,8 @@ class BlockAttention {
   const AttentionLayout& layout_;
   OnlineSoftmax softmax_;
   BlockRows rows_;
-  const float* q_ = nullptr;
-  bool is_diagonal_ = false;  // key j is seen by query i >= j
+  QueryRows q_{};
+  SeenKeys seen_;
 };
 
 }  // namespace fathom::kernels::cpu

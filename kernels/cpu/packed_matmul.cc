@@ -100,6 +100,7 @@ struct Task {
   const float* packed;
   std::int64_t in_size;
   float* y;
+  std::int64_t y_stride;
   std::int64_t out_size;
   int num_chunks;
 
@@ -114,7 +115,7 @@ struct Task {
       simd::for_each_block(
           std::min<std::int64_t>(simd::kLanes, out_size - column), [&](std::int64_t, auto extent) {
             for (int r = 0; r < kRows; ++r) {
-              simd::store(block.sum[r][p], y + (row + r) * out_size + column, extent);
+              simd::store(block.sum[r][p], y + (row + r) * y_stride + column, extent);
             }
           });
     }
@@ -164,11 +165,24 @@ void run_panels(const Task& task, std::int64_t begin, std::int64_t end) {
 void forward(const Tensor& x, const Tensor& packed, Tensor& y, int num_chunks, Stream& stream) {
   const Task task{
       x.data<float>(),         x.size(1), x.size(0), packed.data<float>(), packed.size(1),
-      y.mutable_data<float>(), y.size(1), num_chunks};
+      y.mutable_data<float>(), y.size(1), y.size(1), num_chunks};
   const std::int64_t panel_work =
       packed.size(1) * simd::kLanes * std::max<std::int64_t>(1, x.size(0));
   stream.parallel_for(packed.size(0), 1 + kMinThreadMultiplyAdds / (panel_work + 1),
                       [&](std::int64_t begin, std::int64_t end) { run_panels(task, begin, end); });
+}
+
+// Calls run(matrix, begin, end) for the panels [begin, end) of each matrix among panels [first,
+// last) of all.
+template <class Run>
+void for_each_matrix(std::int64_t first, std::int64_t last, std::int64_t num_panels,
+                     const Run& run) {
+  while (first < last) {
+    const std::int64_t matrix = first / num_panels;
+    const std::int64_t next = std::min(last, (matrix + 1) * num_panels);
+    run(matrix, first - matrix * num_panels, next - matrix * num_panels);
+    first = next;
+  }
 }
 
 // Threads split the panels of all experts, weighed by the experts' rows.
@@ -190,26 +204,48 @@ void forward_grouped(const Tensor& x, const Tensor& packed, const Tensor& offset
                     in_size,
                     y.mutable_data<float>() + first * y.size(1),
                     y.size(1),
+                    y.size(1),
                     1};
     run_panels(task, begin, end);
   };
   parallel_for_weighted(weights, 1 + kMinThreadMultiplyAdds / (in_size * simd::kLanes), stream,
                         [&](std::size_t begin, std::size_t end) {
-                          auto panel = static_cast<std::int64_t>(begin);
-                          const auto last = static_cast<std::int64_t>(end);
-                          while (panel < last) {
-                            const std::int64_t expert = panel / num_panels;
-                            const std::int64_t next = std::min(last, (expert + 1) * num_panels);
-                            run(expert, panel - expert * num_panels, next - expert * num_panels);
-                            panel = next;
-                          }
+                          for_each_matrix(static_cast<std::int64_t>(begin),
+                                          static_cast<std::int64_t>(end), num_panels, run);
                         });
+}
+
+// Threads split the panels of all heads.
+void forward_heads(const Tensor& x, const Tensor& packed, Tensor& y, Stream& stream) {
+  const std::int64_t num_heads = packed.size(0);
+  const std::int64_t num_panels = packed.size(1);
+  const std::int64_t in_size = packed.size(2);
+  const std::int64_t out_size = y.size(1) / num_heads;
+  const auto run = [&](std::int64_t head, std::int64_t begin, std::int64_t end) {
+    const Task task{x.data<float>() + head * (x.size(1) / num_heads),
+                    x.size(1),
+                    x.size(0),
+                    packed.data<float>() + head * num_panels * in_size * simd::kLanes,
+                    in_size,
+                    y.mutable_data<float>() + head * out_size,
+                    y.size(1),
+                    out_size,
+                    1};
+    run_panels(task, begin, end);
+  };
+  const std::int64_t panel_work = in_size * simd::kLanes * std::max<std::int64_t>(1, x.size(0));
+  stream.parallel_for(num_heads * num_panels, 1 + kMinThreadMultiplyAdds / (panel_work + 1),
+                      [&](std::int64_t begin, std::int64_t end) {
+                        for_each_matrix(begin, end, num_panels, run);
+                      });
 }
 
 const KernelRegistration register_pack(pack_weight_slot, DeviceType::kCpu, &pack);
 const KernelRegistration register_forward(packed_matmul_forward_slot, DeviceType::kCpu, &forward);
 const KernelRegistration register_grouped(packed_grouped_matmul_forward_slot, DeviceType::kCpu,
                                           &forward_grouped);
+const KernelRegistration register_heads(packed_head_matmul_forward_slot, DeviceType::kCpu,
+                                        &forward_heads);
 
 }  // namespace
 }  // namespace cpu

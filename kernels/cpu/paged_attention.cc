@@ -2,65 +2,17 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <span>
 #include <vector>
 
-#include "core/error.h"
 #include "kernels/cpu/attention_blocks.h"
 #include "kernels/cpu/block_attention.h"
+#include "kernels/cpu/paged_spans.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/weighted_for.h"
 
 namespace fathom::kernels {
 namespace cpu {
 namespace {
-
-static_assert(kBlock == kPageTokens);
-
-// New rows of one sequence: the last num_rows of its num_tokens tokens.
-struct Span {
-  std::int64_t first_row = 0;
-  std::int64_t num_rows = 0;
-  std::int64_t num_tokens = 0;
-  const std::int32_t* pages = nullptr;
-
-  std::int64_t first_position() const { return num_tokens - num_rows; }
-  std::int64_t first_block() const { return first_position() / kBlock; }
-  std::int64_t num_blocks() const { return (num_tokens + kBlock - 1) / kBlock; }
-  // The new tokens in a block of positions.
-  BlockRows rows_of(std::int64_t block) const {
-    return {static_cast<int>(std::max<std::int64_t>(0, first_position() - block * kBlock)),
-            static_cast<int>(std::min(kBlock, num_tokens - block * kBlock))};
-  }
-  // The row of the first of them.
-  std::int64_t row_of(std::int64_t block) const {
-    return first_row + block * kBlock + rows_of(block).begin - first_position();
-  }
-};
-
-std::vector<Span> checked_spans(const PagedSequences& sequences, std::int64_t num_rows,
-                                std::int64_t num_pages) {
-  const auto numbers = sequences.spans.values<std::int32_t>();
-  const auto pages = sequences.pages.values<std::int32_t>();
-  for (const std::int32_t page : pages) {
-    FATHOM_CHECK(page >= 0 && page < num_pages, "page ", page, " of ", num_pages);
-  }
-  std::vector<Span> spans;
-  for (std::size_t i = 0; i < numbers.size(); i += 4) {
-    Span span{numbers[i], numbers[i + 1], numbers[i + 2], nullptr};
-    const std::int64_t first_page = numbers[i + 3];
-    FATHOM_CHECK(span.first_row >= 0 && span.num_rows > 0 &&
-                     span.first_row + span.num_rows <= num_rows &&
-                     span.num_tokens >= span.num_rows && first_page >= 0 &&
-                     first_page + span.num_blocks() <= std::ssize(pages),
-                 "attention: span ", i / 4, " of ", span.num_rows, " rows from row ",
-                 span.first_row, " of ", num_rows, " and ", span.num_tokens,
-                 " tokens in pages from entry ", first_page, " of ", pages.size());
-    span.pages = pages.data() + first_page;
-    spans.push_back(span);
-  }
-  return spans;
-}
 
 // A page: the rotated keys, which the heads share, [rope_size, 64]; then for each head its keys
 // [nope_size, 64] and values [64, padded_value].
@@ -87,18 +39,6 @@ class PageLayout {
   std::int64_t head_size_;
   std::int64_t size_;
 };
-
-void copy_pages(const Tensor& copies, Tensor& cache) {
-  const auto numbers = copies.values<std::int32_t>();
-  for (std::size_t i = 0; i < numbers.size(); i += 2) {
-    const std::int64_t from = numbers[i];
-    const std::int64_t to = numbers[i + 1];
-    FATHOM_CHECK(std::min(from, to) >= 0 && std::max(from, to) < cache.size(0), "page ", from,
-                 " to page ", to, " of ", cache.size(0));
-    const float* const source = cache.data<float>() + from * cache.size(1);
-    std::copy_n(source, cache.size(1), cache.mutable_data<float>() + to * cache.size(1));
-  }
-}
 
 struct NewTokens {
   const float* kv;
@@ -136,17 +76,9 @@ void keep_rows(const AttentionShape& shape, const Tensor& kv, const Tensor& late
   const std::vector<Span> spans = checked_spans(sequences, kv.size(0), cache.size(0));
   const NewTokens from{kv.data<float>(), latent.data<float>()};
   auto* const to = cache.mutable_data<float>();
-  constexpr std::int64_t kMinThreadFloats = 1 << 15;
-  stream.parallel_for(std::ssize(spans), 1 + kMinThreadFloats / (layout.kv_stride + 1),
-                      [&](std::int64_t begin, std::int64_t end) {
-                        for (std::int64_t i = begin; i < end; ++i) {
-                          const Span& span = spans[static_cast<std::size_t>(i)];
-                          for (std::int64_t block = span.first_block(); block < span.num_blocks();
-                               ++block) {
-                            keep(layout, from, span, block, to);
-                          }
-                        }
-                      });
+  for_each_new_block(spans, layout.kv_stride, stream, [&](const Span& span, std::int64_t block) {
+    keep(layout, from, span, block, to);
+  });
 }
 
 // The queries of one head of one span in one block of positions.
@@ -187,12 +119,14 @@ void forward(const AttentionShape& shape, const Tensor& q, const PagedSequences&
           const Span& span = spans[blocks[i].span];
           const std::int64_t query_block = blocks[i].block;
           const HeadRows row(layout, span.row_of(query_block), blocks[i].head);
-          attention.start(span.rows_of(query_block), queries + row.q);
+          const BlockRows rows = span.rows_of(query_block);
+          attention.start(rows, query_rows(layout, queries + row.q));
           for (std::int64_t block = 0; block <= query_block; ++block) {
             const std::int64_t page = span.pages[block];
-            attention.add({pages + place.nope(page, blocks[i].head), pages + place.rope(page),
+            attention.add(rows,
+                          {pages + place.nope(page, blocks[i].head), pages + place.rope(page),
                            pages + place.values(page, blocks[i].head)},
-                          block == query_block);
+                          block == query_block ? kKeysUpToRow : kAllKeys);
           }
           attention.finish(outputs + row.out, nullptr);
         }

@@ -278,6 +278,49 @@ TEST_CASE("Greedy, top-k and top-p generation do not depend on the layout either
   }
 }
 
+// The largest difference of the log-probabilities of the same tokens.
+double logprob_gap(const std::vector<Completion>& found, const std::vector<Completion>& want) {
+  REQUIRE(found.size() == want.size());
+  double largest = 0.0;
+  for (std::size_t i = 0; i < want.size(); ++i) {
+    REQUIRE(found[i].tokens == want[i].tokens);
+    for (std::size_t j = 0; j < want[i].logprobs.size(); ++j) {
+      const double gap = std::abs(double{found[i].logprobs[j]} - double{want[i].logprobs[j]});
+      REQUIRE_FALSE(std::isnan(gap));
+      largest = std::max(largest, gap);
+    }
+  }
+  return largest;
+}
+
+TEST_CASE("A cache of latents gives the completions of one of keys and values, within rounding") {
+  const std::vector<Layout> layouts{{},
+                                    layout_of({1, 1, 2, 1}),
+                                    layout_of({1, 1, 4, 4}),
+                                    layout_of({1, 2, 1, 2}),
+                                    layout_of({2, 1, 1, 1}, 2),
+                                    layout_of({2, 2, 2, 4})};
+  for (std::uint64_t seed = 0; seed < 4; ++seed) {
+    const RandomSource random(seed, "workload");
+    const std::vector<Prompt> prompts = random_prompts(random);
+    GenerationOptions options = generation_options();
+    options.seed = seed;
+    const auto want = generate({}, options, prompts);
+    options.cache = model::CacheForm::kLatent;
+    for (const Layout& layout : layouts) {
+      INFO("workload " << seed << ", " << testing::to_string(layout));
+      options.max_sequences = 8;
+      options.max_step_tokens = 512;
+      options.cache_tokens = 0;
+      CHECK(logprob_gap(generate(layout, options, prompts), want) < 1e-4);
+      options.max_sequences = 3;
+      options.max_step_tokens = 13;
+      options.cache_tokens = 3 * 64;
+      CHECK(logprob_gap(generate(layout, options, prompts), want) < 1e-4);
+    }
+  }
+}
+
 TEST_CASE("Generation leaves no trace in the counts of experts") {
   test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
     TinyRun run(model_options(), {}, world, stream);

@@ -40,7 +40,7 @@ std::vector<Completion> Generator::generate(std::span<const Prompt> prompts,
     random.emplace_back(options.seed, concat(options.purpose, '/', prompt.id, '/', prompt.sample));
   }
   const model::PackedWeights packed(*model_, *stream_);
-  model::GenerationCache cache = model_->make_cache(scheduler.num_pages());
+  model::GenerationCache cache = model_->make_cache(options.cache, scheduler.num_pages());
   for (std::int64_t num_steps = 1; !scheduler.is_done(); ++num_steps) {
     const std::vector<std::vector<Feed>> step = scheduler.next_step();
     const MicroBatchFeeds mine = deal(step[static_cast<std::size_t>(mesh_->coordinates().data)]);

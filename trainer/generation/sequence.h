@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kernels/sample.h"
+#include "model/attention_cache.h"
 
 namespace fathom::trainer {
 
@@ -33,6 +34,8 @@ struct Prompt {
 };
 
 struct GenerationOptions {
+  // Must be kExpanded where log-probabilities are to have the bits of the training forward.
+  model::CacheForm cache = model::CacheForm::kExpanded;
   kernels::SamplingOptions sampling;
   std::uint64_t seed = 0;
   std::string purpose = "sample";    // keys the random numbers beside seed, prompt and position
