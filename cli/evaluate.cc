@@ -49,7 +49,9 @@ Problems with answers that are checked: solve rate (pass@1), pass@k and maj@k:
   --stop STRING         ends a completion, which then comes without it; may be given several times
   --seed N              of the random numbers (default: run.seed)
   --batch N             sequences at a time on each data rank (default 32); changes memory and speed only
-  --cache_tokens N      tokens whose keys and values a data rank keeps (default: enough for --batch of the longest); with
+  --cache FORM          what is kept of a token: expanded (keys and values; the default in EXACT, which needs it) or latent
+                        (their latents: far less memory, equal within rounding; the default in FAST)
+  --cache_tokens N      tokens that a data rank keeps (default: enough for --batch of the longest); with
                         fewer, sequences wait and may be fed again; changes memory and speed only
 
 Multiple choice, by the likelihood of each choice after the prompt: accuracy, and accuracy by likelihood per UTF-8 byte:
@@ -78,6 +80,7 @@ struct Preparation {
   std::vector<rl::Problem> problems;
   std::vector<Question> questions;
   std::vector<trainer::ScoredText> choices;  // of all questions
+  trainer::GenerationOptions generation;
 };
 
 void prepare_problems(const EvaluationRequest& request, Preparation& made) {
@@ -117,6 +120,7 @@ Preparation prepare(const EvaluationRequest& request, const config::Launch& laun
   require_folder("--accepted", request.accepted);
   require_folder("--json", request.json);
   made.stored = open_stored_model(request.path, request.overrides, launch);
+  made.generation = request.generation.options_for(made.stored);
   made.encode =
       make_prompt_encoder(made.stored, request.generation.is_chat, data::AddedTokens::kAsText);
   for (const std::string& path : request.texts) {
@@ -139,7 +143,7 @@ rl::ProblemEvaluation evaluate_on_problems(const EvaluationRequest& request,
   rl::ProblemEvaluationOptions options;
   options.num_samples = request.generation.num_samples;
   options.ks = request.ks;
-  options.generation = request.generation.options_for(prepared.stored);
+  options.generation = prepared.generation;
   options.stop = request.generation.stop;
   options.extraction = request.extraction;
   options.progress = [&] { session.heartbeat().count_progress(); };

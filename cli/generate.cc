@@ -43,7 +43,9 @@ In EXACT mode the output is the same on every layout, and logprobs are those of 
   --stop STRING         ends a completion, which then comes without it; may be given several times
   --seed N              of the random numbers (default: run.seed)
   --batch N             sequences at a time on each data rank (default 32); changes memory and speed only
-  --cache_tokens N      tokens whose keys and values a data rank keeps (default: enough for --batch of the longest); with
+  --cache FORM          what is kept of a token: expanded (keys and values; the default in EXACT, which needs it) or latent
+                        (their latents: far less memory, equal within rounding; the default in FAST)
+  --cache_tokens N      tokens that a data rank keeps (default: enough for --batch of the longest); with
                         fewer, sequences wait and may be fed again; changes memory and speed only
   --set PATH=VALUE      sets a field of the run's config: mesh.*, run.threads, data.tokenizer, model.max_position
 
@@ -90,6 +92,7 @@ struct Preparation {
   StoredModel stored;
   std::vector<PromptText> texts;         // with --samples: each so many times in a row
   std::vector<trainer::Prompt> prompts;  // as texts
+  trainer::GenerationOptions options;
 };
 
 std::vector<PromptText> texts_of(const Request& request) {
@@ -102,6 +105,7 @@ std::vector<PromptText> texts_of(const Request& request) {
 Preparation prepare(const Request& request, const config::Launch& launch) {
   Preparation made;
   made.stored = open_stored_model(request.path, request.overrides, launch);
+  made.options = request.generation.options_for(made.stored);
   const EncodeText encode =
       make_prompt_encoder(made.stored, request.generation.is_chat, data::AddedTokens::kParse);
   for (const PromptText& text : texts_of(request)) {
@@ -175,7 +179,7 @@ std::vector<trainer::Completion> complete(const Request& request, const Preparat
   const auto begin = std::chrono::steady_clock::now();
   std::vector<trainer::Completion> completions =
       trainer::Generator(loaded.model(), loaded.mesh(), loaded.stream())
-          .generate(prepared.prompts, request.generation.options_for(prepared.stored), events);
+          .generate(prepared.prompts, prepared.options, events);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
   std::size_t num_tokens = 0;
   for (const trainer::Completion& completion : completions) {

@@ -2,10 +2,35 @@
 
 #include <limits>
 
+#include "core/error.h"
+#include "trainer/factory.h"
+
 namespace fathom::cli {
+
+namespace {
+
+model::CacheForm parse_cache(const std::string& text) {
+  if (text == "expanded") {
+    return model::CacheForm::kExpanded;
+  }
+  if (text == "latent") {
+    return model::CacheForm::kLatent;
+  }
+  throw ConfigError(concat("--cache ", text, ": want expanded or latent"));
+}
+
+}  // namespace
 
 trainer::GenerationOptions GenerationRequest::options_for(const StoredModel& stored) const {
   trainer::GenerationOptions result = options;
+  result.cache = cache.value_or(trainer::make_cache_form(stored.config));
+  if (result.cache == model::CacheForm::kLatent &&
+      stored.config.numerics().mode() == config::Numerics::EXACT) {
+    throw ConfigError(
+        "--cache latent: the run's numerics.mode is EXACT, which promises the log-probabilities of "
+        "the training forward bit for bit, and attention to latents sums in another order; take "
+        "--cache expanded, or add --set numerics.mode=FAST");
+  }
   result.seed = seed.value_or(stored.config.run().seed());
   trainer::set_vocabulary(*stored.tokenizer, result);
   result.is_stop = stop.condition(*stored.tokenizer);
@@ -13,11 +38,17 @@ trainer::GenerationOptions GenerationRequest::options_for(const StoredModel& sto
 }
 
 std::vector<OptionSpec> generation_option_specs() {
-  return {{"samples"},      {"max_new_tokens"},
-          {"temperature"},  {"top_k"},
-          {"top_p"},        {"stop", OptionSpec::Kind::kValues},
-          {"seed"},         {"batch"},
-          {"cache_tokens"}, {"chat", OptionSpec::Kind::kFlag}};
+  return {{"samples"},
+          {"max_new_tokens"},
+          {"temperature"},
+          {"top_k"},
+          {"top_p"},
+          {"stop", OptionSpec::Kind::kValues},
+          {"seed"},
+          {"batch"},
+          {"cache"},
+          {"cache_tokens"},
+          {"chat", OptionSpec::Kind::kFlag}};
 }
 
 GenerationRequest read_generation_request(const ParsedOptions& given) {
@@ -45,6 +76,9 @@ GenerationRequest read_generation_request(const ParsedOptions& given) {
   if (given.has("seed")) {
     request.seed = static_cast<std::uint64_t>(
         given.integer("seed", 0, std::numeric_limits<std::int64_t>::max()));
+  }
+  if (given.has("cache")) {
+    request.cache = parse_cache(given.required("cache"));
   }
   request.stop = trainer::StopStrings(given.values("stop"));
   request.is_chat = given.has("chat");

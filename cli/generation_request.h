@@ -12,17 +12,20 @@
 namespace fathom::cli {
 
 // What commands that draw completions are told about the drawing: --samples, --max_new_tokens,
-// --temperature, --top_k, --top_p, --stop, --seed, --batch, --cache_tokens, --chat.
+// --temperature, --top_k, --top_p, --stop, --seed, --batch, --cache, --cache_tokens,
+// --chat.
 struct GenerationRequest {
   std::int64_t num_samples = 1;  // completions of each prompt
   trainer::StopStrings stop;
   bool is_chat = false;  // the run's chat template stands around each prompt
 
-  // The options for a model's vocabulary; without --seed with the run's. Borrows the tokenizer.
+  // The options for a model's vocabulary; without --seed and --cache as the run says. Borrows the
+  // tokenizer. Throws ConfigError for a cache of latents where numerics.mode is EXACT.
   trainer::GenerationOptions options_for(const StoredModel& stored) const;
 
   trainer::GenerationOptions options;  // as far as the command line says them
   std::optional<std::uint64_t> seed;
+  std::optional<model::CacheForm> cache;
 };
 
 std::vector<OptionSpec> generation_option_specs();

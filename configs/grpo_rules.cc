@@ -124,6 +124,10 @@ void check_rollout(const RunConfig& config, Problems& problems) {
   require_size(problems, "rollout.max_step_tokens", rollout.max_step_tokens());
   require_not_negative(problems, "rollout.cache_tokens",
                        static_cast<double>(rollout.cache_tokens()));
+  problems.require(
+      rollout.cache() == Rollout::EXPANDED || config.numerics().mode() == Numerics::FAST,
+      "rollout.cache LATENT needs numerics.mode FAST: EXACT promises the log-probabilities of the "
+      "training forward bit for bit, and attention to latents sums in another order");
   require_not_negative(problems, "rollout.checkpoint_interval",
                        static_cast<double>(rollout.checkpoint_interval()));
 }

@@ -70,7 +70,8 @@ void packed_head_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y
   check.rows("y", y, x.size(0), 0);
   FATHOM_CHECK(x.size(1) % num_heads == 0 && y.size(1) % num_heads == 0, num_heads,
                " heads of x with ", x.size(1), " columns and y with ", y.size(1));
-  check.shape("packed", packed, packed_shape(Shape{num_heads, y.size(1) / num_heads, packed.size(2)}));
+  check.shape("packed", packed,
+              packed_shape(Shape{num_heads, y.size(1) / num_heads, packed.size(2)}));
   packed_head_matmul_forward_slot(stream, x, packed, y);
 }
 

@@ -38,8 +38,8 @@ struct Context {
   double assumed_imbalance = 1.0;  // of experts, on the meta device
   LossSums* losses = nullptr;
   AttentionCache* cache = nullptr;  // Pass::kGenerate: of the layer that works
-  int micro_batch = 0;       // its number in the step
-  float logit_scale = 1.0F;  // of the loss: 1 / temperature
+  int micro_batch = 0;              // its number in the step
+  float logit_scale = 1.0F;         // of the loss: 1 / temperature
   TokenLoss* token_loss = nullptr;
   RoutingRecord* routing = nullptr;  // null: experts are chosen and forgotten
 

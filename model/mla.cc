@@ -95,9 +95,9 @@ Tensor Mla::forward(const Tensor& x, Saved& saved, const Context& context) const
   kernels::rope(key_columns_, RopeDirection::kForward, cos_sin_,
                 context.local(context.batch.positions), saved.kv_raw, latent, stream);
   saved.latent = gather_token_rows(tensor, latent, stream);
-  saved.out = Tensor::empty(
-      Shape{saved.latent.size(0), std::int64_t{shape_.num_heads} * shape_.value_size},
-      DType::kFloat32, stream);
+  saved.out =
+      Tensor::empty(Shape{saved.latent.size(0), std::int64_t{shape_.num_heads} * shape_.value_size},
+                    DType::kFloat32, stream);
   if (context.cache != nullptr) {
     attend_to_cache(saved, context);
   } else {
@@ -149,7 +149,8 @@ void Mla::attend_to_cache(Saved& saved, const Context& context) const {
     kernels::paged_attention_forward(shape_, saved.q, sequences, cache.pages, saved.out, stream);
     return;
   }
-  const Shape per_head{saved.latent.size(0), std::int64_t{shape_.num_heads} * options_.kv_lora_rank};
+  const Shape per_head{saved.latent.size(0),
+                       std::int64_t{shape_.num_heads} * options_.kv_lora_rank};
   Tensor absorbed = Tensor::empty(per_head, DType::kFloat32, stream);
   Tensor latents = Tensor::empty(per_head, DType::kFloat32, stream);
   kernels::keep_latents_in_pages(shape_, saved.latent, sequences, cache.pages, stream);

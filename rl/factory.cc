@@ -14,6 +14,7 @@
 #include "rl/rewards/language_reward.h"
 #include "rl/rewards/length_reward.h"
 #include "trainer/chat_data.h"
+#include "trainer/factory.h"
 
 namespace fathom::rl {
 namespace {
@@ -180,6 +181,7 @@ trainer::GenerationOptions make_rollout_options(const config::RunConfig& config,
   options.max_sequences = rollout.max_sequences();
   options.max_step_tokens = rollout.max_step_tokens();
   options.cache_tokens = rollout.cache_tokens();
+  options.cache = trainer::make_cache_form(config);
   trainer::set_vocabulary(tokenizer, options);
   return options;
 }

@@ -3,6 +3,7 @@
 #include "configs/schema/run.pb.h"
 #include "optim/factory.h"
 #include "parallel/comm/agree.h"
+#include "trainer/factory.h"
 #include "trainer/generation/generator.h"
 #include "trainer/generation/text.h"
 
@@ -82,6 +83,7 @@ void DataTask::sample() {
         make_prompt(tokenizer, std::to_string(prompts.size()), data_->encode_prompt(text)));
   }
   GenerationOptions options;
+  options.cache = make_cache_form(loop_->config());
   options.sampling.temperature = static_cast<float>(evaluation.temperature());
   options.seed = loop_->config().run().seed();
   options.purpose = "evaluation sample";

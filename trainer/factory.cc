@@ -22,4 +22,11 @@ model::RecomputeOptions make_recompute_options(const config::Recompute& recomput
           recompute.layers()};
 }
 
+model::CacheForm make_cache_form(const config::RunConfig& config) {
+  const bool is_latent = config.rollout().has_cache()
+                             ? config.rollout().cache() == config::Rollout::LATENT
+                             : config.numerics().mode() == config::Numerics::FAST;
+  return is_latent ? model::CacheForm::kLatent : model::CacheForm::kExpanded;
+}
+
 }  // namespace fathom::trainer

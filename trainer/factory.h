@@ -10,5 +10,7 @@ namespace fathom::trainer {
 parallel::MeshShape make_mesh_shape(const config::Mesh& mesh);
 model::PipelineOptions make_pipeline_options(const config::RunConfig& config);
 model::RecomputeOptions make_recompute_options(const config::Recompute& recompute);
+// Of generation: rollout.cache, else latents where numerics.mode promises no bits.
+model::CacheForm make_cache_form(const config::RunConfig& config);
 
 }  // namespace fathom::trainer

@@ -49,9 +49,9 @@ inline QueryRows query_rows(const AttentionLayout& layout, const float* q) {
 }
 
 // Attention of up to 64 queries to one sequence of keys, key block by key block. The softmax so far
-// is that of FlashAttention (arXiv:2205.14135, alg. 1): out holds sums of exp(s - max) v, sums those
-// of exp(s - max) in 16 lanes. One definition for whole sequences and for new tokens of kept ones:
-// the same bits.
+// is that of FlashAttention (arXiv:2205.14135, alg. 1): out holds sums of exp(s - max) v, sums
+// those of exp(s - max) in 16 lanes. One definition for whole sequences and for new tokens of kept
+// ones: the same bits.
 class BlockAttention {
  public:
   static std::int64_t scratch_size(const AttentionLayout& layout) {

@@ -81,8 +81,7 @@ void keep_rows(const AttentionShape& shape, const Tensor& latent, const PagedSeq
         if (rows.begin == 0) {  // a new page; its masked keys are not to be read uninitialized
           std::fill_n(page, place.size, 0.0F);
         }
-        const float* const from =
-            latent.data<float>() + span.row_of(block) * layout.latent_stride;
+        const float* const from = latent.data<float>() + span.row_of(block) * layout.latent_stride;
         copy_rows({from, layout.latent_stride}, count, layout.value_size,
                   page + rows.begin * layout.padded_value, layout.padded_value);
         transpose({from + layout.rope_column, layout.latent_stride}, count, layout.rope_size,

@@ -163,9 +163,11 @@ void run_panels(const Task& task, std::int64_t begin, std::int64_t end) {
 }
 
 void forward(const Tensor& x, const Tensor& packed, Tensor& y, int num_chunks, Stream& stream) {
-  const Task task{
-      x.data<float>(),         x.size(1), x.size(0), packed.data<float>(), packed.size(1),
-      y.mutable_data<float>(), y.size(1), y.size(1), num_chunks};
+  const Task task{x.data<float>(), x.size(1),
+                  x.size(0),       packed.data<float>(),
+                  packed.size(1),  y.mutable_data<float>(),
+                  y.size(1),       y.size(1),
+                  num_chunks};
   const std::int64_t panel_work =
       packed.size(1) * simd::kLanes * std::max<std::int64_t>(1, x.size(0));
   stream.parallel_for(packed.size(0), 1 + kMinThreadMultiplyAdds / (panel_work + 1),
@@ -234,10 +236,9 @@ void forward_heads(const Tensor& x, const Tensor& packed, Tensor& y, Stream& str
     run_panels(task, begin, end);
   };
   const std::int64_t panel_work = in_size * simd::kLanes * std::max<std::int64_t>(1, x.size(0));
-  stream.parallel_for(num_heads * num_panels, 1 + kMinThreadMultiplyAdds / (panel_work + 1),
-                      [&](std::int64_t begin, std::int64_t end) {
-                        for_each_matrix(begin, end, num_panels, run);
-                      });
+  stream.parallel_for(
+      num_heads * num_panels, 1 + kMinThreadMultiplyAdds / (panel_work + 1),
+      [&](std::int64_t begin, std::int64_t end) { for_each_matrix(begin, end, num_panels, run); });
 }
 
 const KernelRegistration register_pack(pack_weight_slot, DeviceType::kCpu, &pack);

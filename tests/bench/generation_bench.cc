@@ -1,5 +1,6 @@
 // Tokens a second of generation: generation_bench [threads] [sequences] [new tokens] [prompt
-// tokens] [model]. model: small (configs/models/small.textproto) or tiny (0.5 million weights).
+// tokens] [model] [cache]. model: small (configs/models/small.textproto) or tiny (0.5 million
+// weights); cache: expanded or latent.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -60,6 +61,9 @@ int main(int argc, char** argv) {
   }
   trainer::GenerationOptions options;
   options.max_new_tokens = argument(3, 256);
+  if (argc > 6 && std::strcmp(argv[6], "latent") == 0) {
+    options.cache = model::CacheForm::kLatent;
+  }
   trainer::Generator generator(run.model(), run.mesh(), stream);
   for (int repeat = 0; repeat < 3; ++repeat) {
     const auto start = std::chrono::steady_clock::now();

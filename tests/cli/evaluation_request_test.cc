@@ -72,6 +72,11 @@ TEST_CASE("What evaluate assumes") {
   CHECK(request.extraction.mode == rl::ExtractionMode::kLenient);
   CHECK_FALSE(request.extraction.thinking_is_open);
   CHECK_FALSE(request.generation.seed);
+  CHECK_FALSE(request.generation.cache);
+  CHECK(read({"run", "--problems", "p", "--cache", "latent"}).generation.cache ==
+        model::CacheForm::kLatent);
+  CHECK(read({"run", "--problems", "p", "--cache", "expanded"}).generation.cache ==
+        model::CacheForm::kExpanded);
   CHECK(request.num_sequences == 0);
   CHECK_FALSE(read({"run", "--choices", "c.jsonl"}).has_problems());
 }

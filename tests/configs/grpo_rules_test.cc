@@ -139,6 +139,11 @@ TEST_CASE("objective and rollout out of their ranges are reported with their fie
       {{"rollout.max_sequences=0"}, {"rollout.max_sequences is not set"}},
       {{"rollout.max_step_tokens=-1"}, {"rollout.max_step_tokens (-1) must be positive"}},
       {{"rollout.cache_tokens=-1"}, {"rollout.cache_tokens (-1) must not be negative"}},
+      {{"rollout.cache=LATENT"},
+       {"rollout.cache LATENT needs numerics.mode FAST: EXACT promises the log-probabilities of "
+        "the "
+        "training forward bit for bit, and attention to latents sums in another order"}},
+      {{"rollout.cache=LATENT", "numerics.mode=FAST"}, {}},
       {{"rollout.checkpoint_interval=-1"},
        {"rollout.checkpoint_interval (-1) must not be negative"}},
   });

@@ -53,6 +53,12 @@ stop=$(text 1 | cut -c 3-4)
 chat=$(text 1 --chat --set model.max_position=64)
 [ -n "$chat" ] && [ "$chat" != "$(text 1)" ] || fail "no chat template stands around the prompt"
 
+# Latents in the cache give the same text in FAST, where they are the default; EXACT refuses them.
+for fast in "" "--cache latent" "--cache expanded"; do
+  # shellcheck disable=SC2086
+  [ "$(text 1 --set numerics.mode=FAST $fast)" = "$(text 1)" ] || fail "FAST $fast has another text than EXACT"
+done
+
 refused() {  # TEXT ARGUMENT...
   generate 1 "$folder/refused.jsonl" "${@:2}"
   expect_status 93 "$1"
@@ -61,6 +67,8 @@ refused() {  # TEXT ARGUMENT...
 refused "give one of --prompt TEXT and --prompts FILE.jsonl" "$run"
 refused "neither a checkpoint (RUN/checkpoints/step-NNNNNNNN) nor a run folder that has one" "$data" --prompt x
 refused "a key/value cache of 63 tokens is 0 pages of 64" "$run" --prompt x --cache_tokens 63
+refused "--cache latent: the run's numerics.mode is EXACT" "$run" --prompt x --cache latent
+refused "--cache both: want expanded or latent" "$run" --prompt x --cache both
 refused "want a number in [0, " "$run" --prompt x --temperature -1
 refused "there is no room for more" "$run" --prompt "$(printf 'word %.0s' {1..200})"
 echo '{"text": "x"}' >"$folder/bad.jsonl"

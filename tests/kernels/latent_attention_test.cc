@@ -116,7 +116,8 @@ class Paged {
     const std::int32_t count = end - begin;
     const std::int32_t num_pages = (end + 63) / 64;
     const Tensor spans = integers({1, count, end, 0}, {1, 4}, stream);
-    const Tensor pages = integers({pages_.begin(), pages_.begin() + num_pages}, {num_pages}, stream);
+    const Tensor pages =
+        integers({pages_.begin(), pages_.begin() + num_pages}, {num_pages}, stream);
     const Tensor copies = integers(copies_, {std::ssize(copies_) / 2, 2}, stream);
     copies_.clear();
     const PagedSequences sequences{spans, pages, copies};
@@ -224,11 +225,8 @@ TEST_CASE("A NaN in a latent does not reach earlier tokens") {
 }
 
 TEST_CASE("At V3's shape a token's latent takes a 57th of its keys and values") {
-  constexpr AttentionShape kV3{.num_heads = 128,
-                               .nope_size = 128,
-                               .rope_size = 64,
-                               .value_size = 128,
-                               .rope_column = 512};
+  constexpr AttentionShape kV3{
+      .num_heads = 128, .nope_size = 128, .rope_size = 64, .value_size = 128, .rope_column = 512};
   CHECK(latent_pages_shape(kV3, 1)[1] == 64 * (512 + 64));
   CHECK(attention_pages_shape(kV3, 1)[1] == 57 * latent_pages_shape(kV3, 1)[1]);
 }
