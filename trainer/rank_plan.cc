@@ -10,6 +10,8 @@
 #include "optim/factory.h"
 #include "parallel/comm/meta_communicator.h"
 #include "trainer/factory.h"
+#include "trainer/generation_plan.h"
+#include "trainer/mebibytes.h"
 #include "trainer/train_step.h"
 
 namespace fathom::trainer {
@@ -72,13 +74,6 @@ RankPlan plan_rank(const config::RunConfig& config, int rank, double assumed_imb
   plan.peak_bytes = allocator.peak_bytes();
   plan.bytes_sent = result.bytes_sent;
   return plan;
-}
-
-std::string mebibytes(std::int64_t bytes) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(1) << std::setw(12)
-      << static_cast<double>(bytes) / (1024.0 * 1024.0);
-  return out.str();
 }
 
 std::string describe_numerics(const config::Numerics& numerics) {
@@ -150,6 +145,7 @@ std::string describe_plan(const config::RunConfig& config) {
     }
     out << '\n';
   }
+  out << describe_generation(config);
   return out.str();
 }
 

@@ -13,6 +13,8 @@
 #include "tests/support/run_ranks.h"
 #include "tests/support/tiny_run.h"
 #include "trainer/factory.h"
+#include "trainer/generation/generator.h"
+#include "trainer/generation_plan.h"
 
 using namespace fathom;
 using namespace fathom::testing;
@@ -76,6 +78,37 @@ std::vector<Measured> measure(const config::RunConfig& config) {
     mine.peak_bytes = stream.allocator()->peak_bytes();
   });
   return measured;
+}
+
+// Of each rank, between two steps of sampling completions of the longest sequences there can be.
+std::vector<std::int64_t> bytes_of_sampling(const config::RunConfig& config) {
+  const parallel::MeshShape shape = trainer::make_mesh_shape(config.mesh());
+  trainer::GenerationOptions options;
+  options.max_new_tokens = config.rollout().max_new_tokens();
+  options.max_sequences = config.rollout().max_sequences();
+  options.cache_tokens = config.rollout().cache_tokens();
+  options.cache = trainer::make_cache_form(config);
+  const std::int64_t prompt_size = config.train().sequence_length() + 1 - options.max_new_tokens;
+  std::vector<trainer::Prompt> prompts;
+  for (std::int64_t i = 0; i < config.grpo().prompts_per_step() * config.grpo().group_size(); ++i) {
+    prompts.push_back({concat(i), 0, {}});
+    prompts.back().tokens.assign(static_cast<std::size_t>(prompt_size), 1);
+  }
+  std::vector<std::int64_t> held(static_cast<std::size_t>(shape.world_size()));
+  test::run_ranks(shape.world_size(), [&](parallel::Communicator& world, Stream& stream) {
+    Layout layout;
+    layout.mesh = shape;
+    layout.pipeline = trainer::make_pipeline_options(config);
+    TinyRun run(model::make_model_options(config), layout, world, stream);
+    run.model().initialize(1);
+    const std::int64_t before = stream.allocator()->bytes_in_use();
+    trainer::GenerationEvents events;
+    events.step = [&](std::int64_t, const std::vector<trainer::Completion>&) {
+      held[static_cast<std::size_t>(world.rank())] = stream.allocator()->bytes_in_use() - before;
+    };
+    trainer::Generator(run.model(), run.mesh(), stream).generate(prompts, options, events);
+  });
+  return held;
 }
 
 double relative_difference(std::int64_t a, std::int64_t b) {
@@ -163,6 +196,47 @@ TEST_CASE("Each kind of recomputation saves the bytes that the plan announces") 
     CHECK(std::abs(static_cast<double>((real_without - real) - (plan_without - plan))) <
           0.05 * static_cast<double>(real_without));
   }
+}
+
+TEST_CASE("Sampling holds the bytes that the plan announces") {
+  for (const auto& mesh : std::vector<std::vector<std::string>>{
+           {"mesh.data=1"},
+           {"mesh.data=2", "mesh.expert=2"},
+           {"mesh.data=1", "mesh.tensor=2"},
+           {"mesh.data=1", "mesh.pipeline=2", "mesh.tensor=2", "mesh.expert=2"}}) {
+    for (const char* mode : {"EXACT", "FAST"}) {
+      std::vector<std::string> overrides = mesh;
+      overrides.insert(overrides.end(),
+                       {concat("numerics.mode=", mode), "train.sequence_length=128",
+                        "model.max_position=256", "grpo.prompts_per_step=4", "grpo.group_size=4",
+                        "rollout.max_new_tokens=8", "rollout.max_sequences=5"});
+      const config::RunConfig config = tiny_config(overrides);
+      const std::vector<std::int64_t> held = bytes_of_sampling(config);
+      for (const trainer::GenerationPlan& plan : trainer::plan_generation(config)) {
+        CHECK(plan.num_tokens == 5 * 128);
+        const bool is_latent = trainer::make_cache_form(config) == model::CacheForm::kLatent;
+        CHECK(is_latent == (std::string_view(mode) == "FAST"));
+        const std::int64_t announced =
+            (is_latent ? plan.latent_bytes + plan.absorbed_bytes : plan.expanded_bytes) +
+            plan.packed_bytes;
+        const std::int64_t real = held[static_cast<std::size_t>(plan.rank)];
+        INFO(mesh.back() << ", " << mode << ", rank " << plan.rank << ": announced " << announced
+                         << ", real " << real);
+        CHECK(relative_difference(announced, real) < 0.01);
+      }
+    }
+  }
+}
+
+TEST_CASE("The plan of V3's cache: latents take a 57th, whatever the cache holds") {
+  config::RunConfig config = tiny_config({"rollout.max_new_tokens=8", "rollout.cache_tokens=6400"});
+  *config.mutable_model() =
+      config::load_model(test::source_path("configs/models/deepseek-v3.textproto"));
+  const trainer::GenerationPlan plan = trainer::plan_generation(config).front();
+  CHECK(plan.num_tokens == 6400);
+  CHECK(plan.latent_bytes == std::int64_t{61} * 6400 * (512 + 64) * 4);
+  CHECK(plan.expanded_bytes == 57 * plan.latent_bytes);
+  CHECK_THAT(trainer::describe_plan(config), Catch::Contains("57.0"));
 }
 
 TEST_CASE("The published models have their published sizes, to the unit") {

@@ -7,6 +7,12 @@
 
 namespace fathom::trainer {
 
+std::int64_t num_cache_pages(const GenerationOptions& options, std::int64_t num_sequences,
+                             std::int64_t longest) {
+  return options.cache_tokens == 0 ? num_sequences * PageTable::pages_for(longest)
+                                   : options.cache_tokens / kernels::kPageTokens;
+}
+
 Scheduler::Scheduler(std::span<const Prompt> prompts, const GenerationOptions& options,
                      std::int64_t max_position, int num_data_ranks)
     : prompts_(prompts),
@@ -46,8 +52,7 @@ Scheduler::Scheduler(std::span<const Prompt> prompts, const GenerationOptions& o
 
 void Scheduler::size_cache(std::int64_t longest) {
   const std::int64_t least = PageTable::pages_for(longest);
-  num_pages_ = options_.cache_tokens == 0 ? max_running_ * least
-                                          : options_.cache_tokens / kernels::kPageTokens;
+  num_pages_ = num_cache_pages(options_, max_running_, longest);
   if (num_pages_ < least) {
     throw ConfigError(concat("a key/value cache of ", options_.cache_tokens, " tokens is ",
                              num_pages_, " pages of ", kernels::kPageTokens,

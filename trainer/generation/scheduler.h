@@ -24,6 +24,10 @@ struct Feed {
   std::optional<std::int32_t> copied_page = std::nullopt;
 };
 
+// Pages of a data rank's cache, for `num_sequences` at a time of up to `longest` tokens each.
+std::int64_t num_cache_pages(const GenerationOptions& options, std::int64_t num_sequences,
+                             std::int64_t longest);
+
 // Which sequences are at work, where their keys and values are, and what each step feeds: a pure
 // function of the prompts, the options and the tokens drawn so far, alike on all ranks.
 //

@@ -1,0 +1,92 @@
+#include "trainer/generation_plan.h"
+
+#include <algorithm>
+#include <iomanip>
+#include <sstream>
+
+#include "configs/schema/run.pb.h"
+#include "kernels/paged_attention.h"
+#include "model/factory.h"
+#include "model/packed_weights.h"
+#include "model/pipelined_model.h"
+#include "parallel/comm/meta_communicator.h"
+#include "trainer/factory.h"
+#include "trainer/generation/scheduler.h"
+#include "trainer/mebibytes.h"
+
+namespace fathom::trainer {
+namespace {
+
+// The most that sampling a step's groups can need on a data rank.
+std::int64_t num_pages(const config::RunConfig& config) {
+  const config::Rollout& rollout = config.rollout();
+  const std::int64_t num_ranks = config.mesh().data();
+  const std::int64_t num_completions =
+      config.grpo().prompts_per_step() * config.grpo().group_size();
+  GenerationOptions options;
+  options.cache_tokens = rollout.cache_tokens();
+  // A completion with its prompt is trained on in one sequence, whose last target is never fed.
+  return num_cache_pages(
+      options, std::min(rollout.max_sequences(), (num_completions + num_ranks - 1) / num_ranks),
+      std::min(config.train().sequence_length() + 1, config.model().max_position()) - 1);
+}
+
+GenerationPlan plan_rank(const config::RunConfig& config, int rank) {
+  Stream stream(Device{DeviceType::kMeta, 0});
+  const parallel::MeshShape shape = make_mesh_shape(config.mesh());
+  const auto world = parallel::make_meta_world(rank, shape.world_size());
+  const parallel::Mesh mesh(*world, shape);
+  model::PipelinedModel model(model::make_model_options(config), make_pipeline_options(config),
+                              mesh, stream);
+  const std::int64_t pages = num_pages(config);
+  GenerationPlan plan;
+  plan.rank = rank;
+  plan.num_tokens = pages * kernels::kPageTokens;
+  for (const auto& [layer, cache] : model.make_cache(model::CacheForm::kExpanded, pages)) {
+    plan.expanded_bytes += cache.pages.size_bytes();
+  }
+  for (const auto& [layer, cache] : model.make_cache(model::CacheForm::kLatent, pages)) {
+    plan.latent_bytes += cache.pages.size_bytes();
+    plan.absorbed_bytes += cache.packed_key.size_bytes() + cache.packed_value.size_bytes();
+  }
+  const std::int64_t before = stream.allocator()->bytes_in_use();
+  const model::PackedWeights packed(model, stream);
+  plan.packed_bytes = stream.allocator()->bytes_in_use() - before;
+  return plan;
+}
+
+}  // namespace
+
+std::vector<GenerationPlan> plan_generation(const config::RunConfig& config) {
+  const parallel::MeshShape shape = make_mesh_shape(config.mesh());
+  std::vector<GenerationPlan> plans;
+  for (int stage = 0; stage < shape.pipeline; ++stage) {
+    plans.push_back(plan_rank(config, stage * shape.data * shape.tensor));
+  }
+  return plans;
+}
+
+std::string describe_generation(const config::RunConfig& config) {
+  if (config.rollout().max_new_tokens() == 0) {
+    return "";
+  }
+  const bool is_latent = make_cache_form(config) == model::CacheForm::kLatent;
+  const std::vector<GenerationPlan> plans = plan_generation(config);
+  std::ostringstream out;
+  out << "sampling holds a cache of " << plans.front().num_tokens
+      << " tokens and the weights again, arranged for few rows, until its step is sampled; per "
+         "rank, MiB, the cache "
+      << (is_latent ? "LATENT" : "EXPANDED") << ":\n"
+      << "  pipeline    expanded      latent     ratio  weights again\n";
+  for (const GenerationPlan& plan : plans) {
+    out << std::setw(10) << plan.rank / (config.mesh().data() * config.mesh().tensor())
+        << mebibytes(plan.expanded_bytes) << mebibytes(plan.latent_bytes) << std::setw(10)
+        << std::fixed << std::setprecision(1)
+        << static_cast<double>(plan.expanded_bytes) /
+               static_cast<double>(std::max<std::int64_t>(1, plan.latent_bytes))
+        << "   " << mebibytes(plan.packed_bytes + (is_latent ? plan.absorbed_bytes : 0)) << '\n';
+  }
+  return out.str();
+}
+
+}  // namespace fathom::trainer
