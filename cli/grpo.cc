@@ -20,7 +20,8 @@ grpo.rewards say what a completion is worth: accuracy, format, language, length,
 training processes, on the training weights. In EXACT mode the sampler's log-probabilities are the trainer's, bit for bit: the first
 ratio of each step is exactly 1, which the run checks.
 
-The run folder gets what pretrain writes, samples/step-NNNNNNNN.jsonl with every completion, and rollout/ while one is in flight.
+The run folder gets what pretrain writes, samples/step-NNNNNNNN.jsonl with every completion, and, with
+rollout.checkpoint_interval above 0, rollout/ with what was sampled since the last checkpoint.
 
   --set PATH=VALUE   sets any field of the config; may be given more than once
   --resume auto      continues from the newest checkpoint of the run folder, if there is one (default)

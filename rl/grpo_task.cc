@@ -140,11 +140,7 @@ void GrpoTask::take_step() {
   const Rollout rollout = sampler_.sample(
       generator_, step, loop_->progress().samples, [this] { return loop_->state_hash(); },
       [this] { loop_->environment().heartbeat.count_progress(); });
-  if (rollout.num_resumed_tokens > 0 && loop_->reporter() != nullptr) {
-    loop_->reporter()->note(concat("step ", step, " went on from ", rollout.num_resumed_tokens,
-                                   " tokens of ", rollout.num_resumed_samples,
-                                   " samples that were drawn before"));
-  }
+  note_resumed(rollout, step);
   write_samples(rollout, step);
   std::int64_t num_tokens = 0;
   for (const RolloutGroup& group : rollout.groups) {
@@ -156,6 +152,23 @@ void GrpoTask::take_step() {
   PolicyUpdateResult result = updater_.update(
       rollout, update_options(), options, [this](const char* phase) { loop_->begin_phase(phase); });
   report(rollout, result, options.learning_rate, watch.seconds());
+}
+
+void GrpoTask::note_resumed(const Rollout& rollout, std::int64_t step) const {
+  if (loop_->reporter() == nullptr ||
+      rollout.num_resumed_tokens + rollout.num_groups_left_aside == 0) {
+    return;
+  }
+  std::string line =
+      concat("step ", step, " went on from ", rollout.num_resumed_tokens, " tokens of ",
+             rollout.num_resumed_samples, " samples that were drawn before");
+  if (rollout.num_groups_left_aside > 0) {
+    line += concat(
+        "; groups left aside in rollout/, damaged, of other weights or settings, or not "
+        "the same on all ranks: ",
+        rollout.num_groups_left_aside);
+  }
+  loop_->reporter()->note(line);
 }
 
 void GrpoTask::write_samples(const Rollout& rollout, std::int64_t step) const {

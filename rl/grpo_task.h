@@ -50,6 +50,7 @@ class GrpoTask final : public trainer::TrainingTask {
   RolloutOptions rollout_options() const;
   PolicyUpdateOptions update_options() const;
   void refresh_reference();
+  void note_resumed(const Rollout& rollout, std::int64_t step) const;
   void write_samples(const Rollout& rollout, std::int64_t step) const;
   void report(const Rollout& rollout, PolicyUpdateResult& result, double learning_rate,
               double seconds);

@@ -35,6 +35,7 @@ struct Rollout {
   // Drawn by a life of the run that ended before the step did.
   std::int64_t num_resumed_samples = 0;
   std::int64_t num_resumed_tokens = 0;
+  std::int64_t num_groups_left_aside = 0;  // of such a life, but of no use
 };
 
 }  // namespace fathom::rl

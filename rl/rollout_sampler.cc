@@ -1,6 +1,10 @@
 #include "rl/rollout_sampler.h"
 
+#include <algorithm>
 #include <chrono>
+#include <iterator>
+#include <span>
+#include <utility>
 
 #include "core/error.h"
 #include "parallel/comm/agree.h"
@@ -23,17 +27,40 @@ class SecondsOf {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
+std::int64_t num_tokens(std::span<const trainer::Completion> completions) {
+  std::int64_t count = 0;
+  for (const trainer::Completion& completion : completions) {
+    count += std::ssize(completion.tokens);
+  }
+  return count;
+}
+
+// Without groups: what goes on from where another life of the run was.
+Rollout begin_rollout(const RolloutProgress& done) {
+  Rollout rollout;
+  rollout.num_groups_left_aside = done.num_left_aside;
+  for (const auto& [number, group] : done.groups) {
+    rollout.num_resumed_tokens += num_tokens(group.completions);
+    rollout.num_resumed_samples += std::ranges::count_if(
+        group.completions,
+        [](const trainer::Completion& completion) { return !completion.tokens.empty(); });
+  }
+  return rollout;
+}
+
 }  // namespace
 
 // Groups that are sampled together.
 struct RolloutSampler::Round {
   trainer::Generator& generator;
   std::int64_t step = 0;
+  const RolloutIdentity& identity;
+  const std::function<void()>& progress;
   std::int64_t first_group = 0;  // among all that the step has drawn
-  std::vector<RolloutGroup> groups;
-  std::function<void()> progress;
-  // Writes down what there is; empty where nothing is to be written.
-  std::function<void(const RolloutProgress&)> keep;
+  std::vector<RolloutGroup> groups = {};
+  // By group: whether an earlier life of the run has scored it, and the tokens that are on disk.
+  std::vector<bool> is_scored = {};
+  std::vector<std::int64_t> num_kept_tokens = {};
 };
 
 RolloutSampler::RolloutSampler(const RolloutSources& sources, RolloutOptions options,
@@ -69,26 +96,24 @@ Rollout RolloutSampler::sample(trainer::Generator& generator, std::int64_t step,
   seconds_ = {};
   RolloutIdentity identity{.group_size = options_.group_size};
   RolloutProgress done;
-  std::function<void(const RolloutProgress&)> keep;
   if (options_.checkpoint_interval > 0) {
     identity.start = start();
     identity.choices = options_.choices;
     done = journal_.load(step, identity);
-    keep = [&](const RolloutProgress& so_far) { journal_.write(step, identity, so_far); };
   }
-  Rollout rollout;
-  for (const auto& [place, sample] : done) {
-    const std::int64_t num_tokens = std::ssize(sample.completion.tokens);
-    rollout.num_resumed_samples += num_tokens > 0 ? 1 : 0;
-    rollout.num_resumed_tokens += num_tokens;
-  }
+  Rollout rollout = begin_rollout(done);
   std::int64_t num_kept = 0;
   while (num_kept < options_.prompts_per_step && rollout.num_rounds < options_.max_rounds) {
-    Round round{generator, step, std::ssize(rollout.groups), {}, progress, keep};
+    Round round{.generator = generator,
+                .step = step,
+                .identity = identity,
+                .progress = progress,
+                .first_group = std::ssize(rollout.groups)};
     round.groups =
         draw_groups(first_problem + round.first_group, options_.prompts_per_step - num_kept);
-    generate(round, done);
-    score(round, done);
+    resume(round, done);
+    generate(round);
+    score(round);
     for (RolloutGroup& group : round.groups) {
       normalise(group);
       num_kept += group.is_kept ? 1 : 0;
@@ -113,71 +138,112 @@ std::vector<RolloutGroup> RolloutSampler::draw_groups(std::int64_t first_problem
   return groups;
 }
 
-void RolloutSampler::generate(Round& round, RolloutProgress& done) {
+// Moves what was loaded of the round's groups into their samples.
+void RolloutSampler::resume(Round& round, RolloutProgress& done) const {
+  round.is_scored.assign(round.groups.size(), false);
+  round.num_kept_tokens.assign(round.groups.size(), 0);
+  for (std::size_t g = 0; g < round.groups.size(); ++g) {
+    const auto node = done.groups.extract(round.first_group + static_cast<std::int64_t>(g));
+    if (node.empty()) {
+      continue;
+    }
+    GroupProgress& loaded = node.mapped();
+    round.is_scored[g] = !loaded.scores.empty();
+    round.num_kept_tokens[g] = num_tokens(loaded.completions);
+    for (std::size_t i = 0; i < loaded.completions.size(); ++i) {
+      RolloutSample& sample = round.groups[g].samples[i];
+      sample.completion = std::move(loaded.completions[i]);
+      if (round.is_scored[g]) {
+        sample.score = std::move(loaded.scores[i]);
+      }
+    }
+  }
+}
+
+void RolloutSampler::generate(Round& round) {
   const SecondsOf timing(seconds_.generation);
   std::vector<trainer::Prompt> prompts;
-  std::vector<std::pair<std::int64_t, std::int64_t>> places;
+  std::vector<RolloutSample*> samples;
   for (std::size_t g = 0; g < round.groups.size(); ++g) {
-    const std::int64_t group = round.first_group + static_cast<std::int64_t>(g);
-    for (std::int64_t i = 0; i < options_.group_size; ++i) {
-      prompts.push_back({.id = std::to_string(group),
-                         .sample = i,
-                         .tokens = round.groups[g].prompt,
-                         .begun = done[{group, i}].completion});
-      places.emplace_back(group, i);
+    RolloutGroup& group = round.groups[g];
+    for (RolloutSample& sample : group.samples) {
+      prompts.push_back({.id = std::to_string(round.first_group + static_cast<std::int64_t>(g)),
+                         .sample = &sample - group.samples.data(),
+                         .tokens = group.prompt,
+                         .begun = std::move(sample.completion)});
+      samples.push_back(&sample);
     }
   }
   trainer::GenerationOptions options = options_.generation;
   options.purpose = concat("rollout/", round.step);
-  const auto take = [&](const std::vector<trainer::Completion>& completions) {
-    for (std::size_t i = 0; i < places.size(); ++i) {
-      done[places[i]].completion = completions[i];
-    }
-  };
-  const auto each_step = [&](std::int64_t number,
-                             const std::vector<trainer::Completion>& completions) {
-    if (round.keep && number % options_.checkpoint_interval == 0) {
-      take(completions);
-      round.keep(done);
-    }
-  };
-  take(round.generator.generate(
+  const std::int64_t interval = options_.checkpoint_interval;
+  std::vector<trainer::Completion> completions = round.generator.generate(
       prompts, options,
       {.token = [&](std::size_t, const trainer::Completion&, bool) { round.progress(); },
-       .step = each_step}));
-  for (std::size_t i = 0; i < places.size(); ++i) {
-    RolloutGroup& group =
-        round.groups[static_cast<std::size_t>(places[i].first - round.first_group)];
-    RolloutSample& sample = group.samples[static_cast<std::size_t>(places[i].second)];
-    sample.completion = done[places[i]].completion;
-    sample.text = trainer::completion_text(sources_.tokenizer, sample.completion, options_.stop);
+       .step =
+           [&](std::int64_t number, const std::vector<trainer::Completion>& so_far) {
+             if (interval > 0 && number % interval == 0) {
+               keep_grown(round, so_far);
+             }
+           }});
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    samples[i]->completion = std::move(completions[i]);
+    samples[i]->text =
+        trainer::completion_text(sources_.tokenizer, samples[i]->completion, options_.stop);
   }
 }
 
-// Group by group, so that the ranks that wait for the first one see it get on.
-void RolloutSampler::score(Round& round, RolloutProgress& done) {
-  const SecondsOf timing(seconds_.rewards);
-  bool is_new = false;
+// Writes down the groups that have more tokens than on disk. `so_far`: of all samples in order.
+void RolloutSampler::keep_grown(Round& round,
+                                const std::vector<trainer::Completion>& so_far) const {
+  const auto size = static_cast<std::size_t>(options_.group_size);
+  const auto completions_of = [&](std::size_t g) {
+    return std::span(so_far).subspan(g * size, size);
+  };
+  std::vector<std::int64_t> numbers;
   for (std::size_t g = 0; g < round.groups.size(); ++g) {
-    RolloutGroup& group = round.groups[g];
-    const std::int64_t number = round.first_group + static_cast<std::int64_t>(g);
-    std::vector<Score> scores;
-    if (!done[{number, 0}].score) {
-      scores = score_group(group);
-      is_new = true;
+    const std::int64_t count = num_tokens(completions_of(g));
+    if (count > round.num_kept_tokens[g]) {
+      numbers.push_back(round.first_group + static_cast<std::int64_t>(g));
+      round.num_kept_tokens[g] = count;
     }
-    for (std::size_t i = 0; i < group.samples.size(); ++i) {
-      std::optional<Score>& known = done[{number, static_cast<std::int64_t>(i)}].score;
-      if (!known) {
-        known = scores[i];
+  }
+  journal_.write(round.step, round.identity, numbers, [&](std::int64_t number) {
+    const auto group = completions_of(static_cast<std::size_t>(number - round.first_group));
+    return GroupProgress{.completions = {group.begin(), group.end()}, .scores = {}};
+  });
+}
+
+// Group by group, so that the ranks that wait for the first one see it get on.
+void RolloutSampler::score(Round& round) {
+  const SecondsOf timing(seconds_.rewards);
+  std::vector<std::int64_t> numbers;
+  for (std::size_t g = 0; g < round.groups.size(); ++g) {
+    if (!round.is_scored[g]) {
+      std::vector<Score> scores = score_group(round.groups[g]);
+      for (std::size_t i = 0; i < scores.size(); ++i) {
+        round.groups[g].samples[i].score = std::move(scores[i]);
       }
-      group.samples[i].score = *known;
+      numbers.push_back(round.first_group + static_cast<std::int64_t>(g));
     }
     round.progress();
   }
-  if (round.keep && is_new) {
-    round.keep(done);
+  if (options_.checkpoint_interval > 0) {
+    keep_scored(round, numbers);
   }
+}
+
+void RolloutSampler::keep_scored(const Round& round,
+                                 const std::vector<std::int64_t>& numbers) const {
+  journal_.write(round.step, round.identity, numbers, [&](std::int64_t number) {
+    GroupProgress progress;
+    for (const RolloutSample& sample :
+         round.groups[static_cast<std::size_t>(number - round.first_group)].samples) {
+      progress.completions.push_back(sample.completion);
+      progress.scores.push_back(sample.score);
+    }
+    return progress;
+  });
 }
 
 // By rank 0, for all.

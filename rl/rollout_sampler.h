@@ -66,8 +66,11 @@ class RolloutSampler {
   struct Round;
   std::vector<std::int32_t> encode(const Problem& problem) const;
   std::vector<RolloutGroup> draw_groups(std::int64_t first_problem, std::int64_t count) const;
-  void generate(Round& round, RolloutProgress& done);
-  void score(Round& round, RolloutProgress& done);
+  void resume(Round& round, RolloutProgress& done) const;
+  void generate(Round& round);
+  void keep_grown(Round& round, const std::vector<trainer::Completion>& so_far) const;
+  void score(Round& round);
+  void keep_scored(const Round& round, const std::vector<std::int64_t>& numbers) const;
   std::vector<Score> score_group(const RolloutGroup& group) const;
   void normalise(RolloutGroup& group) const;
 
