@@ -94,7 +94,7 @@ for name, words in (("before", "base model"), ("after", "after reinforcement")):
     print(f"{words:28}{mean('pass_at', '1')}{mean('pass_at', '4')}{mean('majority_at', '4')}")
 before, after = ([json.loads(line) for line in open(f"{sys.argv[1]}/{name}.jsonl")] for name in ("before", "after"))
 for i in (0, 4, 8):
-    print(f"\n  {before[i]['prompt']}\n    base model           {before[i]['completion'].strip()}  ({before[i]['verdict']})"
+    print(f"\n  {before[i]['prompt'].splitlines()[0]}\n    base model           {before[i]['completion'].strip()}  ({before[i]['verdict']})"
           f"\n    after reinforcement  {after[i]['completion'].strip()}  ({after[i]['verdict']})")
 PYTHON
 echo

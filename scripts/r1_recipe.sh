@@ -3,6 +3,8 @@
 # reinforcement learning on it; and R1: cold start, reinforcement, rejection sampling, fine-tuning, reinforcement. Ends in a table of
 # held-out solve rates. Needs scripts/install_deps.sh and scripts/build.sh before it.
 #
+# What an earlier run of it left in runs/r1 is removed.
+#
 #   scripts/r1_recipe.sh [--workers N] [--set PATH=VALUE]...     PATH=VALUE goes to all stages, e.g. --set mesh.tensor=2
 set -euo pipefail
 workers=2
@@ -13,7 +15,7 @@ while [ $# -gt 0 ]; do
                workers=$2; shift 2 ;;
     --set) [ $# -ge 2 ] || { echo "r1_recipe.sh: --set needs PATH=VALUE" >&2; exit 93; }
            overrides+=(--set "$2"); shift 2 ;;
-    *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 93 ;;
+    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 93 ;;
   esac
 done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
