@@ -4,6 +4,8 @@
 #include <mutex>
 
 #include "core/rng.h"
+#include "kernels/elementwise.h"
+#include "parallel/comm/agree.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/small_training.h"
@@ -332,6 +334,26 @@ TEST_CASE("Generation leaves no trace in the counts of experts") {
       }
     }
   });
+}
+
+TEST_CASE("Logits that are not finite on one data rank are the same error on every rank") {
+  std::vector<int> errors(4, 0);
+  test::run_ranks(4, [&](parallel::Communicator& world, Stream& stream) {
+    TinyRun run(model_options(), layout_of({2, 2, 1, 1}), world, stream);
+    run.model().initialize(3);
+    if (run.mesh().coordinates().pipeline == 1 && run.mesh().coordinates().data == 1) {
+      for (parallel::ParameterGroup& group : run.model().parameters().groups()) {
+        kernels::fill(group.values, std::nanf(""), stream);
+      }
+    }
+    try {
+      Generator(run.model(), run.mesh(), stream).generate(make_prompts(), generation_options());
+    } catch (const ConfigError& error) {
+      const bool is_shared = dynamic_cast<const parallel::SharedError*>(&error) != nullptr;
+      errors[static_cast<std::size_t>(world.rank())] = is_shared ? 1 : 0;
+    }
+  });
+  CHECK(errors == std::vector<int>(4, 1));
 }
 
 }  // namespace

@@ -6,11 +6,14 @@
 
 #include "core/error.h"
 #include "model/packed_weights.h"
+#include "parallel/comm/agree.h"
 #include "parallel/pipeline/executor.h"
 #include "trainer/generation/generation_batch.h"
 
 namespace fathom::trainer {
 namespace {
+
+constexpr std::int32_t kNoToken = -1;
 
 std::vector<Feed> whole_of(std::span<const Feed> feeds) {
   std::vector<Feed> whole;
@@ -118,7 +121,12 @@ void Generator::draw(std::span<const Feed> feeds, std::span<const RandomSource> 
   Tensor logprobs = Tensor::empty(per_row, DType::kFloat32, *stream_);
   const std::int64_t num_allowed =
       options.num_allowed == 0 ? logits.size(1) : std::min(options.num_allowed, logits.size(1));
-  kernels::sample_tokens(options.sampling, keys, num_allowed, logits, tokens, *stream_);
+  try {
+    kernels::sample_tokens(options.sampling, keys, num_allowed, logits, tokens, *stream_);
+  } catch (const ConfigError&) {  // logits that are not finite: for exchange() to tell all ranks
+    drawn.resize(drawn.size() + feeds.size(), {kNoToken, 0.0F});
+    return;
+  }
   parallel::Communicator& tensor = mesh_->tensor();
   const int num_chunks = model_->options().numerics.chunks_per_rank(tensor) * tensor.world_size();
   kernels::token_logprobs(logits, tokens, num_chunks, logprobs, *stream_);
@@ -148,6 +156,11 @@ std::vector<Generator::Drawn> Generator::exchange(const std::vector<Drawn>& mine
   for (std::size_t rank = 0; rank < counts.size(); ++rank) {
     for (std::size_t i = 0; i < counts[rank]; ++i) {
       const std::size_t at = rank * width + 2 * i;
+      if (all[at] == kNoToken) {
+        throw parallel::Shared<ConfigError>(
+            "the model's logits are not finite: the weights have diverged; take an earlier "
+            "checkpoint");
+      }
       drawn.push_back({static_cast<std::int32_t>(all[at]),
                        std::bit_cast<float>(static_cast<std::int32_t>(all[at + 1]))});
     }
