@@ -12,6 +12,7 @@
 #include "cli/prompt_file.h"
 #include "cli/session.h"
 #include "cli/stored_model.h"
+#include "cli/text_stream.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "data/tokenizer.h"
@@ -120,30 +121,6 @@ Preparation prepare(const Request& request, const config::Launch& launch) {
   return made;
 }
 
-// Shows a completion as it grows, a whole character at a time, and nothing that a stop string may
-// yet take away.
-class TextStream {
- public:
-  TextStream(const data::Tokenizer& tokenizer, const trainer::StopStrings& stop)
-      : tokenizer_(&tokenizer), stop_(&stop) {}
-
-  void show(const trainer::Completion& completion, bool is_finished) {
-    const std::string text = trainer::completion_text(*tokenizer_, completion, *stop_);
-    std::string_view ready = text;
-    if (!is_finished) {
-      ready = whole_characters(ready.substr(0, ready.size() - stop_->num_undecided(ready)));
-    }
-    std::cout << ready.substr(std::min(shown_, ready.size())) << (is_finished ? "\n" : "")
-              << std::flush;
-    shown_ = std::max(shown_, ready.size());
-  }
-
- private:
-  const data::Tokenizer* tokenizer_;
-  const trainer::StopStrings* stop_;
-  std::size_t shown_ = 0;  // bytes
-};
-
 void write_lines(const Request& request, const Preparation& prepared,
                  const std::vector<trainer::Completion>& completions) {
   std::string lines;
@@ -173,7 +150,7 @@ std::vector<trainer::Completion> complete(const Request& request, const Preparat
   };
   if (shows) {
     events.token = [&](std::size_t, const trainer::Completion& completion, bool is_finished) {
-      text.show(completion, is_finished);
+      std::cout << text.next(completion, is_finished) << (is_finished ? "\n" : "") << std::flush;
     };
   }
   const auto begin = std::chrono::steady_clock::now();
