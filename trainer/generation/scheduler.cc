@@ -142,18 +142,28 @@ void Scheduler::make_room(DataRank& rank) {
       }
       table.attach(found);
     }
-    while (!table.make_room(1)) {
-      if (table.copy_source()) {
-        table.forgo_copy();
-      } else {
-        const bool is_last = rank.running.back() == sequence;
-        preempt_last(rank);
-        if (is_last) {
-          return;
-        }
-      }
+    if (!take_room(rank, sequence)) {
+      return;
     }
   }
+}
+
+// For the next token, from those that entered after it where no page is free. False when it was the
+// last itself and had to go.
+bool Scheduler::take_room(DataRank& rank, std::size_t sequence) {
+  PageTable& table = tables_[sequence];
+  while (!table.make_room(1)) {
+    if (table.copy_source()) {
+      table.forgo_copy();
+      continue;
+    }
+    const bool is_last = rank.running.back() == sequence;
+    preempt_last(rank);
+    if (is_last) {
+      return false;
+    }
+  }
+  return true;
 }
 
 // Whether a sequence that entered before will have kept more of its tokens than are found.

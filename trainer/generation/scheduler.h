@@ -80,6 +80,7 @@ class Scheduler {
   bool has_room(const DataRank& rank, std::size_t sequence) const;
   bool has_same_prompt(const DataRank& rank, std::size_t sequence) const;
   void make_room(DataRank& rank);
+  bool take_room(DataRank& rank, std::size_t sequence);
   bool waits_for_prefix(const DataRank& rank, std::size_t sequence, std::int64_t num_found) const;
   void preempt_last(DataRank& rank);
   void feed(DataRank& rank, bool is_long, std::int64_t& budget, std::vector<Feed>& feeds);
