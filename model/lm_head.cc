@@ -101,7 +101,7 @@ Tensor LmHead::logits(const Tensor& x, const Tensor& row_indices, const Context&
   const Tensor all = parallel::gather_token_rows(tensor, x, stream);
   Tensor rows = Tensor::empty(Shape{row_indices.size(0), all.size(1)}, DType::kFloat32, stream);
   kernels::gather_rows(all, row_indices, rows, stream);
-  const Tensor part = linear_.forward(rows, stream);
+  Tensor part = linear_.forward(rows, stream);
   const int ranks = tensor.world_size();
   if (ranks == 1) {
     return part;  // spares two copies
