@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "trainer/generation/text.h"
+
 namespace fathom::cli {
 namespace {
 
@@ -148,7 +150,7 @@ std::string sample_line(const rl::Problem& problem, const std::string& prompt,
   line["verdict"] = rl::to_text(sample.judgement.verdict);
   line["rule"] = sample.judgement.reason;
   line["num_tokens"] = sample.completion.tokens.size();
-  line["finish"] = name_of(sample.completion.finish);
+  line["finish"] = trainer::to_text(sample.completion.finish);
   return to_line(line);
 }
 

@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "data/json.h"
 #include "data/line_reader.h"
+#include "trainer/generation/text.h"
 
 namespace fathom::cli {
 namespace {
@@ -89,10 +90,6 @@ std::vector<Question> read_questions(const std::filesystem::path& file) {
   return read_lines<Question>(file, "question", parse_question);
 }
 
-const char* name_of(trainer::FinishReason reason) {
-  return reason == trainer::FinishReason::kStop ? "stop" : "length";
-}
-
 std::string completion_line(const PromptText& prompt, const trainer::Completion& completion,
                             const std::string& text, std::int64_t sample, bool has_several) {
   ordered_json line;
@@ -104,7 +101,7 @@ std::string completion_line(const PromptText& prompt, const trainer::Completion&
   line["completion"] = text;
   line["tokens"] = completion.tokens;
   line["logprobs"] = completion.logprobs;
-  line["finish"] = name_of(completion.finish);
+  line["finish"] = trainer::to_text(completion.finish);
   return line.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 

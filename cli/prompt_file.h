@@ -32,9 +32,6 @@ struct Question {
 // the index counts from 0. Throws as read_prompts().
 std::vector<Question> read_questions(const std::filesystem::path& file);
 
-// "stop" or "length".
-const char* name_of(trainer::FinishReason reason);
-
 // {"id", "prompt", "completion", "tokens", "logprobs", "finish"} in a line; "sample" after the id
 // where a prompt has several. Bytes that are no UTF-8 become U+FFFD in the texts.
 std::string completion_line(const PromptText& prompt, const trainer::Completion& completion,

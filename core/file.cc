@@ -5,6 +5,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <system_error>
@@ -141,6 +142,13 @@ void rename_durably(const std::filesystem::path& from, const std::filesystem::pa
     throw_io_error(concat("rename ", from.string(), " to"), to, error);
   }
   sync_folder(folder_of(to));
+}
+
+std::string numbered_name(std::string_view prefix, std::int64_t number, std::string_view suffix) {
+  constexpr std::size_t kNumDigits = 8;
+  std::string digits = std::to_string(number);
+  digits.insert(0, kNumDigits - std::min(kNumDigits, digits.size()), '0');
+  return concat(prefix, digits, suffix);
 }
 
 }  // namespace fathom

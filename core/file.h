@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -18,6 +19,10 @@ void sync_file(const std::filesystem::path& path);
 void sync_folder(const std::filesystem::path& path);
 // Renames and fsyncs the folder that holds `to`.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// "step-00000200.pb": at least 8 digits, so that names sort as their numbers do. number >= 0.
+std::string numbered_name(std::string_view prefix, std::int64_t number,
+                          std::string_view suffix = "");
 
 // Throws IoError: "<operation> <path>: <what errno `error` means>", and what is still free on the
 // file system when that is too little.

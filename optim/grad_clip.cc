@@ -1,10 +1,13 @@
 #include "optim/grad_clip.h"
 
+#include <array>
 #include <cmath>
+#include <span>
 #include <vector>
 
 #include "core/exact_sum.h"
 #include "kernels/adamw.h"
+#include "parallel/comm/sums.h"
 
 namespace fathom::optim {
 
@@ -17,24 +20,12 @@ GradientNorm gradient_norm(parallel::ParameterBuffer& buffer, parallel::Communic
     // element once.
     kernels::sum_of_squares(group.gradient_shard, sum, num_non_finite, stream);
   }
-  auto mine = std::vector<std::int64_t>();
-  for (const std::int64_t limb : sum.to_integers()) {
-    mine.push_back(limb);
-  }
-  mine.push_back(num_non_finite);
-  mine.push_back(buffer.num_refused());
-  std::vector<std::int64_t> all(mine.size() * static_cast<std::size_t>(world.world_size()));
-  world.all_gather_integers(mine, all);
-  std::vector<std::int64_t> total(mine.size(), 0);
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    total[i % mine.size()] += all[i];
-  }
+  const std::vector<std::int64_t> counts = parallel::sum_integers(
+      std::array<std::int64_t, 2>{num_non_finite, buffer.num_refused()}, world);
   GradientNorm result;
-  result.num_refused = total.back();
-  total.pop_back();
-  result.num_non_finite = total.back();
-  total.pop_back();
-  result.norm = std::sqrt(ExactSum::from_integers(total).value());
+  result.num_non_finite = counts[0];
+  result.num_refused = counts[1];
+  result.norm = std::sqrt(parallel::sum_exactly(std::span(&sum, 1), world)[0]);
   return result;
 }
 

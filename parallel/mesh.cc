@@ -97,4 +97,16 @@ Communicator& Mesh::shared_embedding() const {
   return *shared_embedding_;
 }
 
+std::vector<std::int64_t> gather_from_last_stages(std::span<const std::int64_t> mine,
+                                                  const Mesh& mesh) {
+  const auto of = [&](Communicator& group) {
+    return std::vector<std::int64_t>(mine.size() * static_cast<std::size_t>(group.world_size()));
+  };
+  std::vector<std::int64_t> of_pipeline = of(mesh.pipeline());
+  mesh.pipeline().all_gather_integers(mine, of_pipeline);
+  std::vector<std::int64_t> all = of(mesh.data());
+  mesh.data().all_gather_integers(std::span(of_pipeline).last(mine.size()), all);
+  return all;
+}
+
 }  // namespace fathom::parallel

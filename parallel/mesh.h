@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -78,5 +80,10 @@ class Mesh {
   std::unique_ptr<Communicator> pipeline_, data_, tensor_, expert_, plane_, expert_data_;
   std::unique_ptr<Communicator> shared_embedding_;
 };
+
+// What the last pipeline stage of each data rank gives, data rank by data rank, on every rank: as
+// many numbers from each; what other stages give is left aside. Collective over the mesh.
+std::vector<std::int64_t> gather_from_last_stages(std::span<const std::int64_t> mine,
+                                                  const Mesh& mesh);
 
 }  // namespace fathom::parallel

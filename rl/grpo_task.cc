@@ -6,6 +6,7 @@
 
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "data/checksum.h"
 #include "parallel/comm/agree.h"
 #include "trainer/chat_data.h"
@@ -178,11 +179,9 @@ void GrpoTask::write_samples(const Rollout& rollout, std::int64_t step) const {
   }
   parallel::agree(loop_->environment().world, [&] {
     if (loop_->reporter() != nullptr) {
-      std::ostringstream name;
-      name << "step-" << std::setfill('0') << std::setw(8) << step << ".jsonl";
-      rl::write_samples(
-          rollout, sources_->rewards.names(),
-          std::filesystem::path(loop_->config().run().directory()) / "samples" / name.str());
+      rl::write_samples(rollout, sources_->rewards.names(),
+                        std::filesystem::path(loop_->config().run().directory()) / "samples" /
+                            numbered_name("step-", step, ".jsonl"));
     }
   });
 }

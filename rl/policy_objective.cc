@@ -1,10 +1,12 @@
 #include "rl/policy_objective.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 
 #include "core/error.h"
+#include "parallel/comm/sums.h"
 
 namespace fathom::rl {
 namespace {
@@ -69,48 +71,35 @@ void PolicyObjective::compare(std::span<const float> policy, std::span<const flo
 }
 
 PolicyReport PolicyObjective::report(bool counts, parallel::Communicator& world) const {
-  std::vector<std::int64_t> mine;
-  for (const ExactSum& sum : {loss_, kl_, old_kl_}) {
-    const auto integers = sum.to_integers();
-    mine.insert(mine.end(), integers.begin(), integers.end());
-  }
-  const std::size_t width = mine.size() / 3;
-  mine.insert(mine.end(), {extremes_.num_sequences, extremes_.num_masked_sequences,
-                           extremes_.num_tokens, extremes_.num_clipped_tokens, num_different_});
-  const std::size_t num_sums = mine.size();
-  for (const double extreme : {extremes_.ratio_min, -extremes_.ratio_max, -largest_gap_}) {
-    mine.push_back(std::bit_cast<std::int64_t>(extreme));
-  }
-  if (!counts) {
-    std::fill_n(mine.begin(), num_sums, 0);
-  }
-  std::vector<std::int64_t> all(mine.size() * static_cast<std::size_t>(world.world_size()));
-  world.all_gather_integers(mine, all);
-  std::vector<std::int64_t> sums(num_sums, 0);
-  std::array<double, 3> least = {extremes_.ratio_min, -extremes_.ratio_max, -largest_gap_};
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    const std::size_t at = i % mine.size();
-    if (at < num_sums) {
-      sums[at] += all[i];
-    } else {
-      least[at - num_sums] = std::min(least[at - num_sums], std::bit_cast<double>(all[i]));
-    }
-  }
-  const auto value = [&](std::size_t index) {
-    return ExactSum::from_integers(std::span(sums).subspan(index * width, width)).value();
-  };
+  // The other tensor ranks have the same sequences: they add nothing.
+  const PolicyStatistics mine = counts ? extremes_ : PolicyStatistics{};
+  const std::array<ExactSum, 3> exact =
+      counts ? std::array{loss_, kl_, old_kl_} : std::array<ExactSum, 3>{};
+  const std::vector<double> sums = parallel::sum_exactly(exact, world);
+  const std::vector<std::int64_t> numbers = parallel::sum_integers(
+      std::array{mine.num_sequences, mine.num_masked_sequences, mine.num_tokens,
+                 mine.num_clipped_tokens, counts ? num_different_ : std::int64_t{0}},
+      world);
+  const std::array<std::int64_t, 3> extremes = {std::bit_cast<std::int64_t>(extremes_.ratio_min),
+                                                std::bit_cast<std::int64_t>(extremes_.ratio_max),
+                                                std::bit_cast<std::int64_t>(largest_gap_)};
+  std::vector<std::int64_t> all(extremes.size() * static_cast<std::size_t>(world.world_size()));
+  world.all_gather_integers(extremes, all);
   PolicyReport report;
-  report.statistics = {.num_sequences = sums[3 * width],
-                       .num_masked_sequences = sums[3 * width + 1],
-                       .num_tokens = sums[3 * width + 2],
-                       .num_clipped_tokens = sums[3 * width + 3],
-                       .loss = value(0),
-                       .kl_sum = value(1),
-                       .old_kl_sum = value(2),
-                       .ratio_min = least[0],
-                       .ratio_max = -least[1]};
-  report.num_different = sums[3 * width + 4];
-  report.largest_gap = -least[2];
+  report.statistics = {.num_sequences = numbers[0],
+                       .num_masked_sequences = numbers[1],
+                       .num_tokens = numbers[2],
+                       .num_clipped_tokens = numbers[3],
+                       .loss = sums[0],
+                       .kl_sum = sums[1],
+                       .old_kl_sum = sums[2]};
+  report.num_different = numbers[4];
+  for (std::size_t i = 0; i < all.size(); i += extremes.size()) {
+    const auto extreme = [&](std::size_t k) { return std::bit_cast<double>(all[i + k]); };
+    report.statistics.ratio_min = std::min(report.statistics.ratio_min, extreme(0));
+    report.statistics.ratio_max = std::max(report.statistics.ratio_max, extreme(1));
+    report.largest_gap = std::max(report.largest_gap, extreme(2));
+  }
   return report;
 }
 

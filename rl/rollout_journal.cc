@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <bit>
 #include <charconv>
-#include <iomanip>
 #include <limits>
 #include <optional>
-#include <sstream>
 #include <system_error>
 
 #include "configs/schema/rollout_state.pb.h"
@@ -23,12 +21,6 @@ constexpr std::string_view kStep = "step-";
 constexpr std::string_view kGroup = "group-";
 constexpr std::string_view kGroupSuffix = ".pb";
 constexpr std::string_view kUnfinishedSuffix = ".pb.tmp";  // of a writing that was killed
-
-std::string numbered_name(std::string_view prefix, std::int64_t number, std::string_view suffix) {
-  std::ostringstream name;
-  name << prefix << std::setfill('0') << std::setw(8) << number << suffix;
-  return name.str();
-}
 
 // The number of a name that numbered_name() makes; nothing for others.
 std::optional<std::int64_t> number_of(const std::filesystem::path& path, std::string_view prefix,

@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "trainer/generation/text.h"
 
 namespace fathom::rl {
 namespace {
@@ -52,7 +53,7 @@ Json to_json(const RolloutGroup& group, std::size_t index, const std::vector<std
   line["advantage"] = sample.advantage;
   line["learnt"] = group.is_kept;
   line["tokens"] = sample.completion.tokens.size();
-  line["finish"] = sample.completion.finish == trainer::FinishReason::kStop ? "stop" : "length";
+  line["finish"] = trainer::to_text(sample.completion.finish);
   line["logprob"] = logprob_statistics(sample.completion.logprobs);
   return line;
 }

@@ -1,7 +1,6 @@
 #include "rl/rollout_sampler.h"
 
 #include <algorithm>
-#include <chrono>
 #include <iterator>
 #include <span>
 #include <utility>
@@ -9,23 +8,10 @@
 #include "core/error.h"
 #include "parallel/comm/agree.h"
 #include "rl/advantages.h"
+#include "trainer/stopwatch.h"
 
 namespace fathom::rl {
 namespace {
-
-class SecondsOf {
- public:
-  explicit SecondsOf(double& total) : total_(&total) {}
-  ~SecondsOf() {
-    *total_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-  SecondsOf(const SecondsOf&) = delete;
-  SecondsOf& operator=(const SecondsOf&) = delete;
-
- private:
-  double* total_;
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 std::int64_t num_tokens(std::span<const trainer::Completion> completions) {
   std::int64_t count = 0;
@@ -161,7 +147,7 @@ void RolloutSampler::resume(Round& round, RolloutProgress& done) const {
 }
 
 void RolloutSampler::generate(Round& round) {
-  const SecondsOf timing(seconds_.generation);
+  const trainer::Stopwatch watch;
   std::vector<trainer::Prompt> prompts;
   std::vector<RolloutSample*> samples;
   for (std::size_t g = 0; g < round.groups.size(); ++g) {
@@ -191,6 +177,7 @@ void RolloutSampler::generate(Round& round) {
     samples[i]->text =
         trainer::completion_text(sources_.tokenizer, samples[i]->completion, options_.stop);
   }
+  seconds_.generation += watch.seconds();
 }
 
 // Writes down the groups that have more tokens than on disk. `so_far`: of all samples in order.
@@ -216,7 +203,7 @@ void RolloutSampler::keep_grown(Round& round,
 
 // Group by group, so that the ranks that wait for the first one see it get on.
 void RolloutSampler::score(Round& round) {
-  const SecondsOf timing(seconds_.rewards);
+  const trainer::Stopwatch watch;
   std::vector<std::int64_t> numbers;
   for (std::size_t g = 0; g < round.groups.size(); ++g) {
     if (!round.is_scored[g]) {
@@ -231,6 +218,7 @@ void RolloutSampler::score(Round& round) {
   if (options_.checkpoint_interval > 0) {
     keep_scored(round, numbers);
   }
+  seconds_.rewards += watch.seconds();
 }
 
 void RolloutSampler::keep_scored(const Round& round,

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <span>
 
+#include "parallel/comm/sums.h"
+
 namespace fathom::trainer {
 namespace {
 
@@ -25,14 +27,7 @@ TokenCounts count_valid_tokens(const std::vector<data::MicroBatch>& host,
                                    [](float weight) { return weight != 0.0F; });
     }
   }
-  parallel::Communicator& data = mesh.data();
-  std::vector<std::int64_t> all(depths * static_cast<std::size_t>(data.world_size()));
-  data.all_gather_integers(mine, all);
-  TokenCounts counts(depths, 0);
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    counts[i % depths] += all[i];
-  }
-  return counts;
+  return parallel::sum_integers(mine, mesh.data());
 }
 
 model::Targets make_targets(const data::MicroBatch& host, std::int64_t depth, double scale,

@@ -153,11 +153,7 @@ std::vector<std::int64_t> exchange(std::vector<std::int64_t> mine,
                                    const parallel::Mesh& mesh) {
   const auto width = static_cast<std::size_t>(std::ranges::max(counts));
   mine.resize(width, 0);
-  parallel::Communicator& pipeline = mesh.pipeline();
-  std::vector<std::int64_t> of_pipeline(width * static_cast<std::size_t>(pipeline.world_size()));
-  pipeline.all_gather_integers(mine, of_pipeline);
-  std::vector<std::int64_t> padded(width * counts.size());
-  mesh.data().all_gather_integers(std::span(of_pipeline).last(width), padded);
+  const std::vector<std::int64_t> padded = parallel::gather_from_last_stages(mine, mesh);
   std::vector<std::int64_t> all;
   for (std::size_t rank = 0; rank < counts.size(); ++rank) {
     const auto begin = padded.begin() + static_cast<std::ptrdiff_t>(rank * width);

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <array>
-#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -23,20 +22,11 @@
 #include "trainer/run_progress.h"
 #include "trainer/step_trace.h"
 #include "trainer/stop_request.h"
+#include "trainer/stopwatch.h"
 #include "trainer/train_step.h"
 #include "trainer/training_task.h"
 
 namespace fathom::trainer {
-
-class Stopwatch {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
-};
 
 struct TrainingEnvironment {
   parallel::Communicator& world;

@@ -85,3 +85,10 @@ TEST_CASE("rename_durably moves files and folders, and relative paths work") {
   CHECK(read_file("relative") == "2");
   std::filesystem::current_path(before);
 }
+
+TEST_CASE("Numbered names sort as their numbers do") {
+  CHECK(numbered_name("step-", 200) == "step-00000200");
+  CHECK(numbered_name("group-", 0, ".pb") == "group-00000000.pb");
+  CHECK(numbered_name("step-", 99'999'999) == "step-99999999");
+  CHECK(numbered_name("step-", 1'234'567'890, ".jsonl") == "step-1234567890.jsonl");
+}

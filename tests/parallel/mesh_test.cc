@@ -175,3 +175,23 @@ TEST_CASE("A mesh that does not fit the job is a config error with the numbers")
         "mesh.expert (3) does not divide mesh.data x mesh.tensor (4 x 2)");
   CHECK(message_of({0, 4, 2, 1}).find("pipeline 0") != std::string::npos);
 }
+
+TEST_CASE("What the last stages give reaches every rank, data rank by data rank") {
+  for (const MeshShape& shape :
+       {MeshShape{1, 1, 1, 1}, MeshShape{3, 2, 1, 2}, MeshShape{2, 2, 2, 1}}) {
+    std::vector<std::vector<std::int64_t>> received(static_cast<std::size_t>(shape.world_size()));
+    test::run_ranks(shape.world_size(), [&](parallel::Communicator& world, Stream&) {
+      const Mesh mesh(world, shape);
+      const MeshCoordinates& at = mesh.coordinates();
+      received[static_cast<std::size_t>(world.rank())] = parallel::gather_from_last_stages(
+          std::vector<std::int64_t>{100 * at.pipeline + at.data, at.data}, mesh);
+    });
+    std::vector<std::int64_t> want;
+    for (int data = 0; data < shape.data; ++data) {
+      want.insert(want.end(), {100 * (shape.pipeline - 1) + data, data});
+    }
+    for (const auto& of_rank : received) {
+      CHECK(of_rank == want);
+    }
+  }
+}

@@ -91,11 +91,7 @@ bool exchange(const fs::path& a, const fs::path& b) {
 
 }  // namespace
 
-std::string folder_name(std::int64_t step) {
-  char name[40];
-  std::snprintf(name, sizeof name, "step-%08lld", static_cast<long long>(step));
-  return name;
-}
+std::string folder_name(std::int64_t step) { return numbered_name(kStart, step); }
 
 std::optional<std::int64_t> step_of_folder(std::string_view name) {
   if (!name.starts_with(kStart)) {

@@ -147,11 +147,7 @@ std::vector<Generator::Drawn> Generator::exchange(const std::vector<Drawn>& mine
     numbers[2 * i] = mine[i].token;
     numbers[2 * i + 1] = std::bit_cast<std::int32_t>(mine[i].logprob);
   }
-  parallel::Communicator& pipeline = mesh_->pipeline();
-  std::vector<std::int64_t> of_pipeline(width * static_cast<std::size_t>(pipeline.world_size()));
-  pipeline.all_gather_integers(numbers, of_pipeline);
-  std::vector<std::int64_t> all(width * counts.size());
-  mesh_->data().all_gather_integers(std::span(of_pipeline).last(width), all);
+  const std::vector<std::int64_t> all = parallel::gather_from_last_stages(numbers, *mesh_);
   std::vector<Drawn> drawn;
   for (std::size_t rank = 0; rank < counts.size(); ++rank) {
     for (std::size_t i = 0; i < counts[rank]; ++i) {

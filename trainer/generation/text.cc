@@ -69,6 +69,10 @@ std::string completion_text(const data::Tokenizer& tokenizer, const Completion& 
   return text;
 }
 
+std::string_view to_text(FinishReason reason) {
+  return reason == FinishReason::kStop ? "stop" : "length";
+}
+
 void set_vocabulary(const data::Tokenizer& tokenizer, GenerationOptions& options) {
   // Rows of the model's vocabulary that the tokenizer does not have are padding.
   options.num_allowed = tokenizer.vocab_size();

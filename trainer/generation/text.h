@@ -41,6 +41,9 @@ class StopStrings {
 std::string completion_text(const data::Tokenizer& tokenizer, const Completion& completion,
                             const StopStrings& stop = {});
 
+// "stop" or "length".
+std::string_view to_text(FinishReason reason);
+
 // Tells the tokenizer's ids, and which of them ends a completion, to the options.
 void set_vocabulary(const data::Tokenizer& tokenizer, GenerationOptions& options);
 
