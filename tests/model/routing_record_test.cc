@@ -37,13 +37,10 @@ double loss_under(TinyRun& run, std::uint64_t seed, model::RoutingRecord* routin
 TEST_CASE("A pass with a complete record has the experts of the pass that wrote it") {
   model::ModelOptions options = small_options();
   options.mtp_depth = 0;
-  const auto [mesh, micro_batch_size] = GENERATE(std::pair(parallel::MeshShape{1, 1, 1, 1}, 4),
-                                                 std::pair(parallel::MeshShape{2, 1, 2, 2}, 4));
-  test::run_ranks(mesh.world_size(), [&, mesh = mesh, size = micro_batch_size](
-                                         parallel::Communicator& world, Stream& stream) {
-    Layout layout;
-    layout.mesh = mesh;
-    layout.micro_batch_size = size;
+  Layout layout;
+  layout.mesh = GENERATE(parallel::MeshShape{1, 1, 1, 1}, parallel::MeshShape{2, 1, 2, 2});
+  layout.micro_batch_size = 4;
+  test::run_ranks(layout.mesh.world_size(), [&](parallel::Communicator& world, Stream& stream) {
     TinyRun run(options, layout, world, stream);
     model::RoutingRecord routing;
     const double first = loss_under(run, 1, &routing, stream);

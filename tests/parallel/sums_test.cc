@@ -31,7 +31,7 @@ TEST_CASE("sums over ranks are those of all terms, on every rank") {
       CHECK(
           (integers[rank] == std::vector<std::int64_t>{n * (n + 1) / 2, -n * (n - 1) / 2, 7 * n}));
       CHECK((exact[rank] == std::vector<double>{0.25 * static_cast<double>(n),
-                                                static_cast<double>(n * (n - 1) / 2)}));
+                                                0.5 * static_cast<double>(n * (n - 1))}));
     }
   }
 }
