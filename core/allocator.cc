@@ -1,8 +1,5 @@
 #include "core/allocator.h"
 
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -13,6 +10,8 @@
 #include <set>
 #include <unordered_map>
 
+#include "core/address_range.h"
+#include "core/device_backend.h"
 #include "core/error.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -46,48 +45,11 @@ void forget_access(void* /*pointer*/, std::int64_t /*bytes*/) noexcept {}
       concat("freed ", bytes, " bytes at ", pointer, ", which are not a live block"));
 }
 
-constexpr std::int64_t kAlignment = 64;
-constexpr std::int64_t kMinimumRange = std::int64_t{64} << 30;
 constexpr std::int64_t kGuardBytes = std::int64_t{64} << 10;
-constexpr std::int64_t kSmallestRange = std::int64_t{256} << 20;
 
-std::int64_t round_up(std::int64_t bytes) { return (bytes + kAlignment - 1) & ~(kAlignment - 1); }
-
-// Addresses [base, base + bytes) backed by nothing until they are touched.
-class AddressRange {
- public:
-  AddressRange() {
-    const std::int64_t physical =
-        static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
-    bytes_ = std::max(kMinimumRange, round_up(physical));
-    // A limit on address space (ulimit -v) or strict overcommit may refuse that much: take what
-    // there is.
-    void* base = map();
-    while (base == MAP_FAILED && bytes_ / 2 >= kSmallestRange) {
-      bytes_ = round_up(bytes_ / 2);
-      base = map();
-    }
-    if (base == MAP_FAILED) {
-      throw DeviceError(concat("the system refused ", bytes_, " bytes of address space"));
-    }
-    base_ = static_cast<std::byte*>(base);
-    madvise(base, static_cast<std::size_t>(bytes_), MADV_HUGEPAGE);  // only a hint: may fail
-  }
-  ~AddressRange() { munmap(base_, static_cast<std::size_t>(bytes_)); }
-  AddressRange(const AddressRange&) = delete;
-  AddressRange& operator=(const AddressRange&) = delete;
-
-  std::byte* base() const noexcept { return base_; }
-  std::int64_t bytes() const noexcept { return bytes_; }
-
- private:
-  void* map() const noexcept {
-    return mmap(nullptr, static_cast<std::size_t>(bytes_), PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  }
-  std::byte* base_ = nullptr;
-  std::int64_t bytes_ = 0;
-};
+std::int64_t round_up(std::int64_t bytes, std::int64_t alignment) {
+  return (bytes + alignment - 1) & ~(alignment - 1);
+}
 
 // Bytes in use and their peak, for both allocators. The owner serializes the calls that change
 // them.
@@ -129,19 +91,23 @@ struct SmallestFirst {
 
 // Best fit, lowest address among equals. Book-keeping lies outside the blocks, in nodes that are
 // used again.
-class CpuAllocator final : public Allocator {
+class BestFitAllocator final : public Allocator {
  public:
-  CpuAllocator() = default;
-  ~CpuAllocator() override { forget_access(range_.base(), high_water_ + guard_bytes()); }
-  CpuAllocator(const CpuAllocator&) = delete;
-  CpuAllocator& operator=(const CpuAllocator&) = delete;
+  explicit BestFitAllocator(std::unique_ptr<AddressRange> range) : range_(std::move(range)) {}
+  ~BestFitAllocator() override {
+    if (range_->is_host_memory()) {
+      forget_access(range_->base(), high_water_ + guard_bytes());
+    }
+  }
+  BestFitAllocator(const BestFitAllocator&) = delete;
+  BestFitAllocator& operator=(const BestFitAllocator&) = delete;
 
   void* allocate(std::int64_t bytes) override {
     FATHOM_CHECK(bytes >= 0, bytes, " bytes");
     if (bytes == 0) {
       return nullptr;
     }
-    const std::int64_t rounded = round_up(bytes);
+    const std::int64_t rounded = round_up(bytes, range_->alignment());
     std::byte* pointer = nullptr;
     {
       const std::lock_guard lock(mutex_);
@@ -151,9 +117,11 @@ class CpuAllocator final : public Allocator {
       }
       live_.emplace(block->offset, block);
       usage_.add(rounded);
-      pointer = range_.base() + block->offset;
+      pointer = range_->base() + block->offset;
     }
-    allow_access(pointer, bytes);  // what lies behind the last byte stays forbidden
+    if (range_->is_host_memory()) {
+      allow_access(pointer, bytes);  // what lies behind the last byte stays forbidden
+    }
     return pointer;
   }
 
@@ -161,10 +129,12 @@ class CpuAllocator final : public Allocator {
     if (pointer == nullptr) {
       return;
     }
-    const std::int64_t rounded = round_up(bytes);
-    forbid_access(pointer, rounded);
+    const std::int64_t rounded = round_up(bytes, range_->alignment());
+    if (range_->is_host_memory()) {
+      forbid_access(pointer, rounded);
+    }
     const std::lock_guard lock(mutex_);
-    const auto found = live_.find(static_cast<std::byte*>(pointer) - range_.base());
+    const auto found = live_.find(static_cast<std::byte*>(pointer) - range_->base());
     if (found == live_.end() || found->second->bytes != rounded) {
       fail_not_live(pointer, bytes);  // ends the program, with its message
     }
@@ -181,7 +151,8 @@ class CpuAllocator final : public Allocator {
     usage_.reset_peak();
   }
   std::int64_t bytes_reserved() const noexcept override {
-    return high_water_.load(std::memory_order_relaxed);
+    const std::lock_guard lock(mutex_);
+    return range_->committed_bytes();
   }
 
  private:
@@ -209,11 +180,12 @@ class CpuAllocator final : public Allocator {
   Block* extend(std::int64_t bytes) {
     const bool last_is_free = last_ != nullptr && last_->is_free;
     const std::int64_t offset = last_is_free ? last_->offset : high_water_.load();
-    if (bytes > range_.bytes() - offset) {
-      throw DeviceError(concat("out of memory on the cpu: ", bytes, " bytes asked for, ",
-                               usage_.in_use(), " in use, ", high_water_.load(),
-                               " reserved of an address range of ", range_.bytes()));
+    if (bytes > range_->bytes() - offset) {
+      throw DeviceError(concat("out of memory: ", bytes, " bytes asked for, ", usage_.in_use(),
+                               " in use, ", high_water_.load(), " reserved of an address range of ",
+                               range_->bytes()));
     }
+    range_->commit(offset + bytes);
     Block* block = last_;
     if (last_is_free) {
       free_.erase(last_);
@@ -224,14 +196,16 @@ class CpuAllocator final : public Allocator {
       link(last_, block, nullptr);
     }
     high_water_.store(offset + bytes, std::memory_order_relaxed);
-    forbid_access(range_.base() + offset, bytes + guard_bytes());
+    if (range_->is_host_memory()) {
+      forbid_access(range_->base() + offset, bytes + guard_bytes());
+    }
     return block;
   }
 
   // What lies behind the last block is forbidden this far: forbidding the whole range would touch
   // its shadow.
   std::int64_t guard_bytes() const noexcept {
-    return std::min(kGuardBytes, range_.bytes() - high_water_);
+    return std::min(kGuardBytes, range_->bytes() - high_water_);
   }
 
   Block* merge_with_free_neighbours(Block* block) {
@@ -279,8 +253,8 @@ class CpuAllocator final : public Allocator {
     return block;
   }
 
-  AddressRange range_;
-  std::mutex mutex_;
+  std::unique_ptr<AddressRange> range_;
+  mutable std::mutex mutex_;
   Usage usage_;
   std::atomic<std::int64_t> high_water_{0};
   std::pmr::unsynchronized_pool_resource nodes_;
@@ -291,18 +265,20 @@ class CpuAllocator final : public Allocator {
   Block* spare_ = nullptr;  // unused Blocks, a list through `next`
 };
 
+constexpr std::int64_t kMetaAlignment = 64;  // as on the CPU
+
 class MetaAllocator final : public Allocator {
  public:
   void* allocate(std::int64_t bytes) override {
     FATHOM_CHECK(bytes >= 0, bytes, " bytes");
     const std::lock_guard lock(mutex_);
-    usage_.add(round_up(bytes));
+    usage_.add(round_up(bytes, kMetaAlignment));
     reserved_.store(std::max(reserved_.load(), usage_.in_use()));
     return nullptr;
   }
   void free(void* /*pointer*/, std::int64_t bytes) noexcept override {
     const std::lock_guard lock(mutex_);
-    usage_.subtract(round_up(bytes));
+    usage_.subtract(round_up(bytes, kMetaAlignment));
   }
   std::int64_t bytes_in_use() const noexcept override { return usage_.in_use(); }
   std::int64_t peak_bytes() const noexcept override { return usage_.peak(); }
@@ -323,13 +299,14 @@ class MetaAllocator final : public Allocator {
 std::shared_ptr<Allocator> make_allocator(Device device) {
   switch (device.type) {
     case DeviceType::kCpu:
-      return std::make_shared<CpuAllocator>();
+      return std::make_shared<BestFitAllocator>(make_host_address_range());
     case DeviceType::kMeta:
       return std::make_shared<MetaAllocator>();
     case DeviceType::kCuda:
       break;
   }
-  throw DeviceError(concat(device, " was asked for, but there is no CUDA in this build"));
+  return std::make_shared<BestFitAllocator>(
+      device_backend(device.type).make_address_range(device.index));
 }
 
 }  // namespace fathom

@@ -149,10 +149,14 @@ class ThreadPool {
 Stream::Stream(Device device, int num_threads)
     : device_(device), allocator_(make_allocator(device)) {
   FATHOM_CHECK(num_threads >= 1, num_threads, " threads");
-  if (device.type == DeviceType::kCpu) {
-    _mm_setcsr(kFloatEnvironment);
+  if (is_meta()) {
+    return;
   }
-  if (num_threads > 1 && device.type == DeviceType::kCpu) {
+  _mm_setcsr(kFloatEnvironment);
+  if (device.type != DeviceType::kCpu) {
+    queue_ = device_backend(device.type).make_queue(device.index);
+  }
+  if (num_threads > 1) {
     pool_ = std::make_unique<ThreadPool>(num_threads);
   }
 }
@@ -165,7 +169,7 @@ int Stream::num_threads() const noexcept { return pool_ ? pool_->num_threads() :
 
 void Stream::parallel_for(std::int64_t count, std::int64_t grain,
                           const std::function<void(std::int64_t begin, std::int64_t end)>& body) {
-  FATHOM_CHECK(device_.type == DeviceType::kCpu, "parallel_for on ", device_);
+  FATHOM_CHECK(!is_meta(), "parallel_for on ", device_);
   if (count <= 0) {
     return;
   }

@@ -6,6 +6,7 @@
 
 #include "core/allocator.h"
 #include "core/device.h"
+#include "core/device_backend.h"
 
 namespace fathom {
 
@@ -20,7 +21,8 @@ class ThreadPool;
 // it for the calling thread; parallel_for throws InternalError where other code has changed it.
 class Stream {
  public:
-  // num_threads: host threads that kernels of a CPU stream may use, the caller included.
+  // num_threads: host threads that kernels of a CPU stream and work on the host for other devices
+  // may use, the caller included.
   explicit Stream(Device device = {}, int num_threads = 1);
   Stream(Stream&&) noexcept;
   Stream& operator=(Stream&&) noexcept;
@@ -28,23 +30,30 @@ class Stream {
 
   Device device() const noexcept { return device_; }
   bool is_meta() const noexcept { return device_.type == DeviceType::kMeta; }
-  void* native() const noexcept { return nullptr; }  // cudaStream_t on CUDA
+  // The device's own queue; null on the CPU and the meta device, where there is nothing to wait
+  // for.
+  DeviceQueue* queue() const noexcept { return queue_.get(); }
   const std::shared_ptr<Allocator>& allocator() const noexcept { return allocator_; }
   int num_threads() const noexcept;
 
-  void synchronize() {
-  }  // blocks until all work queued so far is done; nothing to wait for on the CPU
+  void synchronize() {  // blocks until all work queued so far is done
+    if (queue_) {
+      queue_->synchronize();
+    }
+  }
 
   // Calls body(begin, end) on disjoint ranges that together cover [0, count), one range a thread,
   // each of at least `grain` items except when count is smaller. Threads split outputs only, never
   // a reduction, so results do not depend on their number. Returns when all are done; an exception
-  // of a range is rethrown. CPU streams only.
+  // of a range is rethrown. On a stream of another device it is for work on the host, which does
+  // not wait for the device; never on the meta device.
   void parallel_for(std::int64_t count, std::int64_t grain,
                     const std::function<void(std::int64_t begin, std::int64_t end)>& body);
 
  private:
   Device device_;
   std::shared_ptr<Allocator> allocator_;
+  std::unique_ptr<DeviceQueue> queue_;
   std::unique_ptr<ThreadPool> pool_;
 };
 

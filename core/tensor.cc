@@ -30,8 +30,12 @@ Tensor Tensor::empty(Shape shape, DType dtype, Stream& stream) {
 
 Tensor Tensor::zeros(Shape shape, DType dtype, Stream& stream) {
   Tensor tensor = empty(shape, dtype, stream);
-  FATHOM_CHECK(stream.device().type != DeviceType::kCuda, "Tensor::zeros on ", stream.device());
-  if (tensor.raw() != nullptr) {
+  if (tensor.raw() == nullptr) {
+    return tensor;
+  }
+  if (DeviceQueue* queue = stream.queue()) {
+    queue->fill_zero(tensor.raw(), tensor.size_bytes());
+  } else {
     std::memset(tensor.raw(), 0, static_cast<std::size_t>(tensor.size_bytes()));
   }
   return tensor;

@@ -19,7 +19,7 @@ class Tensor {
   Tensor() = default;
   // Uninitialized memory from the stream's allocator.
   static Tensor empty(Shape shape, DType dtype, Stream& stream);
-  // All bytes zero. CPU and meta only: on other devices use kernels/fill.h.
+  // All bytes zero.
   static Tensor zeros(Shape shape, DType dtype, Stream& stream);
 
   bool defined() const noexcept { return storage_ != nullptr; }

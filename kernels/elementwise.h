@@ -20,7 +20,7 @@ void maximum_in_place(Tensor& a, const Tensor& b, Stream& stream);
 void scale(Tensor& x, float factor, Stream& stream);
 // x = value; any dtype, `value` rounded to it (integers: to nearest).
 void fill(Tensor& x, float value, Stream& stream);
-// to = from; same dtype, any; also between devices. The two must not overlap.
+// to = from; same dtype, any. The two must not overlap.
 void copy(const Tensor& from, Tensor& to, Stream& stream);
 // to = from; float32 -> bfloat16 (to nearest, ties to even), bfloat16 -> float32, or same dtype.
 void convert(const Tensor& from, Tensor& to, Stream& stream);

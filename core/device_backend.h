@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "core/address_range.h"
+#include "core/device.h"
+
+namespace fathom {
+
+// The device's side of a Stream: work is done in the order in which it was given. The CPU and the
+// meta device have none.
+class DeviceQueue {
+ public:
+  virtual ~DeviceQueue() = default;
+  virtual void* native() const noexcept = 0;
+  virtual void synchronize() = 0;  // returns when all work given so far is done
+  // Asynchronous.
+  virtual void fill_zero(std::byte* to, std::int64_t bytes) = 0;
+  virtual void copy(const std::byte* from, std::byte* to, std::int64_t bytes) = 0;
+  // Returns when `from`, host memory, may be changed again.
+  virtual void copy_from_host(const std::byte* from, std::byte* to, std::int64_t bytes) = 0;
+  // Returns when the bytes are in host memory.
+  virtual void copy_to_host(const std::byte* from, std::byte* to, std::int64_t bytes) = 0;
+};
+
+// What the core needs of a kind of device. All throw DeviceError.
+class DeviceBackend {
+ public:
+  virtual ~DeviceBackend() = default;
+  virtual int num_devices() const = 0;
+  virtual std::unique_ptr<AddressRange> make_address_range(int index) const = 0;
+  virtual std::unique_ptr<DeviceQueue> make_queue(int index) const = 0;
+};
+
+// Throws DeviceError when this build has no such backend.
+const DeviceBackend& device_backend(DeviceType type);
+
+// One static object of this type in a backend's file makes it known, as kernels are.
+struct DeviceBackendRegistration {
+  DeviceBackendRegistration(DeviceType type, const DeviceBackend& backend);
+};
+
+}  // namespace fathom
