@@ -6,8 +6,8 @@ set(FATHOM_ARCH x86-64-v3 CACHE STRING "-march of every target")
 add_library(fathom_flags INTERFACE)
 # One arithmetic everywhere (docs/numerics.md): no contraction, no fast-math; FMA only where it is written out.
 target_compile_options(fathom_flags INTERFACE
-  -march=${FATHOM_ARCH} -ffp-contract=off -fno-math-errno -fno-trapping-math
-  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror)
+  $<$<COMPILE_LANGUAGE:C,CXX>:-march=${FATHOM_ARCH} -ffp-contract=off -fno-math-errno -fno-trapping-math
+  -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Werror>)
 target_include_directories(fathom_flags INTERFACE ${PROJECT_SOURCE_DIR})
 if(FATHOM_SANITIZER)
   target_compile_options(fathom_flags INTERFACE

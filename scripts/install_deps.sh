@@ -12,6 +12,7 @@ packages=(
   libblis-serial-dev libhwy-dev                                 # matrix products, portable SIMD
   nlohmann-json3-dev libxxhash-dev libpcre2-dev                 # tokenizer.json, checksums, unusual splits
   libgmp-dev                                                    # exact answers
+  libboost-context-dev                                          # fibers of the emulated CUDA device in tests
   catch2 clang-format-19 clang-tidy-19 python3-h5py             # tests and checks
   dict-gcide xz-utils gzip                                      # the quickstart's text and its rivals
 )

@@ -1,0 +1,41 @@
+#include <cuda_runtime.h>
+
+#include "core/cuda/address_range.h"
+#include "core/cuda/queue.h"
+#include "core/device_backend.h"
+#include "core/error.h"
+
+namespace fathom {
+namespace {
+
+class CudaBackend final : public DeviceBackend {
+ public:
+  int num_devices() const override {
+    int count = 0;
+    // No driver and no card is an answer, not an error.
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+  }
+  std::unique_ptr<AddressRange> make_address_range(int index) const override {
+    check_index(index);
+    return make_cuda_address_range(index);
+  }
+  std::unique_ptr<DeviceQueue> make_queue(int index) const override {
+    check_index(index);
+    return std::make_unique<CudaQueue>(index);
+  }
+
+ private:
+  void check_index(int index) const {
+    const int count = num_devices();
+    if (index < 0 || index >= count) {
+      throw DeviceError(concat("cuda:", index, " was asked for, the driver shows ", count,
+                               " CUDA devices (CUDA_VISIBLE_DEVICES may hide some)"));
+    }
+  }
+};
+
+const CudaBackend backend;
+const DeviceBackendRegistration registration(DeviceType::kCuda, backend);
+
+}  // namespace
+}  // namespace fathom

@@ -1,0 +1,96 @@
+#include "core/cuda/queue.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/cuda/check.h"
+
+namespace fathom {
+namespace {
+
+constexpr std::int64_t kStagingBytes = std::int64_t{8} << 20;
+
+}  // namespace
+
+CudaQueue::CudaQueue(int device) : device_(device) {
+  use_device();
+  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  for (Staging& staging : staging_) {
+    void* memory = nullptr;
+    check_cuda(cudaMallocHost(&memory, kStagingBytes), "cudaMallocHost");
+    staging.memory = static_cast<std::byte*>(memory);
+    check_cuda(cudaEventCreateWithFlags(&staging.free_again, cudaEventDisableTiming),
+               "cudaEventCreate");
+  }
+}
+
+// Errors while a program ends help nobody: they are not looked at.
+CudaQueue::~CudaQueue() {
+  cudaSetDevice(device_);
+  if (stream_ != nullptr) {
+    cudaStreamSynchronize(stream_);
+  }
+  states_.clear();
+  for (Staging& staging : staging_) {
+    if (staging.free_again != nullptr) {
+      cudaEventDestroy(staging.free_again);
+    }
+    cudaFreeHost(staging.memory);
+  }
+  if (stream_ != nullptr) {
+    cudaStreamDestroy(stream_);
+  }
+}
+
+void CudaQueue::use_device() const { check_cuda(cudaSetDevice(device_), "cudaSetDevice"); }
+
+void CudaQueue::synchronize() {
+  use_device();
+  check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+}
+
+void CudaQueue::fill_zero(std::byte* to, std::int64_t bytes) {
+  use_device();
+  check_cuda(cudaMemsetAsync(to, 0, static_cast<std::size_t>(bytes), stream_), "cudaMemsetAsync");
+}
+
+void CudaQueue::copy(const std::byte* from, std::byte* to, std::int64_t bytes) {
+  use_device();
+  check_cuda(
+      cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream_),
+      "cudaMemcpyAsync between places of a device");
+}
+
+CudaQueue::Staging& CudaQueue::next_staging() {
+  Staging& staging = staging_[next_staging_];
+  next_staging_ = (next_staging_ + 1) % staging_.size();
+  check_cuda(cudaEventSynchronize(staging.free_again), "cudaEventSynchronize");
+  return staging;
+}
+
+void CudaQueue::copy_from_host(const std::byte* from, std::byte* to, std::int64_t bytes) {
+  use_device();
+  for (std::int64_t first = 0; first < bytes; first += kStagingBytes) {
+    const auto count = static_cast<std::size_t>(std::min(kStagingBytes, bytes - first));
+    Staging& staging = next_staging();
+    std::memcpy(staging.memory, from + first, count);
+    check_cuda(cudaMemcpyAsync(to + first, staging.memory, count, cudaMemcpyHostToDevice, stream_),
+               "cudaMemcpyAsync to the device");
+    check_cuda(cudaEventRecord(staging.free_again, stream_), "cudaEventRecord");
+  }
+}
+
+void CudaQueue::copy_to_host(const std::byte* from, std::byte* to, std::int64_t bytes) {
+  use_device();
+  for (std::int64_t first = 0; first < bytes; first += kStagingBytes) {
+    const auto count = static_cast<std::size_t>(std::min(kStagingBytes, bytes - first));
+    Staging& staging = next_staging();
+    check_cuda(
+        cudaMemcpyAsync(staging.memory, from + first, count, cudaMemcpyDeviceToHost, stream_),
+        "cudaMemcpyAsync to the host");
+    check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    std::memcpy(to + first, staging.memory, count);
+  }
+}
+
+}  // namespace fathom
