@@ -1,6 +1,7 @@
 # The CUDA backend: sources that nvcc builds with -DFATHOM_CUDA=ON, and that the tests build for the emulated device
 # (tests/cuda_emulator/) in every build.
 
+set(FATHOM_DEVICES)  # what a program links to have every device of this build
 option(FATHOM_CUDA "Add the CUDA, cuBLASLt, cuDNN and NCCL backend (needs the CUDA 13 toolkit)" OFF)
 
 if(FATHOM_CUDA)
@@ -23,6 +24,8 @@ if(FATHOM_CUDA)
     $<$<COMPILE_LANGUAGE:CUDA>:-DNDEBUG -lineinfo --expt-relaxed-constexpr -Xptxas=-v -Xcompiler=-march=${FATHOM_ARCH},-Wall,-Werror>)
   target_include_directories(fathom_cuda_flags INTERFACE ${PROJECT_SOURCE_DIR} ${CUDAToolkit_INCLUDE_DIRS})
   add_library(fathom_cuda INTERFACE)  # all of the backend, registrations included
+  add_custom_target(cuda_tests ALL)   # the test programs that need a GPU
+  set(FATHOM_DEVICES fathom_cuda)
 endif()
 
 # fathom_cuda_library(NAME SOURCES a.cu b.cc ... [REAL_ONLY c.cc ...] LINK ...): a folder's part of the backend. REAL_ONLY
