@@ -11,6 +11,7 @@
 
 #include "core/error.h"
 #include "parallel/comm/mpi_check.h"
+#include "parallel/comm/staged_communicator.h"
 
 namespace fathom::parallel {
 namespace {
@@ -215,8 +216,8 @@ std::unique_ptr<Communicator> MpiEnvironment::make_world(CommOptions options) co
   }
   std::vector<int> world_ranks(static_cast<std::size_t>(world_size_));
   std::iota(world_ranks.begin(), world_ranks.end(), 0);
-  return std::make_unique<MpiCommunicator>(rank_, std::move(world_ranks), std::move(options),
-                                           std::make_shared<MpiGroup>(comm));
+  return stage_device_tensors(std::make_unique<MpiCommunicator>(
+      rank_, std::move(world_ranks), std::move(options), std::make_shared<MpiGroup>(comm)));
 }
 
 }  // namespace fathom::parallel

@@ -15,8 +15,8 @@ namespace fathom::parallel {
 // a level later. So five ranks give ((0 + 1) + (2 + 3)) + 4.
 //   contributions  one array of `count` elements a rank, host memory
 //   out            [count]; may be one of them
-// float32 or int64; sums in that type; a maximum with a NaN is NaN. Throws InternalError for
-// another dtype.
+// float32 or int64: sums in that type; bfloat16: the same tree in float32, rounded once at its end,
+// to nearest even. A maximum with a NaN is NaN. Throws InternalError for another dtype.
 void reduce_over_ranks(std::span<const std::byte* const> contributions, std::byte* out,
                        std::int64_t count, DType dtype, ReduceOp op, Stream& stream);
 

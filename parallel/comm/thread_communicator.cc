@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "parallel/comm/staged_communicator.h"
 
 namespace fathom::parallel {
 namespace {
@@ -226,8 +227,8 @@ std::vector<std::unique_ptr<Communicator>> make_thread_world(int size, const Com
   std::vector<std::unique_ptr<Communicator>> world;
   world.reserve(world_ranks.size());
   for (int rank = 0; rank < size; ++rank) {
-    world.push_back(
-        std::make_unique<ThreadCommunicator>(rank, world_ranks, options, meeting_place));
+    world.push_back(stage_device_tensors(
+        std::make_unique<ThreadCommunicator>(rank, world_ranks, options, meeting_place)));
   }
   return world;
 }

@@ -58,6 +58,8 @@ MemoryAccess::~MemoryAccess() {
 CUresult cuMemAddressReserve(CUdeviceptr* address, std::size_t bytes, std::size_t /*alignment*/,
                              CUdeviceptr /*wanted*/, unsigned long long /*flags*/) {
   void* found = mmap(nullptr, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  // Large pages: the whole memory changes its protection with every copy.
+  madvise(found, bytes, MADV_HUGEPAGE);
   *address = reinterpret_cast<CUdeviceptr>(found);
   return found == MAP_FAILED ? CUDA_ERROR_OUT_OF_MEMORY : CUDA_SUCCESS;
 }

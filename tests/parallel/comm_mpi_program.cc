@@ -1,5 +1,5 @@
-// Started by mpirun: the checks of comm_checks.h over MPI, and what happens when ranks disagree.
-// Exit code 0 when all holds.
+// Started by mpirun: the checks of comm_checks.h over MPI, with tensors of an emulated device too,
+// and what happens when ranks disagree. Exit code 0 when all holds.
 #include <cstdint>
 #include <exception>
 #include <iostream>
@@ -97,6 +97,9 @@ void run(const std::string& part, const MpiEnvironment& environment) {
     check_transport(environment, stream);
   } else if (part == "mesh") {
     check_mesh(environment, stream);
+  } else if (part == "device") {
+    Stream device_stream(Device{DeviceType::kCuda});
+    check_transport(environment, device_stream);
   } else if (part == "disagreement") {
     check_out_of_step(environment, stream);
     check_lengths(environment, stream);

@@ -163,10 +163,10 @@ TEST_CASE("Misuse is refused with the numbers involved") {
   auto world = parallel::make_thread_world(2);
   Stream stream;
   Tensor x = Tensor::zeros(Shape{3}, DType::kFloat32, stream);
-  Tensor half = Tensor::zeros(Shape{3}, DType::kBFloat16, stream);
+  Tensor counts_of_tokens = Tensor::zeros(Shape{3}, DType::kInt32, stream);
   CHECK_THROWS_AS((void)world[0]->all_gather(x, x, stream), InternalError);
   CHECK_THROWS_AS((void)world[0]->reduce_scatter(x, x, stream), InternalError);
-  CHECK_THROWS_AS((void)world[0]->all_reduce(half, parallel::ReduceOp::kSum, stream),
+  CHECK_THROWS_AS((void)world[0]->all_reduce(counts_of_tokens, parallel::ReduceOp::kSum, stream),
                   InternalError);
   CHECK_THROWS_AS((void)world[0]->send(x, 0, stream), InternalError);
   CHECK_THROWS_AS((void)world[0]->broadcast(x, 2, stream), InternalError);

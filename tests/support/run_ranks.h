@@ -14,13 +14,13 @@
 
 namespace fathom::test {
 
-// Runs body(world, stream) on `num_ranks` threads, one a rank, and returns when all are done. The
-// first exception is rethrown; it ends the other ranks' waits, so that a failure is reported
-// instead of hanging. CHECK and REQUIRE are not thread-safe: collect results and look at them
-// afterwards, or throw.
+// Runs body(world, stream) on `num_ranks` threads, one a rank, with streams of `device`, and
+// returns when all are done. The first exception is rethrown; it ends the other ranks' waits, so
+// that a failure is reported instead of hanging. CHECK and REQUIRE are not thread-safe: collect
+// results and look at them afterwards, or throw.
 inline void run_ranks(
     int num_ranks, const std::function<void(parallel::Communicator& world, Stream& stream)>& body,
-    parallel::CommOptions options = {}) {
+    parallel::CommOptions options = {}, Device device = {}) {
   const auto aborted = std::make_shared<std::atomic<bool>>(false);
   options.aborted = aborted;
   if (num_ranks > static_cast<int>(std::thread::hardware_concurrency())) {
@@ -34,7 +34,7 @@ inline void run_ranks(
     for (const auto& communicator : world) {
       threads.emplace_back([&, rank_world = communicator.get()] {
         try {
-          Stream stream;
+          Stream stream(device);
           body(*rank_world, stream);
         } catch (...) {
           const std::lock_guard lock(mutex);
