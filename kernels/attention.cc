@@ -32,17 +32,20 @@ void check_attention(const TensorCheck& check, const AttentionShape& shape,
   check_shape(shape);
   const AttentionInputs& inputs = tensors.inputs;
   check.rank("q or dq", inputs.q, 2);
+  const DType dtype = check.activation_dtype("q or dq", inputs.q);
   const std::int64_t num_tokens = inputs.q.size(0);
   const std::int64_t num_heads = shape.num_heads;
-  check.shape("q or dq", inputs.q, {num_tokens, num_heads * (shape.nope_size + shape.rope_size)});
+  check.shape("q or dq", inputs.q, {num_tokens, num_heads * (shape.nope_size + shape.rope_size)},
+              dtype);
   check.shape("kv or dkv", inputs.kv,
-              {num_tokens, num_heads * (shape.nope_size + shape.value_size)});
-  check.rows("latent or dlatent", inputs.latent, num_tokens, shape.rope_column + shape.rope_size);
+              {num_tokens, num_heads * (shape.nope_size + shape.value_size)}, dtype);
+  check.rows("latent or dlatent", inputs.latent, num_tokens, shape.rope_column + shape.rope_size,
+             dtype);
   check.rank("segments", inputs.segments, 1);
   check.dtype_and_device("segments", inputs.segments, DType::kInt32);
   FATHOM_CHECK(inputs.segments.size(0) >= 1, "attention: segments of size ",
                inputs.segments.shape());
-  check.shape("out or dout", tensors.out, {num_tokens, num_heads * shape.value_size});
+  check.shape("out or dout", tensors.out, {num_tokens, num_heads * shape.value_size}, dtype);
   check.shape("lse", tensors.lse, {num_tokens, num_heads});
 }
 
@@ -60,6 +63,8 @@ void attention_backward(const AttentionShape& shape, const AttentionSaved& saved
   check_attention({"attention_backward", stream}, shape, saved);
   check_attention({"attention_backward", stream}, shape,
                   {{dq, dkv, dlatent, saved.inputs.segments}, dout, saved.lse});
+  FATHOM_CHECK(dq.dtype() == saved.inputs.q.dtype(), "attention_backward: dq is ", dq.dtype(),
+               ", q ", saved.inputs.q.dtype());
   attention_backward_slot(stream, shape, saved, dout, dq, dkv, dlatent);
 }
 

@@ -27,7 +27,8 @@ struct AttentionShape {
 //             num_tokens
 //   out       [num_tokens, num_heads * value]
 //   lse       [num_tokens, num_heads]
-// All float32 but segments. Keys are walked in blocks of 64 from the start of the segment
+// q, kv, latent and out of the activation dtype, float32 or on other devices than the CPU bfloat16;
+// lse float32. Keys are walked in blocks of 64 from the start of the segment
 // (docs/numerics.md, rule 4), so a row depends only on the tokens of its segment up to itself; NaN
 // and Inf in others do not reach it, nor do those of queries that do not see a key reach the key's
 // gradient. Scratch for the keys and values of one head and segment a thread. Throws InternalError

@@ -27,13 +27,23 @@ class TensorCheck {
     }
     dtype_and_device(name, tensor, dtype);
   }
-  // [num_rows, at least min_columns] float32
+  // [num_rows, at least min_columns]
   void rows(std::string_view name, const Tensor& tensor, std::int64_t num_rows,
-            std::int64_t min_columns) const {
+            std::int64_t min_columns, DType dtype = DType::kFloat32) const {
     if (tensor.shape().rank() != 2 || tensor.size(0) != num_rows || tensor.size(1) < min_columns) {
       fail(name, tensor.shape(), concat("[", num_rows, ", >= ", min_columns, "]"));
     }
-    dtype_and_device(name, tensor, DType::kFloat32);
+    dtype_and_device(name, tensor, dtype);
+  }
+  // The dtype of the activations of a call, and of its weights: that of this one of them. The CPU
+  // has float32 alone, other devices bfloat16 too.
+  DType activation_dtype(std::string_view name, const Tensor& tensor) const {
+    if (tensor.dtype() != DType::kBFloat16 || device_.type == DeviceType::kCpu) {
+      dtype_and_device(name, tensor, DType::kFloat32);
+    } else {
+      dtype_and_device(name, tensor, DType::kBFloat16);
+    }
+    return tensor.dtype();
   }
   void rank(std::string_view name, const Tensor& tensor, int want) const {
     if (tensor.shape().rank() != want) {

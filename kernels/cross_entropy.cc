@@ -21,7 +21,7 @@ namespace {
 // Checks the logits and returns the shape of everything that has one number a token.
 Shape check_logits(const TensorCheck& check, const Tensor& logits) {
   check.rank("logits", logits, 2);
-  check.dtype_and_device("logits", logits, DType::kFloat32);
+  check.activation_dtype("logits", logits);
   return Shape{logits.size(0)};
 }
 

@@ -16,8 +16,8 @@ namespace fathom::kernels {
 //                                     -> all_reduce(sum) of row_sum and target_logit
 //   loss = log(row_sum) - target_logit where the mask is not 0, else 0
 //   d_logits = weight * (p - onehot(target)), weight = dL/dloss: it may depend on the losses
-//   logits   [num_tokens, num_classes] float32, in-out: this rank's classes, the first of them
-//            `first_class`
+//   logits   [num_tokens, num_classes] float32, on other devices than the CPU also bfloat16;
+//            in-out: this rank's classes, the first of them `first_class`
 //   targets  [num_tokens] int32, any value for a token of mask and weight 0
 //   row_max, row_sum, target_logit, mask, loss, weights  [num_tokens] float32
 // Row sums over 16 lanes and a halving tree for each chunk of classes, and a binary tree over the

@@ -20,9 +20,11 @@ namespace {
 void check_in_place(std::string_view operation, const Tensor& a, const Tensor& b,
                     const Stream& stream) {
   const TensorCheck check(operation, stream);
-  FATHOM_CHECK(a.dtype() == DType::kFloat32 || a.dtype() == DType::kInt64, operation, ": a is ",
-               a.dtype());
-  check.dtype_and_device("a", a, a.dtype());
+  if (a.dtype() == DType::kInt64) {
+    check.dtype_and_device("a", a, DType::kInt64);
+  } else {
+    check.activation_dtype("a", a);
+  }
   check.numel("b", b, a.numel(), a.dtype());
 }
 
@@ -32,9 +34,9 @@ bool is_floating(DType dtype) { return dtype == DType::kFloat32 || dtype == DTyp
 
 void add(const Tensor& a, const Tensor& b, Tensor& out, Stream& stream) {
   const TensorCheck check("add", stream);
-  check.dtype_and_device("a", a, DType::kFloat32);
-  check.numel("b", b, a.numel(), DType::kFloat32);
-  check.numel("out", out, a.numel(), DType::kFloat32);
+  const DType dtype = check.activation_dtype("a", a);
+  check.numel("b", b, a.numel(), dtype);
+  check.numel("out", out, a.numel(), dtype);
   add_slot(stream, a, b, out);
 }
 
@@ -49,7 +51,7 @@ void maximum_in_place(Tensor& a, const Tensor& b, Stream& stream) {
 }
 
 void scale(Tensor& x, float factor, Stream& stream) {
-  TensorCheck("scale", stream).dtype_and_device("x", x, DType::kFloat32);
+  TensorCheck("scale", stream).activation_dtype("x", x);
   scale_slot(stream, x, factor);
 }
 
@@ -83,8 +85,9 @@ void copy_columns(const Tensor& from, int from_first, Tensor& to, int to_first, 
                " from ", from_first, " to ", to_first);
   const TensorCheck check("copy_columns", stream);
   check.rank("from", from, 2);
-  check.rows("from", from, from.size(0), std::int64_t{from_first} + num_columns);
-  check.rows("to", to, from.size(0), std::int64_t{to_first} + num_columns);
+  const DType dtype = check.activation_dtype("from", from);
+  check.rows("from", from, from.size(0), std::int64_t{from_first} + num_columns, dtype);
+  check.rows("to", to, from.size(0), std::int64_t{to_first} + num_columns, dtype);
   copy_columns_slot(stream, from, from_first, to, to_first, num_columns);
 }
 

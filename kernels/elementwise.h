@@ -6,15 +6,15 @@
 
 namespace fathom::kernels {
 
-// Element by element over tensors with the same number of elements, float32 unless said otherwise;
-// every result is rounded once. Asynchronous on `stream`. All throw InternalError when sizes,
-// dtypes or devices do not fit.
+// Element by element over tensors with the same number of elements and, unless said otherwise, the
+// same dtype: float32, on other devices than the CPU also bfloat16; every result is rounded once.
+// Asynchronous on `stream`. All throw InternalError when sizes, dtypes or devices do not fit.
 
 // out = a + b; out may alias an input.
 void add(const Tensor& a, const Tensor& b, Tensor& out, Stream& stream);
-// a += b; float32 or int64.
+// a += b; int64 too.
 void add_in_place(Tensor& a, const Tensor& b, Stream& stream);
-// a = max(a, b), NaN where either is NaN; float32 or int64.
+// a = max(a, b), NaN where either is NaN; int64 too.
 void maximum_in_place(Tensor& a, const Tensor& b, Stream& stream);
 // x *= factor
 void scale(Tensor& x, float factor, Stream& stream);
@@ -26,7 +26,7 @@ void copy(const Tensor& from, Tensor& to, Stream& stream);
 void convert(const Tensor& from, Tensor& to, Stream& stream);
 // to[i, to_first + c] = from[i, from_first + c] for c in [0, num_columns); other columns of `to`
 // are left alone.
-//   from, to  [num_rows, *] float32; may be one tensor when the two ranges of columns are disjoint
+//   from, to  [num_rows, *]; may be one tensor when the two ranges of columns are disjoint
 void copy_columns(const Tensor& from, int from_first, Tensor& to, int to_first, int num_columns,
                   Stream& stream);
 

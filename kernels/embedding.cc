@@ -16,7 +16,7 @@ void check_embedding(const TensorCheck& check, const Tensor& tokens, const Shape
   check.rank("tokens", tokens, 1);
   check.dtype_and_device("tokens", tokens, DType::kInt32);
   FATHOM_CHECK(table.rank() == 2, "table ", table);
-  check.shape("rows", rows, Shape{tokens.size(0), table[1]});
+  check.shape("rows", rows, Shape{tokens.size(0), table[1]}, check.activation_dtype("rows", rows));
 }
 
 }  // namespace
@@ -24,8 +24,8 @@ void check_embedding(const TensorCheck& check, const Tensor& tokens, const Shape
 void embedding_forward(const Tensor& tokens, const Tensor& table, std::int64_t first_row,
                        Tensor& out, Stream& stream) {
   const TensorCheck check("embedding_forward", stream);
-  check.dtype_and_device("table", table, DType::kFloat32);
   check_embedding(check, tokens, table.shape(), out);
+  check.dtype_and_device("table", table, out.dtype());
   embedding_forward_slot(stream, tokens, table, first_row, out);
 }
 

@@ -13,17 +13,18 @@ constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, GradientS
 
 namespace {
 
-void check_grouped(const TensorCheck& check, const Tensor& x, const Shape& w, const Tensor& y) {
+DType check_grouped(const TensorCheck& check, const Tensor& x, const Shape& w, const Tensor& y) {
   FATHOM_CHECK(w.rank() == 3, "w or dw ", w);
   check.rank("x or dx", x, 2);
-  check.shape("x or dx", x, {x.size(0), w[2]});
-  check.shape("y or dy", y, {x.size(0), w[1]});
+  const DType dtype = check.activation_dtype("x or dx", x);
+  check.shape("x or dx", x, {x.size(0), w[2]}, dtype);
+  check.shape("y or dy", y, {x.size(0), w[1]}, dtype);
+  return dtype;
 }
 
 void check_products(const TensorCheck& check, const Tensor& x, const Tensor& w,
                     const Tensor& offsets, const Tensor& y) {
-  check_grouped(check, x, w.shape(), y);
-  check.dtype_and_device("w", w, DType::kFloat32);
+  check.dtype_and_device("w", w, check_grouped(check, x, w.shape(), y));
   check.shape("offsets", offsets, {w.size(0) + 1}, DType::kInt64);
 }
 

@@ -16,7 +16,8 @@ namespace fathom::kernels {
 //   part_offsets  [num_experts * parts + 1] int64: the same with each expert's rows cut further
 //                 into parts, some of which may be empty; a part is one contribution to the
 //                 expert's dw
-// Same definition of an element as matmul.h. Throws InternalError on a mismatch.
+// x, w and y float32, on other devices than the CPU also bfloat16, all of one call alike. Same
+// definition of an element as matmul.h. Throws InternalError on a mismatch.
 void grouped_matmul_forward(const Tensor& x, const Tensor& w, const Tensor& offsets, Tensor& y,
                             Stream& stream);
 void grouped_matmul_backward_input(const Tensor& dy, const Tensor& w, const Tensor& offsets,

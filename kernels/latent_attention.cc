@@ -16,10 +16,13 @@ constinit KernelSlot<void(const AttentionShape&, const AbsorbedQueries&, const P
 
 namespace {
 
-void check_cache(const TensorCheck& check, const AttentionShape& shape, const Tensor& cache) {
+// Returns the dtype of the activations, which is the cache's.
+DType check_cache(const TensorCheck& check, const AttentionShape& shape, const Tensor& cache) {
   check_shape(shape);
   check.rank("cache", cache, 2);
-  check.shape("cache", cache, latent_pages_shape(shape, cache.size(0)));
+  const DType dtype = check.activation_dtype("cache", cache);
+  check.shape("cache", cache, latent_pages_shape(shape, cache.size(0)), dtype);
+  return dtype;
 }
 
 }  // namespace
@@ -34,19 +37,20 @@ void pack_absorbed(const AttentionShape& shape, const Tensor& kv_b, Tensor& key,
   check_shape(shape);
   const std::int64_t heads = shape.num_heads;
   const std::int64_t rank = shape.rope_column;
-  check.shape("kv_b", kv_b, {heads * (shape.nope_size + shape.value_size), rank});
-  check.shape("key", key, packed_shape(Shape{heads, rank, shape.nope_size}));
-  check.shape("value", value, packed_shape(Shape{heads, shape.value_size, rank}));
+  const DType dtype = check.activation_dtype("kv_b", kv_b);
+  check.shape("kv_b", kv_b, {heads * (shape.nope_size + shape.value_size), rank}, dtype);
+  check.shape("key", key, packed_shape(Shape{heads, rank, shape.nope_size}), dtype);
+  check.shape("value", value, packed_shape(Shape{heads, shape.value_size, rank}), dtype);
   pack_absorbed_slot(stream, shape, kv_b, key, value);
 }
 
 void keep_latents_in_pages(const AttentionShape& shape, const Tensor& latent,
                            const PagedSequences& sequences, Tensor& cache, Stream& stream) {
   const TensorCheck check("keep_latents_in_pages", stream);
-  check_cache(check, shape, cache);
+  const DType dtype = check_cache(check, shape, cache);
   check_sequences(check, sequences);
   check.rank("latent", latent, 2);
-  check.rows("latent", latent, latent.size(0), shape.rope_column + shape.rope_size);
+  check.rows("latent", latent, latent.size(0), shape.rope_column + shape.rope_size, dtype);
   keep_latents_in_pages_slot(stream, shape, latent, sequences, cache);
 }
 
@@ -54,14 +58,14 @@ void latent_attention_forward(const AttentionShape& shape, const AbsorbedQueries
                               const PagedSequences& sequences, const Tensor& cache, Tensor& out,
                               Stream& stream) {
   const TensorCheck check("latent_attention_forward", stream);
-  check_cache(check, shape, cache);
+  const DType dtype = check_cache(check, shape, cache);
   check_sequences(check, sequences);
   check.rank("q", queries.q, 2);
   const std::int64_t rows = queries.q.size(0);
   const std::int64_t heads = shape.num_heads;
-  check.shape("q", queries.q, {rows, heads * (shape.nope_size + shape.rope_size)});
-  check.shape("absorbed", queries.absorbed, {rows, heads * shape.rope_column});
-  check.shape("out", out, {rows, heads * shape.rope_column});
+  check.shape("q", queries.q, {rows, heads * (shape.nope_size + shape.rope_size)}, dtype);
+  check.shape("absorbed", queries.absorbed, {rows, heads * shape.rope_column}, dtype);
+  check.shape("out", out, {rows, heads * shape.rope_column}, dtype);
   latent_attention_forward_slot(stream, shape, queries, sequences, cache, out);
 }
 

@@ -18,8 +18,9 @@ namespace fathom::kernels {
 // In exact arithmetic that is attention over expanded keys; in float32 it differs by rounding.
 // The rank is shape.rope_column: a row of `latent` is [c | k_rope].
 
-// Of the pages of one layer, whose inner order is the backend's: [num_pages, floats of a page]. All
-// heads share them.
+// Of the pages of one layer, whose inner order is the backend's: [num_pages, numbers of a page].
+// All heads share them. They have the dtype of the activations and of W_kvb: float32, on other
+// devices than the CPU also bfloat16.
 Shape latent_pages_shape(const AttentionShape& shape, std::int64_t num_pages);
 
 // W_kvb as the products with it want it.

@@ -17,11 +17,15 @@ constinit KernelSlot<void(const Tensor&, const Tensor&, GradientSum&, Stream&)>
 namespace {
 
 // y = x W^T and its two gradients take tensors of the same shapes.
-void check_linear(const TensorCheck& check, const Tensor& x, const Shape& w, const Tensor& y) {
+// Returns the dtype of the activations.
+DType check_linear(const TensorCheck& check, const Tensor& x, const Shape& w, const Tensor& y) {
   check.rank("x or dx", x, 2);
   FATHOM_CHECK(w.rank() == 2, "w or dw ", w);
-  check.rows("x or dx", x, x.size(0), w[1]);
-  check.shape("y or dy", y, {x.size(0), w[0]});
+  const DType dtype = check.activation_dtype("x or dx", x);
+  check.rows("x or dx", x, x.size(0), w[1], dtype);
+  check.shape("y or dy", y, {x.size(0), w[0]},
+              y.dtype() == DType::kFloat32 ? DType::kFloat32 : dtype);
+  return dtype;
 }
 
 void check_chunks(int num_chunks, std::int64_t inner) {
@@ -34,8 +38,7 @@ void check_chunks(int num_chunks, std::int64_t inner) {
 
 void matmul_forward(const Tensor& x, const Tensor& w, Tensor& y, int num_chunks, Stream& stream) {
   const TensorCheck check("matmul_forward", stream);
-  check.dtype_and_device("w", w, DType::kFloat32);
-  check_linear(check, x, w.shape(), y);
+  check.dtype_and_device("w", w, check_linear(check, x, w.shape(), y));
   check_chunks(num_chunks, w.size(1));
   matmul_forward_slot(stream, x, w, y, num_chunks);
 }
@@ -43,8 +46,7 @@ void matmul_forward(const Tensor& x, const Tensor& w, Tensor& y, int num_chunks,
 void matmul_backward_input(const Tensor& dy, const Tensor& w, Tensor& dx,
                            const InputGradientOptions& options, Stream& stream) {
   const TensorCheck check("matmul_backward_input", stream);
-  check.dtype_and_device("w", w, DType::kFloat32);
-  check_linear(check, dx, w.shape(), dy);
+  check.dtype_and_device("w", w, check_linear(check, dx, w.shape(), dy));
   check_chunks(options.num_chunks, w.size(0));
   FATHOM_CHECK(options.num_chunks == 1 || options.accumulate == Accumulate::kOverwrite,
                "adding a sum of ", options.num_chunks, " chunks");

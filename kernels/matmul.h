@@ -11,7 +11,7 @@ namespace fathom::kernels {
 
 enum class Accumulate { kOverwrite, kAdd };
 
-// The three matrix products of a linear layer y = x W^T, all float32. Definition of every element
+// The three matrix products of a linear layer y = x W^T. Definition of every element in float32
 // (docs/numerics.md, rule 1): the inner dimension is cut in slices of 256; each slice is a chain
 // acc = fma(a, b, acc) in ascending order from +0; slices are added in ascending order (with kAdd,
 // onto what the output holds). So an element depends on its row, its column and the inner size
@@ -28,7 +28,9 @@ enum class Accumulate { kOverwrite, kAdd };
 //   x, dx  [num_rows, >= in_size]
 //   w, dw  [out_size, in_size]; of dw each unit of rows is one contribution
 //   y, dy  [num_rows, out_size]
-// Outputs must not alias inputs. Throws InternalError on a shape or dtype mismatch.
+// All float32; on other devices than the CPU x, dx and w may be bfloat16, and then y and dy
+// bfloat16 or float32; sums are float32 everywhere. Outputs must not alias inputs. Throws
+// InternalError on a shape or dtype mismatch.
 void matmul_forward(const Tensor& x, const Tensor& w, Tensor& y, int num_chunks,
                     Stream& stream);  // y = x W^T
 struct InputGradientOptions {

@@ -66,12 +66,13 @@ void packed_head_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y
   check.rank("packed", packed, 4);
   check.rank("x", x, 2);
   const std::int64_t num_heads = packed.size(0);
-  check.rows("x", x, x.size(0), num_heads * packed.size(2));
-  check.rows("y", y, x.size(0), 0);
+  const DType dtype = check.activation_dtype("x", x);
+  check.rows("x", x, x.size(0), num_heads * packed.size(2), dtype);
+  check.rows("y", y, x.size(0), 0, dtype);
   FATHOM_CHECK(x.size(1) % num_heads == 0 && y.size(1) % num_heads == 0, num_heads,
                " heads of x with ", x.size(1), " columns and y with ", y.size(1));
   check.shape("packed", packed,
-              packed_shape(Shape{num_heads, y.size(1) / num_heads, packed.size(2)}));
+              packed_shape(Shape{num_heads, y.size(1) / num_heads, packed.size(2)}), dtype);
   packed_head_matmul_forward_slot(stream, x, packed, y);
 }
 

@@ -49,6 +49,7 @@ void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const 
 //           ones are used
 //   packed  [num_heads, ceil(out_size / 16), in_size, 16]
 //   y       [num_rows, num_heads * out_size]  out
+// All float32, or on other devices than the CPU bfloat16.
 void packed_head_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, Stream& stream);
 
 extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> pack_weight_slot;

@@ -24,10 +24,13 @@ void check_sequences(const TensorCheck& check, const PagedSequences& sequences) 
 
 namespace {
 
-void check_cache(const TensorCheck& check, const AttentionShape& shape, const Tensor& cache) {
+// Returns the dtype of the activations, which is the cache's.
+DType check_cache(const TensorCheck& check, const AttentionShape& shape, const Tensor& cache) {
   check_shape(shape);
   check.rank("cache", cache, 2);
-  check.shape("cache", cache, attention_pages_shape(shape, cache.size(0)));
+  const DType dtype = check.activation_dtype("cache", cache);
+  check.shape("cache", cache, attention_pages_shape(shape, cache.size(0)), dtype);
+  return dtype;
 }
 
 }  // namespace
@@ -40,12 +43,13 @@ Shape attention_pages_shape(const AttentionShape& shape, std::int64_t num_pages)
 void keep_in_pages(const AttentionShape& shape, const Tensor& kv, const Tensor& latent,
                    const PagedSequences& sequences, Tensor& cache, Stream& stream) {
   const TensorCheck check("keep_in_pages", stream);
-  check_cache(check, shape, cache);
+  const DType dtype = check_cache(check, shape, cache);
   check_sequences(check, sequences);
   check.rank("kv", kv, 2);
   check.shape("kv", kv,
-              {kv.size(0), std::int64_t{shape.num_heads} * (shape.nope_size + shape.value_size)});
-  check.rows("latent", latent, kv.size(0), shape.rope_column + shape.rope_size);
+              {kv.size(0), std::int64_t{shape.num_heads} * (shape.nope_size + shape.value_size)},
+              dtype);
+  check.rows("latent", latent, kv.size(0), shape.rope_column + shape.rope_size, dtype);
   keep_in_pages_slot(stream, shape, kv, latent, sequences, cache);
 }
 
@@ -53,12 +57,12 @@ void paged_attention_forward(const AttentionShape& shape, const Tensor& q,
                              const PagedSequences& sequences, const Tensor& cache, Tensor& out,
                              Stream& stream) {
   const TensorCheck check("paged_attention_forward", stream);
-  check_cache(check, shape, cache);
+  const DType dtype = check_cache(check, shape, cache);
   check_sequences(check, sequences);
   check.rank("q", q, 2);
   const std::int64_t num_heads = shape.num_heads;
-  check.shape("q", q, {q.size(0), num_heads * (shape.nope_size + shape.rope_size)});
-  check.shape("out", out, {q.size(0), num_heads * shape.value_size});
+  check.shape("q", q, {q.size(0), num_heads * (shape.nope_size + shape.rope_size)}, dtype);
+  check.shape("out", out, {q.size(0), num_heads * shape.value_size}, dtype);
   paged_attention_forward_slot(stream, shape, q, sequences, cache, out);
 }
 

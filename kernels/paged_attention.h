@@ -16,7 +16,8 @@ namespace fathom::kernels {
 // all tokens of its sequence, and nothing is arranged anew for each token.
 inline constexpr std::int64_t kPageTokens = 64;
 
-// Of the pages of one layer, whose inner order is the backend's: [num_pages, floats of a page].
+// Of the pages of one layer, whose inner order is the backend's: [num_pages, numbers of a page].
+// They have the dtype of the activations: float32, on other devices than the CPU also bfloat16.
 Shape attention_pages_shape(const AttentionShape& shape, std::int64_t num_pages);
 
 // Which sequences have new tokens, and where their keys and values are.

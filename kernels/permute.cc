@@ -30,9 +30,9 @@ void check_rows(const TensorCheck& check, const Tensor& rows, const Tensor& perm
                 const Tensor& per_token, std::int64_t top_k) {
   FATHOM_CHECK(top_k >= 1 && top_k <= kMaxTopK, "top_k ", top_k);
   check.rank("tokens' rows", per_token, 2);
-  check.dtype_and_device("tokens' rows", per_token, DType::kFloat32);
+  const DType dtype = check.activation_dtype("tokens' rows", per_token);
   const std::int64_t num_slots = per_token.size(0) * top_k;
-  check.shape("experts' rows", rows, Shape{num_slots, per_token.size(1)});
+  check.shape("experts' rows", rows, Shape{num_slots, per_token.size(1)}, dtype);
   check.shape("permutation", permutation, Shape{num_slots}, DType::kInt32);
 }
 
@@ -84,7 +84,7 @@ void combine_backward(const Tensor& dy, const Tensor& rows, const Tensor& row_of
                       const Tensor& gates, Tensor& d_rows, Tensor& d_gates, Stream& stream) {
   const TensorCheck check("combine_backward", stream);
   check_combine(check, rows, row_of_slot, gates, dy);
-  check.shape("d_rows", d_rows, rows.shape());
+  check.shape("d_rows", d_rows, rows.shape(), rows.dtype());
   check.shape("d_gates", d_gates, gates.shape());
   combine_backward_slot(stream, dy, rows, row_of_slot, gates, d_rows, d_gates);
 }
@@ -94,8 +94,8 @@ void gather_rows(const Tensor& source, const Tensor& index, Tensor& destination,
   check.rank("index", index, 1);
   check.dtype_and_device("index", index, DType::kInt32);
   check.rank("source", source, 2);
-  check.dtype_and_device("source", source, DType::kFloat32);
-  check.shape("destination", destination, Shape{index.size(0), source.size(1)});
+  check.shape("destination", destination, Shape{index.size(0), source.size(1)},
+              check.activation_dtype("source", source));
   gather_rows_slot(stream, source, index, destination);
 }
 

@@ -13,9 +13,10 @@ namespace fathom::kernels {
 //   rows, d_rows              [num_tokens * top_k, hidden_size]
 //   x, dx, y, dy              [num_tokens, hidden_size]
 //   gates, d_gates            [num_tokens, top_k], top_k at most 64
-// float32 where nothing is said. Sums in float32, in slot order (docs/numerics.md, rule 5). Outputs
-// must not alias inputs. Asynchronous on `stream`. All throw InternalError on a mismatch of shapes
-// or dtypes.
+// gates and d_gates float32; rows, x and y and their gradients float32, on other devices than the
+// CPU also bfloat16, all of one call alike. Sums in float32, in slot order (docs/numerics.md, rule
+// 5). Outputs must not alias inputs. Asynchronous on `stream`. All throw InternalError on a
+// mismatch of shapes or dtypes.
 
 // Stable sort of the slots by expert.
 //   expert_ids  [num_tokens, top_k] int32 in [0, num_experts); InternalError otherwise

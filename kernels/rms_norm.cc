@@ -14,20 +14,23 @@ constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, GradientS
 
 namespace {
 
-// x [num_tokens, >= hidden_size], inv_rms [num_tokens].
-void check_rows(const TensorCheck& check, const Tensor& x, std::int64_t hidden_size,
-                const Tensor& inv_rms) {
+// x [num_tokens, >= hidden_size], inv_rms [num_tokens]. Returns the dtype of the activations.
+DType check_rows(const TensorCheck& check, const Tensor& x, std::int64_t hidden_size,
+                 const Tensor& inv_rms) {
   FATHOM_CHECK(hidden_size >= 1, "gain of ", hidden_size);
   check.rank("x", x, 2);
-  check.rows("x", x, x.size(0), hidden_size);
+  const DType dtype = check.activation_dtype("x", x);
+  check.rows("x", x, x.size(0), hidden_size, dtype);
   check.shape("inv_rms", inv_rms, Shape{x.size(0)});
+  return dtype;
 }
 
-void check_norm(const TensorCheck& check, const Tensor& x, const Tensor& gain,
-                const Tensor& inv_rms) {
+DType check_norm(const TensorCheck& check, const Tensor& x, const Tensor& gain,
+                 const Tensor& inv_rms) {
   check.rank("gain", gain, 1);
-  check.dtype_and_device("gain", gain, DType::kFloat32);
-  check_rows(check, x, gain.size(0), inv_rms);
+  const DType dtype = check_rows(check, x, gain.size(0), inv_rms);
+  check.dtype_and_device("gain", gain, dtype);
+  return dtype;
 }
 
 }  // namespace
@@ -35,17 +38,17 @@ void check_norm(const TensorCheck& check, const Tensor& x, const Tensor& gain,
 void rms_norm_forward(const Tensor& x, const Tensor& gain, float eps, Tensor& y, Tensor& inv_rms,
                       Stream& stream) {
   const TensorCheck check("rms_norm_forward", stream);
-  check_norm(check, x, gain, inv_rms);
-  check.rows("y", y, x.size(0), gain.size(0));
+  const DType dtype = check_norm(check, x, gain, inv_rms);
+  check.rows("y", y, x.size(0), gain.size(0), dtype);
   rms_norm_forward_slot(stream, x, gain, eps, y, inv_rms);
 }
 
 void rms_norm_backward_input(const Tensor& dy, const Tensor& x, const Tensor& gain,
                              const Tensor& inv_rms, Tensor& dx, Stream& stream) {
   const TensorCheck check("rms_norm_backward_input", stream);
-  check_norm(check, x, gain, inv_rms);
-  check.rows("dy", dy, x.size(0), gain.size(0));
-  check.rows("dx", dx, x.size(0), gain.size(0));
+  const DType dtype = check_norm(check, x, gain, inv_rms);
+  check.rows("dy", dy, x.size(0), gain.size(0), dtype);
+  check.rows("dx", dx, x.size(0), gain.size(0), dtype);
   rms_norm_backward_input_slot(stream, dy, x, gain, inv_rms, dx);
 }
 
@@ -54,8 +57,7 @@ void rms_norm_backward_gain(const Tensor& dy, const Tensor& x, const Tensor& inv
   const TensorCheck check("rms_norm_backward_gain", stream);
   const std::int64_t hidden_size = gain_grad.sum.numel();
   check_gradient(check, "gain_grad", gain_grad, Shape{hidden_size}, x.size(0));
-  check_rows(check, x, hidden_size, inv_rms);
-  check.rows("dy", dy, x.size(0), hidden_size);
+  check.rows("dy", dy, x.size(0), hidden_size, check_rows(check, x, hidden_size, inv_rms));
   rms_norm_backward_gain_slot(stream, dy, x, inv_rms, gain_grad);
 }
 

@@ -12,7 +12,9 @@ namespace fathom::kernels {
 //   x, y, dy, dx  [num_tokens, >= hidden_size]  the leading hidden_size columns are used, the
 //   others left alone; y may alias x gain          [hidden_size] inv_rms       [num_tokens] out;
 //   kept for the backward
-// All float32; sums in float32 over 16 lanes and a halving tree. Asynchronous on `stream`. Throws
+// inv_rms float32; x, y, their gradients and gain float32, on other devices than the CPU also
+// bfloat16, all of one call alike. Sums in float32, on the CPU over 16 lanes and a halving tree.
+// Asynchronous on `stream`. Throws
 // InternalError on a shape or dtype mismatch.
 void rms_norm_forward(const Tensor& x, const Tensor& gain, float eps, Tensor& y, Tensor& inv_rms,
                       Stream& stream);

@@ -27,8 +27,9 @@ void rope(const RopeColumns& columns, RopeDirection direction, const Tensor& cos
   const std::int64_t last_head = std::max(columns.num_heads - 1, 0);
   const std::int64_t num_columns =
       columns.first_column + last_head * columns.head_stride + columns.rope_size;
-  check.rows("source", source, positions.size(0), num_columns);
-  check.rows("destination", destination, positions.size(0), num_columns);
+  const DType dtype = check.activation_dtype("source", source);
+  check.rows("source", source, positions.size(0), num_columns, dtype);
+  check.rows("destination", destination, positions.size(0), num_columns, dtype);
   rope_slot(stream, columns, direction, cos_sin, positions, source, destination);
 }
 

@@ -27,8 +27,8 @@ enum class RopeDirection {
 //   kForward  (a, b) -> (a c - b s, b c + a s)          kInverse  (a, b) -> (a c + b s, b c - a s)
 //   cos_sin    [max_position, rope_size] float32  per pair (cos, sin), interleaved; see rope_table
 //   positions  [num_tokens] int32
-//   source, destination  [num_tokens, *] float32 with the same columns; only the rotated columns
-//   are written. May alias.
+//   source, destination  [num_tokens, *] float32, on other devices than the CPU also bfloat16, both
+//   alike, with the same columns; only the rotated columns are written. May alias.
 // Products and sums in float32, each rounded. Asynchronous on `stream`. Throws InternalError on a
 // mismatch or a position outside the table.
 void rope(const RopeColumns& columns, RopeDirection direction, const Tensor& cos_sin,

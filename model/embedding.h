@@ -20,7 +20,7 @@ class Embedding {
   Embedding(const ModelOptions& options, const parallel::Mesh& mesh,
             parallel::Communicator& replicas);
 
-  // tokens [all tokens] int32 -> [local tokens, hidden]
+  // tokens [all tokens] int32 -> [local tokens, hidden], of the dtype of the table
   Tensor forward(const Tensor& tokens, Saved& saved, const Context& context) const;
   // Keeps dy; nothing lies before an embedding.
   void backward_input(const Tensor& dy, Saved& saved) const { saved.dy = dy; }

@@ -4,8 +4,8 @@
 
 namespace fathom::model {
 
-Tensor Linear::forward(const Tensor& x, Stream& stream) const {
-  Tensor y = Tensor::empty(Shape{x.size(0), out_size()}, DType::kFloat32, stream);
+Tensor Linear::forward(const Tensor& x, DType y_dtype, Stream& stream) const {
+  Tensor y = Tensor::empty(Shape{x.size(0), out_size()}, y_dtype, stream);
   if (weight_.packed.defined() && x.size(0) <= kernels::kMaxPackedRows) {
     kernels::packed_matmul_forward(x, weight_.packed, y, chunks_.in, stream);
   } else {
@@ -15,7 +15,7 @@ Tensor Linear::forward(const Tensor& x, Stream& stream) const {
 }
 
 Tensor Linear::backward_input(const Tensor& dy, Stream& stream) const {
-  Tensor dx = Tensor::empty(Shape{dy.size(0), in_size()}, DType::kFloat32, stream);
+  Tensor dx = Tensor::empty(Shape{dy.size(0), in_size()}, weight_.value.dtype(), stream);
   backward_input(dy, dx, kernels::Accumulate::kOverwrite, stream);
   return dx;
 }

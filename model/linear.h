@@ -24,9 +24,11 @@ class Linear {
     weight_.num_matrices = 1;
   }
 
-  // x [rows, >= in_size] -> [rows, out_size]
-  Tensor forward(const Tensor& x, Stream& stream) const;
-  // dy [rows, out_size] -> [rows, in_size]
+  // x [rows, >= in_size] -> [rows, out_size], of the dtype of x or of the given one, see
+  // kernels/matmul.h
+  Tensor forward(const Tensor& x, Stream& stream) const { return forward(x, x.dtype(), stream); }
+  Tensor forward(const Tensor& x, DType y_dtype, Stream& stream) const;
+  // dy [rows, out_size] -> [rows, in_size], of the dtype of W
   Tensor backward_input(const Tensor& dy, Stream& stream) const;
   // The same into (or onto) the leading columns of dx.
   void backward_input(const Tensor& dy, Tensor& dx, kernels::Accumulate accumulate,

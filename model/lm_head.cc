@@ -99,9 +99,9 @@ Tensor LmHead::logits(const Tensor& x, const Tensor& row_indices, const Context&
   Stream& stream = context.stream;
   parallel::Communicator& tensor = context.mesh.tensor();
   const Tensor all = parallel::gather_token_rows(tensor, x, stream);
-  Tensor rows = Tensor::empty(Shape{row_indices.size(0), all.size(1)}, DType::kFloat32, stream);
+  Tensor rows = Tensor::empty(Shape{row_indices.size(0), all.size(1)}, all.dtype(), stream);
   kernels::gather_rows(all, row_indices, rows, stream);
-  Tensor part = linear_.forward(rows, stream);
+  Tensor part = linear_.forward(rows, DType::kFloat32, stream);
   const int ranks = tensor.world_size();
   if (ranks == 1) {
     return part;  // spares two copies

@@ -26,7 +26,7 @@ class LmHead {
   Tensor backward_input(Saved& saved, const Context& context) const;
   void backward_weight(Saved& saved, const Context& context);
 
-  // Logits [rows, vocabulary], on all tensor ranks, of the given rows of the micro-batch.
+  // float32 logits [rows, vocabulary], on all tensor ranks, of the given rows of the micro-batch.
   // row_indices [rows] int32
   Tensor logits(const Tensor& x, const Tensor& row_indices, const Context& context) const;
   parallel::Parameter& weight() noexcept { return linear_.weight(); }

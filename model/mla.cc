@@ -90,14 +90,14 @@ Tensor Mla::forward(const Tensor& x, Saved& saved, const Context& context) const
   saved.q = queries(x, saved, context);
 
   saved.kv_raw = kv_a_.forward(x, stream);
-  Tensor latent = Tensor::empty(saved.kv_raw.shape(), DType::kFloat32, stream);
+  Tensor latent = Tensor::empty(saved.kv_raw.shape(), x.dtype(), stream);
   kv_norm_.forward(saved.kv_raw, latent, saved.kv_inv_rms, stream);
   kernels::rope(key_columns_, RopeDirection::kForward, cos_sin_,
                 context.local(context.batch.positions), saved.kv_raw, latent, stream);
   saved.latent = gather_token_rows(tensor, latent, stream);
   saved.out =
       Tensor::empty(Shape{saved.latent.size(0), std::int64_t{shape_.num_heads} * shape_.value_size},
-                    DType::kFloat32, stream);
+                    x.dtype(), stream);
   if (context.cache != nullptr) {
     attend_to_cache(saved, context);
   } else {
@@ -114,7 +114,7 @@ AttentionCache Mla::make_cache(CacheForm form, std::int64_t num_pages, Stream& s
   AttentionCache cache;
   cache.form = form;
   const auto empty = [&](const Shape& shape) {
-    return Tensor::empty(shape, DType::kFloat32, stream);
+    return Tensor::empty(shape, kv_b_.weight().value.dtype(), stream);
   };
   if (form == CacheForm::kExpanded) {
     cache.pages = empty(kernels::attention_pages_shape(shape_, num_pages));
@@ -151,8 +151,8 @@ void Mla::attend_to_cache(Saved& saved, const Context& context) const {
   }
   const Shape per_head{saved.latent.size(0),
                        std::int64_t{shape_.num_heads} * options_.kv_lora_rank};
-  Tensor absorbed = Tensor::empty(per_head, DType::kFloat32, stream);
-  Tensor latents = Tensor::empty(per_head, DType::kFloat32, stream);
+  Tensor absorbed = Tensor::empty(per_head, saved.latent.dtype(), stream);
+  Tensor latents = Tensor::empty(per_head, saved.latent.dtype(), stream);
   kernels::keep_latents_in_pages(shape_, saved.latent, sequences, cache.pages, stream);
   kernels::packed_head_matmul_forward(saved.q, cache.packed_key, absorbed, stream);
   kernels::latent_attention_forward(shape_, {saved.q, absorbed}, sequences, cache.pages, latents,
@@ -170,9 +170,9 @@ Tensor Mla::backward_input(const Tensor& dy, Saved& saved, const Context& contex
   }
   saved.dy = gather_token_rows(tensor, dy, stream);
   const Tensor dout = o_.backward_input(saved.dy, stream);
-  saved.dq = Tensor::empty(saved.q.shape(), DType::kFloat32, stream);
-  saved.dkv = Tensor::empty(saved.kv.shape(), DType::kFloat32, stream);
-  saved.dlatent = Tensor::empty(saved.latent.shape(), DType::kFloat32, stream);
+  saved.dq = Tensor::empty(saved.q.shape(), saved.q.dtype(), stream);
+  saved.dkv = Tensor::empty(saved.kv.shape(), saved.kv.dtype(), stream);
+  saved.dlatent = Tensor::empty(saved.latent.shape(), saved.latent.dtype(), stream);
   kernels::attention_backward(
       shape_, {{saved.q, saved.kv, saved.latent, context.batch.segments}, saved.out, saved.lse},
       dout, saved.dq, saved.dkv, saved.dlatent, stream);
@@ -205,7 +205,7 @@ void Mla::backward_latent(Saved& saved, Tensor& dx, const Context& context) cons
   kv_b_.backward_input(saved.dkv, saved.dlatent, Accumulate::kOverwrite, stream);
   // Gradients of both parts are sums over the heads of all tensor ranks.
   saved.dlatent = sum_and_scatter_token_rows(context.mesh.tensor(), saved.dlatent, stream);
-  saved.dkv_raw = Tensor::empty(saved.kv_raw.shape(), DType::kFloat32, stream);
+  saved.dkv_raw = Tensor::empty(saved.kv_raw.shape(), saved.kv_raw.dtype(), stream);
   kv_norm_.backward_input(saved.dlatent, saved.kv_raw, saved.kv_inv_rms, saved.dkv_raw, stream);
   kernels::rope(key_columns_, RopeDirection::kInverse, cos_sin_,
                 context.local(context.batch.positions), saved.dlatent, saved.dkv_raw, stream);

@@ -55,7 +55,7 @@ Mlp::Mlp(const std::string& prefix, const ModelOptions& options, std::int64_t in
 
 Tensor Mlp::activate(const Tensor& gate_up, Stream& stream) const {
   Tensor activated =
-      Tensor::empty(Shape{gate_up.size(0), down_.in_size()}, DType::kFloat32, stream);
+      Tensor::empty(Shape{gate_up.size(0), down_.in_size()}, gate_up.dtype(), stream);
   Tensor output = by_chunk(activated, num_chunks_);
   kernels::swiglu_forward(by_chunk(gate_up, num_chunks_), output, stream);
   return activated;

@@ -102,7 +102,7 @@ Tensor Moe::forward(const Tensor& x, Saved& saved, const Context& context) const
   const kernels::RouterOptions router = router_options(context);
   const std::int64_t num_tokens = x.size(0);
   saved.x = x;
-  const Tensor logits = router_.forward(x, stream);
+  const Tensor logits = router_.forward(x, DType::kFloat32, stream);
   saved.scores = Tensor::empty(logits.shape(), DType::kFloat32, stream);
   saved.expert_ids = router.keeps_choice
                          ? context.routing->experts(prefix_, context.micro_batch)
@@ -123,7 +123,7 @@ Tensor Moe::forward(const Tensor& x, Saved& saved, const Context& context) const
     y = shared_.forward(x, saved.shared, context);
     saved.shared.x = Tensor();  // the same as saved.x
   } else {
-    y = Tensor::empty(x.shape(), DType::kFloat32, stream);
+    y = Tensor::empty(x.shape(), x.dtype(), stream);
     kernels::fill(y, 0.0F, stream);
   }
   kernels::combine_forward(saved.home_y, saved.route.row_of_slot, saved.gates, y, stream);
@@ -140,19 +140,19 @@ void Moe::run_experts(Saved& saved, const Context& context) const {
                                    .unit_tokens = context.pass == Pass::kTrain ? unit_tokens_ : 0,
                                    .assumed_imbalance = context.assumed_imbalance},
                                   expert, stream);
-  Tensor home_x =
-      Tensor::empty(Shape{saved.route.num_home_rows, hidden_size_}, DType::kFloat32, stream);
+  const DType dtype = saved.x.dtype();
+  Tensor home_x = Tensor::empty(Shape{saved.route.num_home_rows, hidden_size_}, dtype, stream);
   kernels::permute_forward(saved.x, saved.route.slot_of_row, options_.top_k, home_x, stream);
   saved.expert_x = parallel::send_to_experts(saved.route, home_x, expert, stream);
   home_x = Tensor();
 
   const std::int64_t rows = saved.route.num_expert_rows;
   const std::int64_t width = options_.intermediate_size;
-  saved.gate_up = Tensor::empty(Shape{rows, 2 * width}, DType::kFloat32, stream);
+  saved.gate_up = Tensor::empty(Shape{rows, 2 * width}, dtype, stream);
   expert_products(saved.expert_x, experts_gate_up_, saved.route.offsets, saved.gate_up, stream);
-  Tensor activated = Tensor::empty(Shape{rows, width}, DType::kFloat32, stream);
+  Tensor activated = Tensor::empty(Shape{rows, width}, dtype, stream);
   kernels::swiglu_forward(saved.gate_up, activated, stream);
-  Tensor y = Tensor::empty(Shape{rows, hidden_size_}, DType::kFloat32, stream);
+  Tensor y = Tensor::empty(Shape{rows, hidden_size_}, dtype, stream);
   expert_products(activated, experts_down_, saved.route.offsets, y, stream);
   if (!context.recompute.swiglu) {
     saved.activated = activated;
@@ -170,7 +170,7 @@ Tensor Moe::backward_input(const Tensor& dy, Saved& saved, const Context& contex
     dx = shared_.backward_input(dy, saved.shared, context);
     kernels::permute_backward(d_home_x, saved.route.row_of_slot, dx, true, stream);
   } else {
-    dx = Tensor::empty(dy.shape(), DType::kFloat32, stream);
+    dx = Tensor::empty(dy.shape(), dy.dtype(), stream);
     kernels::permute_backward(d_home_x, saved.route.row_of_slot, dx, false, stream);
   }
   Tensor d_scores = Tensor::empty(saved.scores.shape(), DType::kFloat32, stream);
@@ -188,25 +188,25 @@ Tensor Moe::backward_experts(const Tensor& dy, Saved& saved, Tensor& d_gates,
   Stream& stream = context.stream;
   parallel::Communicator& expert = context.mesh.expert();
   const std::int64_t width = options_.intermediate_size;
-  Tensor d_home_y = Tensor::empty(saved.home_y.shape(), DType::kFloat32, stream);
+  Tensor d_home_y = Tensor::empty(saved.home_y.shape(), dy.dtype(), stream);
   kernels::combine_backward(dy, saved.home_y, saved.route.row_of_slot, saved.gates, d_home_y,
                             d_gates, stream);
   saved.home_y = Tensor();
   saved.d_expert_y = parallel::send_to_experts(saved.route, d_home_y, expert, stream);
   d_home_y = Tensor();
   const std::int64_t rows = saved.route.num_expert_rows;
-  Tensor d_activated = Tensor::empty(Shape{rows, width}, DType::kFloat32, stream);
+  Tensor d_activated = Tensor::empty(Shape{rows, width}, dy.dtype(), stream);
   kernels::grouped_matmul_backward_input(
       saved.d_expert_y, experts_down_.value.reshape(Shape{local_experts_, hidden_size_, width}),
       saved.route.offsets, d_activated, stream);
   if (!saved.activated.defined()) {
-    saved.activated = Tensor::empty(d_activated.shape(), DType::kFloat32, stream);
+    saved.activated = Tensor::empty(d_activated.shape(), dy.dtype(), stream);
     kernels::swiglu_forward(saved.gate_up, saved.activated, stream);
   }
   saved.d_gate_up = saved.gate_up;  // written in place: the inputs are not needed any more
   kernels::swiglu_backward(d_activated, saved.gate_up, saved.d_gate_up, stream);
   saved.gate_up = Tensor();
-  Tensor d_expert_x = Tensor::empty(Shape{rows, hidden_size_}, DType::kFloat32, stream);
+  Tensor d_expert_x = Tensor::empty(Shape{rows, hidden_size_}, dy.dtype(), stream);
   kernels::grouped_matmul_backward_input(
       saved.d_gate_up,
       experts_gate_up_.value.reshape(Shape{local_experts_, 2 * width, hidden_size_}),

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "core/dtype.h"
 #include "kernels/rope.h"
 #include "kernels/router.h"
 #include "parallel/comm/communicator.h"
@@ -38,6 +39,9 @@ struct NumericsOptions {
   // Equal parts, over all tensor ranks, of dimensions that tensor parallelism cuts and sums run
   // over; 0: one a rank. Rule 4.
   int tensor_chunks = 0;
+  // Of activations and weights: float32 or, on other devices than the CPU, bfloat16. Scores and
+  // gates of the router, what the softmaxes keep, losses and gradients are float32.
+  DType activation_dtype = DType::kFloat32;
   parallel::GradientFormat gradients;
 
   int chunks_per_rank(const parallel::Communicator& tensor) const noexcept {

@@ -3,10 +3,19 @@
 #include "kernels/packed_matmul.h"
 
 namespace fathom::model {
+namespace {
+
+// Weights of bfloat16 are CUDA's, on the meta device as well.
+bool serves(const parallel::Parameter& parameter) {
+  return parameter.num_matrices > 0 && parameter.value.device().type != DeviceType::kCuda &&
+         parameter.value.dtype() == DType::kFloat32;
+}
+
+}  // namespace
 
 PackedWeights::PackedWeights(PipelinedModel& model, Stream& stream) {
   model.for_each_main_parameter([&](parallel::Parameter& parameter) {
-    if (parameter.num_matrices == 0) {
+    if (!serves(parameter)) {
       return;
     }
     Tensor matrices = parameter.value;

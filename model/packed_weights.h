@@ -10,7 +10,8 @@ namespace fathom::model {
 
 // While it lives, forward passes of few rows multiply by a second copy of the main model's
 // matrices, arranged for that (kernels/packed_matmul.h): the same bits, sooner. As many bytes as
-// the matrices themselves. The weights must not change meanwhile.
+// the matrices themselves. The weights must not change meanwhile. On CUDA it does nothing: the
+// ordinary products serve there.
 class PackedWeights {
  public:
   // The model outlives it.

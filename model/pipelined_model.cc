@@ -26,8 +26,9 @@ PipelinedModel::PipelinedModel(const ModelOptions& options, const PipelineOption
     }
     stage_pointers_.push_back(stages_.back().get());
   }
-  buffer_ =
-      std::make_unique<parallel::ParameterBuffer>(parameters, options.numerics.gradients, stream);
+  const parallel::ParameterFormat format{options.numerics.activation_dtype,
+                                         options.numerics.gradients};
+  buffer_ = std::make_unique<parallel::ParameterBuffer>(parameters, format, stream);
 }
 
 void PipelinedModel::initialize(std::uint64_t seed) {

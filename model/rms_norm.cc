@@ -11,7 +11,7 @@ RmsNorm::RmsNorm(const std::string& key, std::int64_t size, float epsilon,
 }
 
 Tensor RmsNorm::forward(const Tensor& x, Tensor& inv_rms, Stream& stream) const {
-  Tensor y = Tensor::empty(Shape{x.size(0), size()}, DType::kFloat32, stream);
+  Tensor y = Tensor::empty(Shape{x.size(0), size()}, x.dtype(), stream);
   forward(x, y, inv_rms, stream);
   return y;
 }
@@ -23,7 +23,7 @@ void RmsNorm::forward(const Tensor& x, Tensor& y, Tensor& inv_rms, Stream& strea
 
 Tensor RmsNorm::backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
                                Stream& stream) const {
-  Tensor dx = Tensor::empty(Shape{x.size(0), size()}, DType::kFloat32, stream);
+  Tensor dx = Tensor::empty(Shape{x.size(0), size()}, x.dtype(), stream);
   backward_input(dy, x, inv_rms, dx, stream);
   return dx;
 }

@@ -56,6 +56,7 @@ class TransformerStage final : public parallel::PipelineStage {
   void backward_weight(int micro_batch) override;
   Tensor backward(int micro_batch, const Tensor& output_grad) override;
   Shape boundary_shape(int micro_batch) const override;
+  DType boundary_dtype() const override { return options_.numerics.activation_dtype; }
 
   // Adds `num_pages` pages for each layer of this stage.
   void add_cache(GenerationCache& cache, CacheForm form, std::int64_t num_pages) const;

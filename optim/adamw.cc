@@ -1,5 +1,6 @@
 #include "optim/adamw.h"
 
+#include "core/error.h"
 #include "kernels/adamw.h"
 #include "kernels/elementwise.h"
 
@@ -9,6 +10,8 @@ AdamW::AdamW(parallel::ParameterBuffer& buffer, const AdamWHyperparameters& hype
              Stream& stream)
     : buffer_(&buffer), hyperparameters_(hyperparameters) {
   for (const parallel::ParameterGroup& group : buffer.groups()) {
+    FATHOM_CHECK(hyperparameters.master_weights || group.values.dtype() == DType::kFloat32,
+                 "AdamW on values of ", group.values.dtype(), " without master weights");
     const Shape shape{group.shard_size};
     states_.push_back({Tensor::zeros(shape, hyperparameters.moment_dtype, stream),
                        Tensor::zeros(shape, hyperparameters.moment_dtype, stream),
@@ -18,13 +21,18 @@ AdamW::AdamW(parallel::ParameterBuffer& buffer, const AdamWHyperparameters& hype
   }
 }
 
+bool AdamW::rounds_further(const parallel::ParameterGroup& group) const {
+  return hyperparameters_.parameter_dtype == DType::kBFloat16 &&
+         group.values.dtype() == DType::kFloat32;
+}
+
 void AdamW::round_values(const ShardState& state, parallel::ParameterGroup& group,
                          Stream& stream) const {
   if (!state.master.defined()) {
     return;
   }
-  if (hyperparameters_.parameter_dtype == DType::kFloat32) {
-    kernels::copy(state.master, group.value_shard, stream);
+  if (!rounds_further(group)) {
+    kernels::convert(state.master, group.value_shard, stream);
     return;
   }
   Tensor rounded = Tensor::empty(state.master.shape(), hyperparameters_.parameter_dtype, stream);
@@ -44,19 +52,24 @@ void AdamW::step(double learning_rate, double grad_scale, Stream& stream) {
   for (std::size_t i = 0; i < states_.size(); ++i) {
     parallel::ParameterGroup& group = buffer_->groups()[i];
     const Tensor weights = weights_of(states_[i], group);
+    // The update writes the values too, unless they are rounded further.
+    const Tensor values = rounds_further(group) ? weights : group.value_shard;
     for (const parallel::ParameterRange& range : group.shard_ranges) {
       const Shape shape{range.end - range.begin};
       const auto part = [&](const Tensor& shard) {
         return shard.view_elements(range.shard_offset, shape);
       };
       options.weight_decay = range.parameter->weight_decay ? hyperparameters_.weight_decay : 0.0;
-      Tensor value = part(weights);
+      Tensor master = part(weights);
+      Tensor value = part(values);
       Tensor exp_avg = part(states_[i].exp_avg);
       Tensor exp_avg_sq = part(states_[i].exp_avg_sq);
-      kernels::adamw_step(options, part(group.gradient_shard), value, value, exp_avg, exp_avg_sq,
+      kernels::adamw_step(options, part(group.gradient_shard), master, value, exp_avg, exp_avg_sq,
                           stream);
     }
-    round_values(states_[i], group, stream);
+    if (rounds_further(group)) {
+      round_values(states_[i], group, stream);
+    }
   }
 }
 
@@ -76,7 +89,7 @@ void AdamW::values_drawn(Stream& stream) {
   for (std::size_t i = 0; i < states_.size(); ++i) {
     parallel::ParameterGroup& group = buffer_->groups()[i];
     if (states_[i].master.defined()) {
-      kernels::copy(group.value_shard, states_[i].master, stream);
+      kernels::convert(group.value_shard, states_[i].master, stream);
       round_values(states_[i], group, stream);
     }
   }

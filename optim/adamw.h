@@ -15,8 +15,8 @@ struct AdamWHyperparameters {
   double weight_decay = 0.1;  // on parameters whose weight_decay is set: matrices, not norm gains
   DType moment_dtype = DType::kFloat32;
   // Keeps a float32 copy of the shard for the update; then the values are that copy rounded to
-  // parameter_dtype. The CPU computes in float32: there, values of kBFloat16 are float32 numbers
-  // that bfloat16 can hold.
+  // parameter_dtype. Where the buffer's values are float32, as on the CPU, values of kBFloat16 are
+  // float32 numbers that bfloat16 can hold. Values that are bfloat16 need it.
   bool master_weights = false;
   DType parameter_dtype = DType::kFloat32;
 };
@@ -25,7 +25,8 @@ struct AdamWHyperparameters {
 // the replicas of each parameter (ZeRO stage 1).
 class AdamW final : public Optimizer {
  public:
-  // `buffer` must outlive the optimizer.
+  // `buffer` must outlive the optimizer. Throws InternalError for values of bfloat16 without master
+  // weights.
   AdamW(parallel::ParameterBuffer& buffer, const AdamWHyperparameters& hyperparameters,
         Stream& stream);
 
@@ -44,6 +45,8 @@ class AdamW final : public Optimizer {
   static Tensor weights_of(const ShardState& state, const parallel::ParameterGroup& group) {
     return state.master.defined() ? state.master : group.value_shard;
   }
+  // Whether values take another rounding than that to their own dtype.
+  bool rounds_further(const parallel::ParameterGroup& group) const;
   void round_values(const ShardState& state, parallel::ParameterGroup& group, Stream& stream) const;
 
   parallel::ParameterBuffer* buffer_;

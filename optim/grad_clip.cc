@@ -21,7 +21,7 @@ GradientNorm gradient_norm(parallel::ParameterBuffer& buffer, parallel::Communic
     kernels::sum_of_squares(group.gradient_shard, sum, num_non_finite, stream);
   }
   const std::vector<std::int64_t> counts = parallel::sum_integers(
-      std::array<std::int64_t, 2>{num_non_finite, buffer.num_refused()}, world);
+      std::array<std::int64_t, 2>{num_non_finite, buffer.num_refused(stream)}, world);
   GradientNorm result;
   result.num_non_finite = counts[0];
   result.num_refused = counts[1];

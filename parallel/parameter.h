@@ -43,7 +43,7 @@ struct Parameter {
   std::int64_t num_matrices = 0;
 
   // Views into the ParameterBuffer that owns them; set by it.
-  Tensor value;               // compute dtype
+  Tensor value;               // float32 or bfloat16
   kernels::GradientSum grad;  // sum over this rank's tokens of dL/dvalue
   // The matrices again, as kernels/packed_matmul.h wants them, while generation has them so
   // (model/packed_weights.h); else undefined.

@@ -29,14 +29,20 @@ struct GradientFormat {
   int uses_per_token = 1;  // how often a step applies a weight that layers share to a token
 };
 
+// What a buffer holds of each parameter.
+struct ParameterFormat {
+  DType value_dtype = DType::kFloat32;  // float32 or bfloat16: that of the activations
+  GradientFormat gradients;
+};
+
 // All parameters with the same replicas, back to back in one array of values and one of gradients,
 // so that one collective serves all. ZeRO stage 1 (arXiv:1910.02054): each replica owns an even
 // range of elements, its shard, and keeps the optimizer's states of that range alone.
 struct ParameterGroup {
   Communicator* replicas = nullptr;
   std::vector<Parameter*> parameters;
-  Tensor values;                             // [padded] compute dtype
-  Tensor gradients;                          // [padded] the format's dtype
+  Tensor values;                             // [padded] the format's value dtype
+  Tensor gradients;                          // [padded] the dtype of the format's sums
   std::int64_t shard_size = 0;               // padded / replicas->world_size()
   std::vector<ParameterRange> shard_ranges;  // this rank's shard, without padding
   Tensor value_shard;                        // view of values
@@ -48,7 +54,7 @@ class ParameterBuffer {
  public:
   // Allocates and hands each parameter its views. `parameters` outlive the buffer and stay where
   // they are.
-  ParameterBuffer(const std::vector<Parameter*>& parameters, const GradientFormat& format,
+  ParameterBuffer(const std::vector<Parameter*>& parameters, const ParameterFormat& format,
                   Stream& stream);
 
   std::vector<ParameterGroup>& groups() noexcept { return groups_; }
@@ -61,12 +67,12 @@ class ParameterBuffer {
   void reduce_gradients(Stream& stream, DType dtype = DType::kFloat32);
   // Contributions of this rank's tokens that int64 sums left out since zero_gradients(): NaN, or
   // too large.
-  std::int64_t num_refused() const;
+  std::int64_t num_refused(Stream& stream) const;
   // values of all replicas <- the owners' value shards.
   void gather_values(Stream& stream);
 
  private:
-  void lay_out(ParameterGroup& group, Stream& stream);
+  void lay_out(ParameterGroup& group, DType value_dtype, Stream& stream);
   kernels::GradientSum gradient_sum(const Parameter& parameter, const Tensor& elements) const;
   void reduce(ParameterGroup& group, DType dtype, Stream& stream) const;
 

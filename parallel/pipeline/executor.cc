@@ -133,8 +133,9 @@ class Executor {
 
   void post_receive(const Action& receive) {
     PendingReceive& pending = receives_[receive];
-    pending.tensor = Tensor::empty(stage_of(receive).boundary_shape(receive.micro_batch),
-                                   DType::kFloat32, stream_);
+    const PipelineStage& stage = stage_of(receive);
+    pending.tensor =
+        Tensor::empty(stage.boundary_shape(receive.micro_batch), stage.boundary_dtype(), stream_);
     pending.work = pipeline_.recv(pending.tensor, peer_of(schedule_, receive), stream_);
   }
 

@@ -24,6 +24,8 @@ class PipelineStage {
   virtual Tensor backward(int micro_batch, const Tensor& output_grad) = 0;
   // Shape of the hidden states that enter this stage, to size the receive buffer.
   virtual Shape boundary_shape(int micro_batch) const = 0;
+  // Of all that crosses a boundary, hidden states and their gradients.
+  virtual DType boundary_dtype() const { return DType::kFloat32; }
 };
 
 // Carries out actions[rank of `pipeline`] of a schedule with communication. stages[stage] is null
