@@ -1,5 +1,6 @@
 #include "optim/adamw.h"
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
@@ -7,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/rng.h"
+#include "kernels/elementwise.h"
 #include "parallel/comm/thread_communicator.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
@@ -16,7 +18,7 @@ using namespace fathom::optim;
 
 namespace {
 
-constexpr std::int64_t kRows = 7;
+constexpr std::int64_t kRows = 37;  // several shards cut the matrix
 constexpr std::int64_t kColumns = 13;
 
 float gradient_of(std::int64_t step, std::int64_t parameter, std::int64_t element) {
@@ -170,5 +172,72 @@ TEST_CASE(
     const float master = elements.at(concat("matrix ", i));
     CHECK(master == Approx(1.0 - 10 * 1e-3).epsilon(1e-5));
     CHECK(values[i] == static_cast<float>(BFloat16(master)));
+  }
+}
+
+namespace {
+
+struct Trained {
+  std::map<std::string, float> states;
+  std::vector<float> values;
+};
+
+// Three steps with master weights from drawn values, on values of `dtype`.
+Trained train_values(DType dtype) {
+  Trained trained;
+  test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
+    parallel::Parameter parameter = parallel::whole_parameter("matrix", Shape{9, 5}, world);
+    parallel::ParameterBuffer buffer({&parameter}, {dtype, {}}, stream);
+    CHECK(parameter.value.dtype() == dtype);
+    std::vector<BFloat16> drawn;
+    for (int i = 0; i < 45; ++i) {
+      drawn.emplace_back(0.1F * static_cast<float>(i) - 2.0F);
+    }
+    if (dtype == DType::kBFloat16) {
+      std::copy(drawn.begin(), drawn.end(), parameter.value.mutable_data<BFloat16>());
+    } else {
+      std::transform(drawn.begin(), drawn.end(), parameter.value.mutable_data<float>(),
+                     [](BFloat16 value) { return static_cast<float>(value); });
+    }
+    AdamWHyperparameters hyperparameters;
+    hyperparameters.master_weights = true;
+    hyperparameters.parameter_dtype = DType::kBFloat16;
+    AdamW optimizer(buffer, hyperparameters, stream);
+    optimizer.values_drawn(stream);
+    for (int step = 0; step < 3; ++step) {
+      auto grads = parameter.grad.sum.mutable_values<float>();
+      for (std::size_t i = 0; i < grads.size(); ++i) {
+        grads[i] = gradient_of(step, 0, static_cast<std::int64_t>(i));
+      }
+      buffer.reduce_gradients(stream);
+      optimizer.step(1e-2, 1.0, stream);
+      buffer.gather_values(stream);
+    }
+    Collect collect;
+    optimizer.visit_state(collect);
+    trained.states = collect.elements;
+    Tensor values = Tensor::empty(parameter.value.shape(), DType::kFloat32, stream);
+    kernels::convert(parameter.value, values, stream);
+    trained.values.assign(values.values<float>().begin(), values.values<float>().end());
+    // Weights that were read go to the values in their dtype.
+    kernels::fill(parameter.value, 0.0F, stream);
+    optimizer.weights_loaded(stream);
+    kernels::convert(parameter.value, values, stream);
+    CHECK(std::equal(trained.values.begin(), trained.values.end(), values.data<float>()));
+  });
+  return trained;
+}
+
+}  // namespace
+
+TEST_CASE("Values of bfloat16 train as float32 values that bfloat16 can hold, to the bit") {
+  const Trained halves = train_values(DType::kBFloat16);
+  const Trained floats = train_values(DType::kFloat32);
+  CHECK(halves.states == floats.states);
+  CHECK(halves.values == floats.values);
+  for (std::size_t i = 0; i < halves.values.size(); ++i) {
+    const float master = halves.states.at(concat("matrix ", i));
+    CHECK(halves.values[i] == static_cast<float>(BFloat16(master)));
+    CHECK(master != static_cast<float>(BFloat16(0.1F * static_cast<float>(i) - 2.0F)));  // it moved
   }
 }
