@@ -30,7 +30,7 @@ enum class RopeDirection {
 //   source, destination  [num_tokens, *] float32, on other devices than the CPU also bfloat16, both
 //   alike, with the same columns; only the rotated columns are written. May alias.
 // Products and sums in float32, each rounded. Asynchronous on `stream`. Throws InternalError on a
-// mismatch or a position outside the table.
+// mismatch or a position outside the table; on CUDA such a position's columns become NaN instead.
 void rope(const RopeColumns& columns, RopeDirection direction, const Tensor& cos_sin,
           const Tensor& positions, const Tensor& source, Tensor& destination, Stream& stream);
 

@@ -35,22 +35,41 @@ struct alignas(sizeof(T) * N) Pack {
 template <class T>
 inline constexpr int kPackSize = 16 / sizeof(T);
 
+// N neighbours by accesses of kPiece elements.
+template <int kPiece, int N, class T>
+__device__ __forceinline__ void load_pieces(const T* from, float (&to)[N]) {
+  static_assert(N % kPiece == 0);
+#pragma unroll
+  for (int piece = 0; piece < N; piece += kPiece) {
+    const auto pack = *reinterpret_cast<const Pack<T, kPiece>*>(from + piece);
+#pragma unroll
+    for (int i = 0; i < kPiece; ++i) {
+      to[piece + i] = to_float(pack.values[i]);
+    }
+  }
+}
+template <int kPiece, int N, class T>
+__device__ __forceinline__ void store_pieces(const float (&from)[N], T* to) {
+  static_assert(N % kPiece == 0);
+#pragma unroll
+  for (int piece = 0; piece < N; piece += kPiece) {
+    Pack<T, kPiece> pack;
+#pragma unroll
+    for (int i = 0; i < kPiece; ++i) {
+      pack.values[i] = from_float<T>(from[piece + i]);
+    }
+    *reinterpret_cast<Pack<T, kPiece>*>(to + piece) = pack;
+  }
+}
+
+// N neighbours at once, or by 16-byte accesses where that is too much for one.
 template <int N, class T>
 __device__ __forceinline__ void load_floats(const T* from, float (&to)[N]) {
-  const auto pack = *reinterpret_cast<const Pack<T, N>*>(from);
-#pragma unroll
-  for (int i = 0; i < N; ++i) {
-    to[i] = to_float(pack.values[i]);
-  }
+  load_pieces<(N < kPackSize<T> ? N : kPackSize<T>)>(from, to);
 }
 template <int N, class T>
 __device__ __forceinline__ void store_floats(const float (&from)[N], T* to) {
-  Pack<T, N> pack;
-#pragma unroll
-  for (int i = 0; i < N; ++i) {
-    pack.values[i] = from_float<T>(from[i]);
-  }
-  *reinterpret_cast<Pack<T, N>*>(to) = pack;
+  store_pieces<(N < kPackSize<T> ? N : kPackSize<T>)>(from, to);
 }
 
 // A tensor's first element, in device memory. T has the size of the tensor's elements.

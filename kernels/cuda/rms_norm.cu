@@ -1,0 +1,273 @@
+#include <algorithm>
+
+#include "core/cuda/launch.cuh"
+#include "kernels/cuda/device_tensor.cuh"
+#include "kernels/cuda/reduce.cuh"
+#include "kernels/rms_norm.h"
+
+namespace fathom::kernels {
+namespace {
+
+using namespace cuda;
+
+constexpr int kThreads = 256;
+
+// The leading columns of a matrix.
+template <class T>
+struct Rows {
+  T* data;
+  std::int64_t stride;
+
+  __device__ __forceinline__ T* row(std::int64_t token) const { return data + token * stride; }
+};
+template <class T>
+Rows<const T> rows_of(const Tensor& tensor) {
+  return {device_data<T>(tensor), tensor.size(1)};
+}
+template <class T>
+Rows<T> rows_of(Tensor& tensor) {
+  return {device_data<T>(tensor), tensor.size(1)};
+}
+
+// A row is worked on by kRowThreads threads, a warp or a block, each of which takes packs of N
+// elements, kPacks of them at most, and keeps them in registers; with kPacks of 0 it takes any
+// number and reads them twice.
+template <class Element, int kN, int kPacksOfThread, int kRowThreads>
+struct Layout {
+  using T = Element;
+  static constexpr int N = kN;
+  static constexpr int kPacks = kPacksOfThread;
+  static constexpr int kRowsOfBlock = kThreads / kRowThreads;
+
+  __device__ __forceinline__ static std::int64_t token() {
+    return std::int64_t{blockIdx.x} * kRowsOfBlock + threadIdx.x / kRowThreads;
+  }
+  // Calls body(pack of the thread, first column) for every pack of the thread.
+  template <class Body>
+  __device__ __forceinline__ static void for_each_pack(int hidden, const Body& body) {
+    const int first = static_cast<int>(threadIdx.x) % kRowThreads * N;
+    if constexpr (kPacks == 0) {
+      for (int column = first; column < hidden; column += kRowThreads * N) {
+        body(0, column);
+      }
+    } else {
+#pragma unroll
+      for (int pack = 0; pack < kPacks; ++pack) {
+        const int column = first + pack * kRowThreads * N;
+        if (column < hidden) {
+          body(pack, column);
+        }
+      }
+    }
+  }
+  __device__ __forceinline__ static float sum_of_row(float value) {
+    if constexpr (kRowThreads == kWarpSize) {
+      return reduce_warp<Sum>(value);
+    } else {
+      return reduce_block<Sum, kThreads>(value, 0.0F);
+    }
+  }
+};
+
+// A thread's part of a row.
+template <class L>
+class Part {
+  using Packed = Pack<typename L::T, L::N>;
+
+ public:
+  __device__ __forceinline__ explicit Part(const typename L::T* row) : row_(row) {}
+
+  // Reads the pack and keeps it.
+  __device__ __forceinline__ void load(int pack, int column, float (&x)[L::N]) {
+    kept_[pack] = *reinterpret_cast<const Packed*>(row_ + column);
+    convert(kept_[pack], x);
+  }
+  // The pack that was read before.
+  __device__ __forceinline__ void again(int pack, int column, float (&x)[L::N]) const {
+    convert(L::kPacks == 0 ? *reinterpret_cast<const Packed*>(row_ + column) : kept_[pack], x);
+  }
+
+ private:
+  __device__ __forceinline__ static void convert(const Packed& pack, float (&x)[L::N]) {
+#pragma unroll
+    for (int i = 0; i < L::N; ++i) {
+      x[i] = to_float(pack.values[i]);
+    }
+  }
+
+  const typename L::T* row_;
+  Packed kept_[L::kPacks == 0 ? 1 : L::kPacks]{};
+};
+
+template <class T>
+struct ForwardArguments {
+  Rows<const T> x;
+  const T* gain;
+  Rows<T> y;
+  float* inv_rms;
+  std::int64_t num_tokens;
+  int hidden;
+  float eps;
+};
+
+template <class L>
+__global__ void __launch_bounds__(kThreads) forward(ForwardArguments<typename L::T> given) {
+  const std::int64_t token = L::token();
+  if (token >= given.num_tokens) {
+    return;  // a whole warp, or with one row a block never
+  }
+  Part<L> x(given.x.row(token));
+  float squares = 0.0F;
+  L::for_each_pack(given.hidden, [&](int pack, int column) {
+    float values[L::N];
+    x.load(pack, column, values);
+#pragma unroll
+    for (int i = 0; i < L::N; ++i) {
+      squares = fmaf(values[i], values[i], squares);
+    }
+  });
+  const float mean = L::sum_of_row(squares) / static_cast<float>(given.hidden);
+  const float inverse = 1.0F / sqrtf(mean + given.eps);
+  auto* const y = given.y.row(token);
+  L::for_each_pack(given.hidden, [&](int pack, int column) {
+    float values[L::N];
+    float gain[L::N];
+    x.again(pack, column, values);
+    load_floats<L::N>(given.gain + column, gain);
+#pragma unroll
+    for (int i = 0; i < L::N; ++i) {
+      values[i] = values[i] * inverse * gain[i];
+    }
+    store_floats<L::N>(values, y + column);
+  });
+  if (threadIdx.x % (kThreads / L::kRowsOfBlock) == 0) {
+    given.inv_rms[token] = inverse;
+  }
+}
+
+template <class T>
+struct BackwardArguments {
+  Rows<const T> dy;
+  Rows<const T> x;
+  const T* gain;
+  const float* inv_rms;
+  Rows<T> dx;
+  std::int64_t num_tokens;
+  int hidden;
+};
+
+template <class L>
+__global__ void __launch_bounds__(kThreads) backward_input(BackwardArguments<typename L::T> given) {
+  const std::int64_t token = L::token();
+  if (token >= given.num_tokens) {
+    return;
+  }
+  Part<L> dy(given.dy.row(token));
+  Part<L> x(given.x.row(token));
+  const float inverse = given.inv_rms[token];
+  float projection = 0.0F;  // of dy * gain on x
+  L::for_each_pack(given.hidden, [&](int pack, int column) {
+    float gradient[L::N];
+    float values[L::N];
+    float gain[L::N];
+    dy.load(pack, column, gradient);
+    x.load(pack, column, values);
+    load_floats<L::N>(given.gain + column, gain);
+#pragma unroll
+    for (int i = 0; i < L::N; ++i) {
+      projection = fmaf(gradient[i] * gain[i], values[i] * inverse, projection);
+    }
+  });
+  const float mean = L::sum_of_row(projection) / static_cast<float>(given.hidden);
+  auto* const dx = given.dx.row(token);
+  L::for_each_pack(given.hidden, [&](int pack, int column) {
+    float gradient[L::N];
+    float values[L::N];
+    float gain[L::N];
+    dy.again(pack, column, gradient);
+    x.again(pack, column, values);
+    load_floats<L::N>(given.gain + column, gain);
+#pragma unroll
+    for (int i = 0; i < L::N; ++i) {
+      values[i] = inverse * fmaf(values[i] * -inverse, mean, gradient[i] * gain[i]);
+    }
+    store_floats<L::N>(values, dx + column);
+  });
+}
+
+template <class L>
+struct LayoutTag {
+  using type = L;
+};
+
+constexpr int kMostInRegisters = 8192;
+
+// Calls body(LayoutTag<L>()) with the layout for rows of `hidden` elements: a warp a row while that
+// is little for a block. `is_packed`: rows can be taken by 16-byte accesses.
+template <class T, class Body>
+void with_layout(int hidden, bool is_packed, const Body& body) {
+  constexpr int N = kPackSize<T>;
+  constexpr int kMost = kMostInRegisters / kThreads / N;
+  if (!is_packed || hidden > kMostInRegisters) {
+    body(LayoutTag<Layout<T, 1, 0, kThreads>>());
+  } else if (hidden <= kMostInRegisters / 16) {
+    body(LayoutTag<Layout<T, N, kMost / 2, kWarpSize>>());
+  } else if (hidden <= kMostInRegisters / 4) {
+    body(LayoutTag<Layout<T, N, kMost / 4, kThreads>>());
+  } else if (hidden <= kMostInRegisters / 2) {
+    body(LayoutTag<Layout<T, N, kMost / 2, kThreads>>());
+  } else {
+    body(LayoutTag<Layout<T, N, kMost, kThreads>>());
+  }
+}
+
+void rms_norm_forward_cuda(const Tensor& x, const Tensor& gain, float eps, Tensor& y,
+                           Tensor& inv_rms, Stream& stream) {
+  const auto hidden = static_cast<int>(gain.size(0));
+  with_activation_type(y.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const bool is_packed =
+        fits_packs<T>(hidden | x.size(1) | y.size(1), {x.raw(), y.raw(), gain.raw()});
+    const ForwardArguments<T> given{rows_of<T>(x),
+                                    device_data<T>(gain),
+                                    rows_of<T>(y),
+                                    device_data<float>(inv_rms),
+                                    x.size(0),
+                                    hidden,
+                                    eps};
+    with_layout<T>(hidden, is_packed, [&](auto layout) {
+      using L = typename decltype(layout)::type;
+      launch(forward<L>, {blocks_for(given.num_tokens, L::kRowsOfBlock), kThreads}, stream, given);
+    });
+  });
+}
+
+void rms_norm_backward_input_cuda(const Tensor& dy, const Tensor& x, const Tensor& gain,
+                                  const Tensor& inv_rms, Tensor& dx, Stream& stream) {
+  const auto hidden = static_cast<int>(gain.size(0));
+  with_activation_type(dx.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const bool is_packed = fits_packs<T>(hidden | dy.size(1) | x.size(1) | dx.size(1),
+                                         {dy.raw(), x.raw(), dx.raw(), gain.raw()});
+    const BackwardArguments<T> given{rows_of<T>(dy),
+                                     rows_of<T>(x),
+                                     device_data<T>(gain),
+                                     device_data<float>(inv_rms),
+                                     rows_of<T>(dx),
+                                     x.size(0),
+                                     hidden};
+    with_layout<T>(hidden, is_packed, [&](auto layout) {
+      using L = typename decltype(layout)::type;
+      launch(backward_input<L>, {blocks_for(given.num_tokens, L::kRowsOfBlock), kThreads}, stream,
+             given);
+    });
+  });
+}
+
+const KernelRegistration register_forward(rms_norm_forward_slot, DeviceType::kCuda,
+                                          rms_norm_forward_cuda);
+const KernelRegistration register_backward_input(rms_norm_backward_input_slot, DeviceType::kCuda,
+                                                 rms_norm_backward_input_cuda);
+
+}  // namespace
+}  // namespace fathom::kernels

@@ -1,0 +1,55 @@
+#include "tests/kernels/slots.h"
+
+#include <set>
+#include <string>
+
+#include "tests/support/catch.h"
+
+namespace fathom::kernels {
+
+TEST_CASE("Every operation has a CUDA kernel") {
+  // Those that are still to be written.
+  const std::set<std::string> missing{"adamw_step",
+                                      "sum_of_squares",
+                                      "attention_forward",
+                                      "attention_backward",
+                                      "cross_entropy_row_max",
+                                      "cross_entropy_exp_sum",
+                                      "cross_entropy_loss",
+                                      "cross_entropy_backward",
+                                      "grouped_matmul_forward",
+                                      "grouped_matmul_backward_input",
+                                      "grouped_matmul_backward_weight",
+                                      "pack_absorbed",
+                                      "keep_latents_in_pages",
+                                      "latent_attention_forward",
+                                      "matmul_forward",
+                                      "matmul_backward_input",
+                                      "matmul_backward_weight",
+                                      "pack_weight",
+                                      "packed_matmul_forward",
+                                      "packed_grouped_matmul_forward",
+                                      "packed_head_matmul_forward",
+                                      "keep_in_pages",
+                                      "paged_attention_forward",
+                                      "sort_slots",
+                                      "permute_forward",
+                                      "permute_backward",
+                                      "combine_forward",
+                                      "combine_backward",
+                                      "gather_rows",
+                                      "router_forward",
+                                      "router_backward",
+                                      "count_experts",
+                                      "balance_statistics",
+                                      "selection_statistics",
+                                      "balance_backward",
+                                      "sample_tokens"};
+  for_each_slot([&](const auto& slot) {
+    const std::string operation(slot.operation());
+    INFO(operation);
+    CHECK((slot.has(DeviceType::kCuda) || missing.contains(operation)));
+  });
+}
+
+}  // namespace fathom::kernels
