@@ -8,6 +8,7 @@
 // emulated: the memory model between warps without barriers, divergence inside a warp operation
 // (all lanes must take part), occupancy, speed.
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -250,6 +251,17 @@ unsigned __match_any_sync(unsigned mask, T value) {
   }
   return bits;
 }
+// Of the values of all lanes.
+inline unsigned __reduce_max_sync(unsigned mask, unsigned value) {
+  fathom::emulator::check_mask(mask);
+  const std::uint64_t* all = fathom::emulator::exchange_in_warp(value);
+  return static_cast<unsigned>(*std::max_element(all, all + 32));
+}
+inline unsigned __reduce_min_sync(unsigned mask, unsigned value) {
+  fathom::emulator::check_mask(mask);
+  const std::uint64_t* all = fathom::emulator::exchange_in_warp(value);
+  return static_cast<unsigned>(*std::min_element(all, all + 32));
+}
 
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __clz(int bits) { return bits == 0 ? 32 : __builtin_clz(static_cast<unsigned>(bits)); }
@@ -305,6 +317,7 @@ inline float __uint_as_float(unsigned x) { return fathom::emulator::from_bits<fl
 inline float __int_as_float(int x) {
   return fathom::emulator::from_bits<float>(static_cast<unsigned>(x));
 }
+inline long long __float2ll_rn(float x) { return std::llrint(x); }
 inline unsigned __umulhi(unsigned a, unsigned b) {
   return static_cast<unsigned>((static_cast<std::uint64_t>(a) * b) >> 32);
 }
