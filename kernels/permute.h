@@ -19,13 +19,14 @@ namespace fathom::kernels {
 // mismatch of shapes or dtypes.
 
 // Stable sort of the slots by expert.
-//   expert_ids  [num_tokens, top_k] int32 in [0, num_experts); InternalError otherwise
+//   expert_ids  [num_tokens, top_k] int32 in [0, num_experts); InternalError otherwise. On CUDA,
+//               which takes up to 1024 experts, an id outside counts as the last expert.
 //   counts      [num_experts] int64, out: slots of each expert
 //   slot_of_row, row_of_slot  out
 void sort_slots(const Tensor& expert_ids, Tensor& counts, Tensor& slot_of_row, Tensor& row_of_slot,
                 Stream& stream);
 
-// rows[r] = x[slot_of_row[r] / top_k]
+// rows[r] = x[slot_of_row[r] / top_k]; InternalError for a slot outside, on CUDA a row of NaN.
 void permute_forward(const Tensor& x, const Tensor& slot_of_row, int top_k, Tensor& rows,
                      Stream& stream);
 // dx[t] = sum over the choices of t, in slot order, of d_rows[row_of_slot[slot]]; added to dx[t] as
@@ -42,7 +43,8 @@ void combine_forward(const Tensor& rows, const Tensor& row_of_slot, const Tensor
 void combine_backward(const Tensor& dy, const Tensor& rows, const Tensor& row_of_slot,
                       const Tensor& gates, Tensor& d_rows, Tensor& d_gates, Stream& stream);
 
-// destination[i] = source[index[i]] for whole rows; InternalError for an index outside.
+// destination[i] = source[index[i]] for whole rows; InternalError for an index outside, on CUDA a
+// row of NaN.
 //   index        [num_rows] int32
 //   source       [*, hidden_size];  destination  [num_rows, hidden_size]
 void gather_rows(const Tensor& source, const Tensor& index, Tensor& destination, Stream& stream);

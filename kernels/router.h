@@ -39,7 +39,8 @@ struct RouterOptions {
 // float32; the sum of gates in slot order, a softmax over 16 lanes and a halving tree. Ties, of
 // experts and of groups, go to the lowest index. Throws InternalError on a mismatch. A
 // row with a NaN score, or with fewer than top_k candidates above -inf, gets the first experts and
-// NaN gates: the loss becomes NaN and the caller's step is skipped.
+// NaN gates: the loss becomes NaN and the caller's step is skipped. CUDA routes to up to 512
+// experts, with other sums in a softmax and exp of the CUDA library.
 void router_forward(const RouterOptions& options, const Tensor& logits, const Tensor& bias,
                     Tensor& scores, Tensor& expert_ids, Tensor& gates, Stream& stream);
 
@@ -55,7 +56,9 @@ void router_backward(const RouterOptions& options, const Tensor& scores, const T
                      const Tensor& d_gates, const Tensor& d_scores, Tensor& d_logits,
                      Stream& stream);
 
-// counts[e] += number of (token, slot) pairs with expert e.
+// counts[e] += number of (token, slot) pairs with expert e. Here and below ids outside throw
+// InternalError; on CUDA nothing is counted for them, and balance_backward makes the gradients of
+// such a token NaN.
 //   expert_ids [num_tokens, top_k] int32;  counts [num_experts] int64
 void count_experts(const Tensor& expert_ids, Tensor& counts, Stream& stream);
 

@@ -1,4 +1,5 @@
 #include "core/cuda/launch.cuh"
+#include "kernels/cuda/consecutive_experts.h"
 #include "kernels/cuda/device_tensor.cuh"
 #include "kernels/cuda/router_row.cuh"
 #include "kernels/router.h"
@@ -31,7 +32,8 @@ __device__ __forceinline__ bool score_row(ScoreFunction score, float (&row)[kPer
     for (int i = 0; i < kPerLane; ++i) {
       row[i] = sigmoid(row[i]);
     }
-    return !isnan(sum_of(row));
+    const float sum = sum_of(row);
+    return sum == sum;
   }
   float largest = excluded();
 #pragma unroll
@@ -48,7 +50,7 @@ __device__ __forceinline__ bool score_row(ScoreFunction score, float (&row)[kPer
   for (int i = 0; i < kPerLane; ++i) {
     row[i] = row[i] / sum;
   }
-  return !isnan(sum);
+  return sum == sum;
 }
 
 // Of one warp.

@@ -123,14 +123,6 @@ __device__ __forceinline__ void store_row(const float (&values)[kPerLane], int n
   }
 }
 
-// The j-th of `count` consecutive experts from `first` on, modulo num_experts, in ascending order.
-__host__ __device__ constexpr int ascending_of_consecutive(int first, int count, int num_experts,
-                                                           int j) {
-  const int beyond = first + count - num_experts;
-  const int num_wrapped = beyond > 0 ? beyond : 0;
-  return j < num_wrapped ? j : first + j - num_wrapped;
-}
-
 // Calls body(std::integral_constant kPerLane) for the smallest that holds the experts.
 template <class Body>
 void with_places_per_lane(int num_experts, const Body& body) {

@@ -92,13 +92,6 @@ struct Gathered {
   std::int64_t sums[kPerLane];
   int counts[kPerLane];
 
-  __device__ __forceinline__ void clear() {
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      sums[i] = 0;
-      counts[i] = 0;
-    }
-  }
   __device__ __forceinline__ void add_to_memory(const BalanceTask& task,
                                                 std::int64_t sequence) const {
 #pragma unroll
@@ -135,7 +128,7 @@ struct Gathered {
 
 template <int kPerLane>
 __global__ void __launch_bounds__(kThreads) gather_statistics(BalanceTask task) {
-  Gathered<kPerLane> gathered;
+  Gathered<kPerLane> gathered{};
   std::int64_t sequence = -1;  // of what is gathered
   const std::int64_t first = warp_of_grid() * kWarpTokens;
   for (std::int64_t token = first; token < first + kWarpTokens && token < task.num_tokens;
@@ -148,7 +141,7 @@ __global__ void __launch_bounds__(kThreads) gather_statistics(BalanceTask task) 
       if (sequence >= 0) {
         gathered.add_to_memory(task, sequence);
       }
-      gathered.clear();
+      gathered = {};
       sequence = sequence_of_token;
     }
     gathered.add_token(task.options, task.scores + token * task.options.num_experts);
