@@ -14,6 +14,7 @@ packages=(
   libgmp-dev                                                    # exact answers
   libboost-context-dev                                          # fibers of the emulated CUDA device in tests
   catch2 clang-format-19 clang-tidy-19 python3-h5py             # tests and checks
+  patchelf xz-utils                                             # scripts/bundle.sh
   dict-gcide xz-utils gzip                                      # the quickstart's text and its rivals
 )
 
