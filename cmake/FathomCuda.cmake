@@ -28,17 +28,17 @@ if(FATHOM_CUDA)
   set(FATHOM_DEVICES fathom_cuda)
 endif()
 
-# fathom_cuda_library(NAME SOURCES a.cu b.cc ... [REAL_ONLY c.cc ...] LINK ...): a folder's part of the backend. REAL_ONLY
-# sources call libraries that the emulated device has stand-ins for.
+# fathom_cuda_library(NAME SOURCES a.cu b.cc ... [REAL_ONLY c.cc ...] LINK ... [REAL_LINK ...]): a folder's part of the backend.
+# REAL_ONLY sources call the libraries of REAL_LINK, for which the emulated device has stand-ins.
 function(fathom_cuda_library name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;REAL_ONLY;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "SOURCES;REAL_ONLY;LINK;REAL_LINK" ${ARGN})
   foreach(source IN LISTS ARG_SOURCES)
     set_property(GLOBAL APPEND PROPERTY FATHOM_EMULATED_SOURCES ${CMAKE_CURRENT_SOURCE_DIR}/${source})
   endforeach()
   if(FATHOM_CUDA)
     add_library(${name} STATIC ${ARG_SOURCES} ${ARG_REAL_ONLY})
     target_include_directories(${name} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-    target_link_libraries(${name} PRIVATE fathom_cuda_flags PUBLIC ${ARG_LINK} CUDA::cudart_static)
+    target_link_libraries(${name} PRIVATE fathom_cuda_flags PUBLIC ${ARG_LINK} ${ARG_REAL_LINK} CUDA::cudart_static)
     target_link_libraries(fathom_cuda INTERFACE $<LINK_LIBRARY:WHOLE_ARCHIVE,${name}> ${ARG_LINK})
   endif()
 endfunction()

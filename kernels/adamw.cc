@@ -1,5 +1,7 @@
 #include "kernels/adamw.h"
 
+#include <cmath>
+
 #include "kernels/check_tensor.h"
 
 namespace fathom::kernels {
@@ -21,6 +23,20 @@ void check_floating(const TensorCheck& check, std::string_view name, const Tenso
 }
 
 }  // namespace
+
+AdamWConstants::AdamWConstants(const AdamWOptions& options)
+    : grad_scale(static_cast<float>(options.grad_scale)),
+      beta1(static_cast<float>(options.beta1)),
+      one_minus_beta1(static_cast<float>(1.0 - options.beta1)),
+      beta2(static_cast<float>(options.beta2)),
+      one_minus_beta2(static_cast<float>(1.0 - options.beta2)),
+      step_size(
+          static_cast<float>(options.learning_rate /
+                             (1.0 - std::pow(options.beta1, static_cast<double>(options.step))))),
+      exp_avg_sq_factor(static_cast<float>(
+          1.0 / (1.0 - std::pow(options.beta2, static_cast<double>(options.step))))),
+      epsilon(static_cast<float>(options.epsilon)),
+      decay(static_cast<float>(options.learning_rate * options.weight_decay)) {}
 
 void adamw_step(const AdamWOptions& options, const Tensor& grad, Tensor& master, Tensor& value,
                 Tensor& exp_avg, Tensor& exp_avg_sq, Stream& stream) {

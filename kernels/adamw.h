@@ -32,11 +32,28 @@ struct AdamWOptions {
 void adamw_step(const AdamWOptions& options, const Tensor& grad, Tensor& master, Tensor& value,
                 Tensor& exp_avg, Tensor& exp_avg_sq, Stream& stream);
 
-// sum += sum of x^2, exactly (no rounding, order-free); num_non_finite = how many elements are NaN
-// or Inf (they are not added). An element of 2^64 or more makes the sum NaN (core/exact_sum.h).
-// Synchronous. Throws InternalError on a mismatch.
+// sum += sum of x^2; num_non_finite = how many elements are NaN or Inf (they are not added). An
+// element of 2^64 or more makes the sum NaN (core/exact_sum.h). Synchronous. Throws InternalError
+// on a mismatch.
+// On the CPU exactly: no rounding, no order. On CUDA the tensor's sum is one in double, in an order
+// that depends on n alone, of which `sum` gets the rounded result.
 //   x  [n] float32 or bfloat16
 void sum_of_squares(const Tensor& x, ExactSum& sum, std::int64_t& num_non_finite, Stream& stream);
+
+// For backends: the constants of a step, rounded once.
+struct AdamWConstants {
+  explicit AdamWConstants(const AdamWOptions& options);
+
+  float grad_scale;
+  float beta1;
+  float one_minus_beta1;
+  float beta2;
+  float one_minus_beta2;
+  float step_size;          // lr / (1 - b1^t)
+  float exp_avg_sq_factor;  // 1 / (1 - b2^t)
+  float epsilon;
+  float decay;  // lr * weight_decay
+};
 
 extern constinit KernelSlot<void(const AdamWOptions&, const Tensor&, Tensor&, Tensor&, Tensor&,
                                  Tensor&, Stream&)>

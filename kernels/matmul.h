@@ -11,12 +11,13 @@ namespace fathom::kernels {
 
 enum class Accumulate { kOverwrite, kAdd };
 
-// The three matrix products of a linear layer y = x W^T. Definition of every element in float32
+// The three matrix products of a linear layer y = x W^T. Definition of every element on the CPU
 // (docs/numerics.md, rule 1): the inner dimension is cut in slices of 256; each slice is a chain
 // acc = fma(a, b, acc) in ascending order from +0; slices are added in ascending order (with kAdd,
 // onto what the output holds). So an element depends on its row, its column and the inner size
 // alone, never on the other rows, on threads or on how a caller batched. An inner size of 0 gives
-// zeros.
+// zeros. CUDA sums in float32 in an order of its own, and rounds a float32 dy beside bfloat16 to
+// bfloat16 first.
 //
 // A sum over an inner dimension that tensor parallelism may cut (rule 4) is a binary tree over
 // `num_chunks` equal parts, each of them a product as above: neighbours (0, 1), (2, 3), ... first,

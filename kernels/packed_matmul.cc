@@ -29,8 +29,7 @@ Shape packed_shape(const Shape& weight) {
 
 void pack_weight(const Tensor& w, Tensor& packed, Stream& stream) {
   const TensorCheck check("pack_weight", stream);
-  check.dtype_and_device("w", w, DType::kFloat32);
-  check.shape("packed", packed, packed_shape(w.shape()));
+  check.shape("packed", packed, packed_shape(w.shape()), check.activation_dtype("w", w));
   pack_weight_slot(stream, w, packed);
 }
 
@@ -40,9 +39,10 @@ void packed_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, int
   check.rank("packed", packed, 3);
   const std::int64_t in_size = packed.size(1);
   check.rank("x", x, 2);
-  check.rows("x", x, x.size(0), in_size);
-  check.rows("y", y, x.size(0), 0);
-  check.shape("packed", packed, packed_shape(Shape{y.size(1), in_size}));
+  const DType dtype = check.activation_dtype("x", x);
+  check.rows("x", x, x.size(0), in_size, dtype);
+  check.rows("y", y, x.size(0), 0, dtype);
+  check.shape("packed", packed, packed_shape(Shape{y.size(1), in_size}), dtype);
   FATHOM_CHECK(num_chunks > 0 && std::has_single_bit(static_cast<unsigned>(num_chunks)) &&
                    in_size % num_chunks == 0,
                num_chunks, " chunks of an inner size of ", in_size);
@@ -54,9 +54,11 @@ void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const 
   const TensorCheck check("packed_grouped_matmul_forward", stream);
   check.rank("packed", packed, 4);
   check.rank("x", x, 2);
-  check.shape("x", x, {x.size(0), packed.size(2)});
-  check.rows("y", y, x.size(0), 0);
-  check.shape("packed", packed, packed_shape(Shape{packed.size(0), y.size(1), packed.size(2)}));
+  const DType dtype = check.activation_dtype("x", x);
+  check.shape("x", x, {x.size(0), packed.size(2)}, dtype);
+  check.rows("y", y, x.size(0), 0, dtype);
+  check.shape("packed", packed, packed_shape(Shape{packed.size(0), y.size(1), packed.size(2)}),
+              dtype);
   check.shape("offsets", offsets, {packed.size(0) + 1}, DType::kInt64);
   packed_grouped_matmul_forward_slot(stream, x, packed, offsets, y);
 }

@@ -10,7 +10,10 @@ namespace fathom::kernels {
 
 // y = x W^T for few rows, where arranging W for the registers costs more than the product itself:
 // W is packed once, after each update of the weights, and used many times. Decoding takes a row a
-// sequence. Every element is that of kernels/matmul.h, with the same bits.
+// sequence. Every element is that of kernels/matmul.h, on the CPU with the same bits.
+//
+// x, w, packed and y are float32, or on other devices than the CPU all of them bfloat16. All are
+// asynchronous on `stream` and throw InternalError on a mismatch of shapes or dtypes.
 
 // Up to so many rows; kernels/matmul.h is faster for more.
 inline constexpr std::int64_t kMaxPackedRows = 64;
@@ -24,15 +27,14 @@ constexpr std::int64_t padded_to_panels(std::int64_t columns) { return (columns 
 Shape packed_shape(const Shape& weight);
 
 // packed(p, k, c) = w(16 p + c, k), zero beyond the rows of w; for each matrix.
-//   w       [out_size, in_size] or [n, out_size, in_size] float32
-//   packed  packed_shape(w.shape()) float32
+//   w       [out_size, in_size] or [n, out_size, in_size]
+//   packed  packed_shape(w.shape())  out
 void pack_weight(const Tensor& w, Tensor& packed, Stream& stream);
 
 // y = x W^T; the inner dimension in a tree over num_chunks, as matmul_forward.
 //   x       [num_rows, >= in_size]  its leading columns are used
 //   packed  [ceil(out_size / 16), in_size, 16]
 //   y       [num_rows, out_size]    out
-// float32. Asynchronous on `stream`. Throws InternalError on a mismatch of shapes or dtypes.
 void packed_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, int num_chunks,
                            Stream& stream);
 
@@ -41,6 +43,8 @@ void packed_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, int
 //   packed   [num_experts, ceil(out_size / 16), in_size, 16]
 //   offsets  [num_experts + 1] int64: rows [offsets[e], offsets[e + 1]) belong to expert e
 //   y        [num_rows, out_size]  out
+// Offsets that do not ascend from 0 to num_rows throw InternalError on the CPU; CUDA takes what of
+// them lies inside x.
 void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const Tensor& offsets,
                                    Tensor& y, Stream& stream);
 
@@ -49,7 +53,6 @@ void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const 
 //           ones are used
 //   packed  [num_heads, ceil(out_size / 16), in_size, 16]
 //   y       [num_rows, num_heads * out_size]  out
-// All float32, or on other devices than the CPU bfloat16.
 void packed_head_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, Stream& stream);
 
 extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> pack_weight_slot;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "kernels/cpu/simd.h"
 
@@ -45,33 +44,6 @@ class Operand {
   alignas(64) std::array<float, kBlock> buffer_;
 };
 
-// The constants of a step, rounded once.
-struct StepConstants {
-  explicit StepConstants(const AdamWOptions& options)
-      : grad_scale(static_cast<float>(options.grad_scale)),
-        beta1(static_cast<float>(options.beta1)),
-        one_minus_beta1(static_cast<float>(1.0 - options.beta1)),
-        beta2(static_cast<float>(options.beta2)),
-        one_minus_beta2(static_cast<float>(1.0 - options.beta2)),
-        step_size(
-            static_cast<float>(options.learning_rate /
-                               (1.0 - std::pow(options.beta1, static_cast<double>(options.step))))),
-        exp_avg_sq_factor(static_cast<float>(
-            1.0 / (1.0 - std::pow(options.beta2, static_cast<double>(options.step))))),
-        epsilon(static_cast<float>(options.epsilon)),
-        decay(static_cast<float>(options.learning_rate * options.weight_decay)) {}
-
-  float grad_scale;
-  float beta1;
-  float one_minus_beta1;
-  float beta2;
-  float one_minus_beta2;
-  float step_size;          // lr / (1 - b1^t)
-  float exp_avg_sq_factor;  // 1 / (1 - b2^t)
-  float epsilon;
-  float decay;  // lr * weight_decay
-};
-
 struct Block {
   const float* grad;
   float* master;
@@ -80,7 +52,7 @@ struct Block {
   std::int64_t count;
 };
 
-void update(const StepConstants& constants, const Block& block) {
+void update(const AdamWConstants& constants, const Block& block) {
   simd::for_each_block(block.count, [&](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
     const Floats gradient =
         simd::load(block.grad + i, extent) * simd::broadcast(constants.grad_scale);
@@ -101,7 +73,7 @@ void update(const StepConstants& constants, const Block& block) {
 
 void adamw_step_cpu(const AdamWOptions& options, const Tensor& grad, Tensor& master, Tensor& value,
                     Tensor& exp_avg, Tensor& exp_avg_sq, Stream& stream) {
-  const StepConstants constants(options);
+  const AdamWConstants constants(options);
   auto* masters = master.mutable_data<float>();
   const bool has_own_value = value.raw() != master.raw();
   stream.parallel_for(master.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
