@@ -10,8 +10,6 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kThreads = 256;
-
 // The leading columns of a matrix.
 template <class T>
 struct Rows {
@@ -37,6 +35,7 @@ struct Layout {
   using T = Element;
   static constexpr int N = kN;
   static constexpr int kPacks = kPacksOfThread;
+  static constexpr int kThreads = kRowThreads == kWarpSize ? 4 * kWarpSize : kRowThreads;
   static constexpr int kRowsOfBlock = kThreads / kRowThreads;
 
   __device__ __forceinline__ static std::int64_t token() {
@@ -111,7 +110,7 @@ struct ForwardArguments {
 };
 
 template <class L>
-__global__ void __launch_bounds__(kThreads) forward(ForwardArguments<typename L::T> given) {
+__global__ void __launch_bounds__(L::kThreads) forward(ForwardArguments<typename L::T> given) {
   const std::int64_t token = L::token();
   if (token >= given.num_tokens) {
     return;  // a whole warp, or with one row a block never
@@ -140,7 +139,7 @@ __global__ void __launch_bounds__(kThreads) forward(ForwardArguments<typename L:
     }
     store_floats<L::N>(values, y + column);
   });
-  if (threadIdx.x % (kThreads / L::kRowsOfBlock) == 0) {
+  if (threadIdx.x % (L::kThreads / L::kRowsOfBlock) == 0) {
     given.inv_rms[token] = inverse;
   }
 }
@@ -157,7 +156,8 @@ struct BackwardArguments {
 };
 
 template <class L>
-__global__ void __launch_bounds__(kThreads) backward_input(BackwardArguments<typename L::T> given) {
+__global__ void __launch_bounds__(L::kThreads)
+    backward_input(BackwardArguments<typename L::T> given) {
   const std::int64_t token = L::token();
   if (token >= given.num_tokens) {
     return;
@@ -200,24 +200,23 @@ struct LayoutTag {
   using type = L;
 };
 
-constexpr int kMostInRegisters = 8192;
-
-// Calls body(LayoutTag<L>()) with the layout for rows of `hidden` elements: a warp a row while that
-// is little for a block. `is_packed`: rows can be taken by 16-byte accesses.
+// Calls body(LayoutTag<L>()) with the layout for rows of `hidden` elements: 16 elements a
+// thread where that goes, so that a multiprocessor waits for many bytes at a time.
+// `is_packed`: rows can be taken by 16-byte accesses.
 template <class T, class Body>
 void with_layout(int hidden, bool is_packed, const Body& body) {
   constexpr int N = kPackSize<T>;
-  constexpr int kMost = kMostInRegisters / kThreads / N;
-  if (!is_packed || hidden > kMostInRegisters) {
-    body(LayoutTag<Layout<T, 1, 0, kThreads>>());
-  } else if (hidden <= kMostInRegisters / 16) {
-    body(LayoutTag<Layout<T, N, kMost / 2, kWarpSize>>());
-  } else if (hidden <= kMostInRegisters / 4) {
-    body(LayoutTag<Layout<T, N, kMost / 4, kThreads>>());
-  } else if (hidden <= kMostInRegisters / 2) {
-    body(LayoutTag<Layout<T, N, kMost / 2, kThreads>>());
+  constexpr int kPacks = 16 / N;  // 16 elements a thread
+  if (!is_packed || hidden > 32 * 256) {
+    body(LayoutTag<Layout<T, 1, 0, 256>>());
+  } else if (hidden <= 16 * kWarpSize) {
+    body(LayoutTag<Layout<T, N, kPacks, kWarpSize>>());
+  } else if (hidden <= 16 * 128) {
+    body(LayoutTag<Layout<T, N, kPacks, 128>>());
+  } else if (hidden <= 16 * 256) {
+    body(LayoutTag<Layout<T, N, kPacks, 256>>());
   } else {
-    body(LayoutTag<Layout<T, N, kMost, kThreads>>());
+    body(LayoutTag<Layout<T, N, 2 * kPacks, 256>>());
   }
 }
 
@@ -237,7 +236,8 @@ void rms_norm_forward_cuda(const Tensor& x, const Tensor& gain, float eps, Tenso
                                     eps};
     with_layout<T>(hidden, is_packed, [&](auto layout) {
       using L = typename decltype(layout)::type;
-      launch(forward<L>, {blocks_for(given.num_tokens, L::kRowsOfBlock), kThreads}, stream, given);
+      launch(forward<L>, {blocks_for(given.num_tokens, L::kRowsOfBlock), L::kThreads}, stream,
+             given);
     });
   });
 }
@@ -258,8 +258,8 @@ void rms_norm_backward_input_cuda(const Tensor& dy, const Tensor& x, const Tenso
                                      hidden};
     with_layout<T>(hidden, is_packed, [&](auto layout) {
       using L = typename decltype(layout)::type;
-      launch(backward_input<L>, {blocks_for(given.num_tokens, L::kRowsOfBlock), kThreads}, stream,
-             given);
+      launch(backward_input<L>, {blocks_for(given.num_tokens, L::kRowsOfBlock), L::kThreads},
+             stream, given);
     });
   });
 }

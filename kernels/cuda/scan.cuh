@@ -1,5 +1,9 @@
 #pragma once
 
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
 #include "kernels/cuda/reduce.cuh"
 
 namespace fathom::kernels::cuda {
@@ -35,6 +39,28 @@ __device__ __forceinline__ T inclusive_scan_block(T value) {
     before += totals[i];
   }
   return before + value;
+}
+
+// Calls write(i, sum of read(j) for j < i) for every i below `count`; by one block of kThreads, all
+// of which must take part. write(i) may change what read(i) gives.
+template <int kThreads, class T, class Read, class Write>
+__device__ __forceinline__ void exclusive_scan_by_block(std::int64_t count, const Read& read,
+                                                        const Write& write) {
+  __shared__ T end;
+  T start = T{0};
+  for (std::int64_t first = 0; first < count; first += kThreads) {
+    const std::int64_t i = first + threadIdx.x;
+    const T value = i < count ? read(i) : T{0};
+    const T sum = inclusive_scan_block<kThreads>(value);
+    if (i < count) {
+      write(i, start + sum - value);
+    }
+    if (threadIdx.x == kThreads - 1) {
+      end = start + sum;
+    }
+    __syncthreads();
+    start = end;
+  }
 }
 
 }  // namespace fathom::kernels::cuda

@@ -1,6 +1,8 @@
+#include <utility>
+
 #include "core/cuda/launch.cuh"
 #include "kernels/cuda/device_tensor.cuh"
-#include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/scan.cuh"
 #include "kernels/cuda/stable_order.h"
 
 namespace fathom::kernels::cuda {
@@ -44,44 +46,11 @@ __global__ void __launch_bounds__(kThreads) count_digits(Pass pass, std::int32_t
   counts[std::int64_t{gridDim.x} * thread + blockIdx.x] = of_digit[thread];
 }
 
-// The sum over the lanes before this one.
-__device__ __forceinline__ std::int32_t sum_before_in_warp(std::int32_t value) {
-  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-  std::int32_t sum = value;
-#pragma unroll
-  for (int distance = 1; distance < kWarpSize; distance *= 2) {
-    const std::int32_t before = __shfl_up_sync(kAllLanes, sum, distance);
-    sum += lane >= distance ? before : 0;
-  }
-  return sum - value;
-}
-
-// starts[i] = sum of the counts before i, in place, by one block.
+// Each count becomes the sum of those before it.
 __global__ void __launch_bounds__(kThreads) sum_before(std::int32_t* counts, std::int64_t count) {
-  __shared__ std::int32_t of_warp[kWarps];
-  const int thread = static_cast<int>(threadIdx.x);
-  const int warp = thread / kWarpSize;
-  std::int32_t start = 0;
-  for (std::int64_t first = 0; first < count; first += kThreads) {
-    const std::int64_t i = first + thread;
-    const std::int32_t value = i < count ? counts[i] : 0;
-    const std::int32_t before = sum_before_in_warp(value);
-    if (thread % kWarpSize == kWarpSize - 1) {
-      of_warp[warp] = before + value;
-    }
-    __syncthreads();
-    std::int32_t total = 0;
-    std::int32_t of_warps_before = 0;
-    for (int w = 0; w < kWarps; ++w) {
-      of_warps_before += w < warp ? of_warp[w] : 0;
-      total += of_warp[w];
-    }
-    if (i < count) {
-      counts[i] = start + of_warps_before + before;
-    }
-    start += total;
-    __syncthreads();  // of_warp has been read
-  }
+  exclusive_scan_by_block<kThreads, std::int32_t>(
+      count, [=](std::int64_t i) { return counts[i]; },
+      [=](std::int64_t i, std::int32_t sum) { counts[i] = sum; });
 }
 
 // Puts every element where its digit's elements of this tile start, those of this tile before it

@@ -178,8 +178,9 @@ TEST_CASE("copy_columns on CUDA writes its columns and no others, whatever they 
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
   const std::int64_t rows = GENERATE(1, 5, 70);
   const Columns columns =
-      GENERATE(Columns{7, 3, 5, 1, 3}, Columns{64, 16, 24, 8, 16}, Columns{12, 2, 10, 4, 6},
-               Columns{8, 4, 8, 4, 4}, Columns{600, 8, 1040, 16, 592}, Columns{3, 0, 3, 0, 0});
+      GENERATE(Columns{7, 3, 5, 1, 3}, Columns{64, 16, 24, 8, 16}, Columns{64, 16, 32, 8, 13},
+               Columns{12, 2, 10, 4, 6}, Columns{8, 4, 8, 4, 4}, Columns{600, 8, 1040, 16, 592},
+               Columns{3, 0, 3, 0, 0});
   const Tensor from =
       devices.rounded(random_tensor(Shape{rows, columns.from_width}, "from", devices.cpu), dtype);
   Tensor want = filled(Shape{rows, columns.to_width}, -1.0F, devices.cpu);

@@ -34,9 +34,6 @@ TEST_CASE("rope on CUDA turns as on the CPU, heads, strides and untouched column
   Tensor found = devices.to_cuda(filled(source.shape(), 9.0F, devices.cpu), dtype);
   rope(columns, direction, table_there, positions_there, there, found, devices.cuda);
   CHECK(largest_error(found, want, devices) < tolerance(dtype));
-  if (dtype == DType::kFloat32 && columns.rope_size % 16 == 0) {  // as published models have it
-    CHECK(count_differences(devices.to_cpu(found).values<float>(), want.values<float>()) == 0);
-  }
 
   Tensor in_place = tensor_of(vector_of(source), source.shape(), devices.cpu);
   rope(columns, direction, table, positions, in_place, in_place, devices.cpu);
