@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/cuda/check.h"
+#include "core/cuda/driver_function.h"
 #include "core/error.h"
 
 namespace fathom {
@@ -18,19 +19,6 @@ constexpr std::int64_t kAlignment = 256;  // for 16-byte loads, cuBLASLt and ten
 
 std::int64_t round_up(std::int64_t bytes, std::int64_t multiple) {
   return (bytes + multiple - 1) / multiple * multiple;
-}
-
-// The driver's functions come from the runtime, so that a program links without the driver.
-template <class Function>
-Function driver_function(const char* name) {
-  void* function = nullptr;
-  cudaDriverEntryPointQueryResult found{};
-  check_cuda(cudaGetDriverEntryPointByVersion(name, &function, 12000, cudaEnableDefault, &found),
-             std::string("the driver's ") + name);
-  if (found != cudaDriverEntryPointSuccess) {
-    throw DeviceError(concat("the CUDA driver has no ", name, ": it is too old"));
-  }
-  return reinterpret_cast<Function>(function);
 }
 
 struct Driver {

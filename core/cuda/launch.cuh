@@ -2,6 +2,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
@@ -16,6 +17,16 @@ struct LaunchShape {
   int num_threads = 0;            // of a block
   std::int64_t shared_bytes = 0;  // dynamic
 };
+
+// Where a block's dynamic shared memory begins.
+__device__ inline std::byte* dynamic_shared() {
+#ifdef FATHOM_CUDA_EMULATED
+  return emulator::current->dynamic_shared;
+#else
+  extern __shared__ __align__(1024) std::byte memory[];
+  return memory;
+#endif
+}
 
 // Puts a kernel of a one-dimensional grid on the stream; nothing when there are no blocks. Throws
 // DeviceError.

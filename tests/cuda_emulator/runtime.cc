@@ -89,6 +89,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function,
       {"cuMemMap", reinterpret_cast<void*>(&cuMemMap)},
       {"cuMemUnmap", reinterpret_cast<void*>(&cuMemUnmap)},
       {"cuMemSetAccess", reinterpret_cast<void*>(&cuMemSetAccess)},
+      {"cuTensorMapEncodeTiled", reinterpret_cast<void*>(&cuTensorMapEncodeTiled)},
   };
   *found = cudaDriverEntryPointSymbolNotFound;
   for (const Entry& entry : entries) {

@@ -13,9 +13,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #define FATHOM_CUDA_EMULATED 1
 
@@ -132,6 +134,9 @@ struct ThreadState {
   uint3 thread, block;
   dim3 block_size, grid_size;
   std::byte* dynamic_shared = nullptr;
+  // Asynchronous work of the thread that it has not waited for, in the groups that were committed.
+  std::vector<std::function<void()>> begun_work;
+  std::deque<std::vector<std::function<void()>>> committed_work;
   int lane() const { return static_cast<int>(thread.x % 32); }
 };
 extern thread_local ThreadState* current;
