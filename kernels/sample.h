@@ -35,7 +35,9 @@ struct SampleKey {
 //                its inverse in float32), unless that is 0
 //   tokens       [num_rows] int32, out
 // Sums of probabilities in double. Asynchronous on `stream`. Throws ConfigError for a row with NaN
-// or +inf or with nothing above -inf, InternalError on a mismatch.
+// or +inf or with nothing above -inf, InternalError on a mismatch. On CUDA, where nobody waits for
+// the logits, such a row gets the token -1 for the caller to find; sums of probabilities are of
+// multiples of 2^-40, and exp and log may differ by a rounding.
 void sample_tokens(const SamplingOptions& options, std::span<const SampleKey> keys,
                    std::int64_t num_allowed, Tensor& logits, Tensor& tokens, Stream& stream);
 

@@ -15,8 +15,7 @@ TEST_CASE("Every operation has a CUDA kernel") {
                                       "keep_latents_in_pages",
                                       "latent_attention_forward",
                                       "keep_in_pages",
-                                      "paged_attention_forward",
-                                      "sample_tokens"};
+                                      "paged_attention_forward"};
   for_each_slot([&](const auto& slot) {
     const std::string operation(slot.operation());
     INFO(operation);
