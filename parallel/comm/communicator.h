@@ -35,8 +35,8 @@ class [[nodiscard]] Work {
 // global state. Every wait has a deadline: a timeout is a CommError that names the group, the
 // operation and, where known, the ranks that are missing. Sums and maxima over ranks are taken in a
 // binary tree over the rank index, so they are the same bits on every rank, on every run and for
-// every transport. A group of one simply works. Tensors live on one device; float32, bfloat16 or
-// int64 for reductions.
+// every transport of host memory (nccl_communicator.h says what NCCL does). A group of one simply
+// works. Tensors live on one device; float32, bfloat16 or int64 for reductions.
 class Communicator {
  public:
   virtual ~Communicator() = default;
@@ -62,6 +62,9 @@ class Communicator {
   // for before the tensor is read.
   virtual Work send(const Tensor& x, int to, Stream& stream) = 0;
   virtual Work recv(Tensor& x, int from, Stream& stream) = 0;
+  // To be called before the first send() to or recv() from these ranks, which name this one, too:
+  // sets up what the transport needs between them, waiting for them, and nothing the second time.
+  virtual void connect(std::span<const int> peers);
   // Returns when all ranks have called it.
   virtual void barrier() = 0;
 

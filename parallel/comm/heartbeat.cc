@@ -35,6 +35,19 @@ void Heartbeat::end_wait() noexcept {
   count_progress();
 }
 
+void Heartbeat::device_waits_in(const char* operation, const char* group,
+                                std::uint64_t number) noexcept {
+  device_operation_.store(operation, kRelaxed);
+  device_group_.store(group, std::memory_order_release);
+  device_number_.store(number, kRelaxed);
+  device_waits_.store(true, kRelaxed);
+}
+
+void Heartbeat::device_goes_on() noexcept {
+  device_waits_.store(false, kRelaxed);
+  count_progress();
+}
+
 const char* Heartbeat::keep_name(std::string_view name) {
   const std::lock_guard lock(names_mutex_);
   for (const std::string& kept : names_) {
@@ -55,6 +68,13 @@ Heartbeat::Snapshot Heartbeat::read() const noexcept {
   snapshot.group = group_.load(std::memory_order_acquire);
   snapshot.number = number_.load(kRelaxed);
   snapshot.waits_for = waits_for_.load(kRelaxed);
+  if (!snapshot.is_waiting && device_waits_.load(kRelaxed)) {
+    snapshot.is_waiting = true;
+    snapshot.operation = device_operation_.load(kRelaxed);
+    snapshot.group = device_group_.load(std::memory_order_acquire);
+    snapshot.number = device_number_.load(kRelaxed);
+    snapshot.waits_for = -1;
+  }
   return snapshot;
 }
 

@@ -39,6 +39,10 @@ class Heartbeat {
     waits_for_.store(world_rank, std::memory_order_relaxed);
   }
   void end_wait() noexcept;
+  // For the thread that watches what the device does on its own: the operation that it is in, for
+  // long by now, and that it is past it. Told of this rank while it waits for nothing else.
+  void device_waits_in(const char* operation, const char* group, std::uint64_t number) noexcept;
+  void device_goes_on() noexcept;
 
   // A copy of the name that lives as long as this object.
   const char* keep_name(std::string_view name);
@@ -54,6 +58,10 @@ class Heartbeat {
   std::atomic<const char*> group_{""};
   std::atomic<std::uint64_t> number_{0};
   std::atomic<int> waits_for_{-1};
+  std::atomic<bool> device_waits_{false};
+  std::atomic<const char*> device_operation_{""};
+  std::atomic<const char*> device_group_{""};
+  std::atomic<std::uint64_t> device_number_{0};
   std::mutex names_mutex_;
   std::deque<std::string> names_;
 };

@@ -2,40 +2,20 @@
 
 #include <algorithm>
 #include <cstring>
-#include <numeric>
 #include <utility>
 
 #include "core/error.h"
+#include "parallel/comm/rank_rows.h"
 #include "parallel/comm/rank_tree.h"
 
 namespace fathom::parallel {
 namespace {
-
-// Up to here one round of messages is faster than two rounds with fewer bytes.
-constexpr std::int64_t kShortBytes = std::int64_t{64} * 1024;
 
 std::byte* byte_at(const Tensor& x, std::int64_t byte) {
   return x.raw() == nullptr ? nullptr : x.raw() + byte;
 }
 
 bool is_meta(const Tensor& x) { return x.device().type == DeviceType::kMeta; }
-
-// Row sizes agree in everything but dimension 0.
-void check_rows_alike(const Tensor& a, const Tensor& b, std::string_view operation) {
-  const auto a_sizes = a.shape().sizes();
-  const auto b_sizes = b.shape().sizes();
-  FATHOM_CHECK(a.dtype() == b.dtype() && !a_sizes.empty() && a_sizes.size() == b_sizes.size() &&
-                   std::equal(a_sizes.begin() + 1, a_sizes.end(), b_sizes.begin() + 1),
-               operation, " of ", a.dtype(), ' ', a.shape(), " and ", b.dtype(), ' ', b.shape());
-}
-
-std::int64_t row_bytes(const Tensor& x) {
-  std::int64_t bytes = size_of(x.dtype());
-  for (const std::int64_t size : x.shape().sizes().subspan(1)) {
-    bytes *= size;
-  }
-  return bytes;
-}
 
 // Bytes are copied at once, unless they are already there.
 void copy_own_part(const Tensor& from, std::int64_t from_byte, const Tensor& to,
@@ -74,7 +54,7 @@ Work HostCommunicator::all_reduce(Tensor& x, ReduceOp op, Stream& stream) {
   if (world_size() == 1) {
     return {};
   }
-  if (x.size_bytes() > kShortBytes) {
+  if (x.size_bytes() > kShortAllReduceBytes) {
     all_reduce_long(x, op, stream);
   } else {
     all_reduce_short(x, op, stream);
@@ -138,9 +118,7 @@ void HostCommunicator::all_reduce_long(Tensor& x, ReduceOp op, Stream& stream) {
 }
 
 Work HostCommunicator::all_gather(const Tensor& shard, Tensor& full, Stream& /*stream*/) {
-  check_rows_alike(shard, full, "all_gather");
-  FATHOM_CHECK(full.size(0) == world_size() * shard.size(0), shard.shape(), " from each of ",
-               world_size(), " ranks to ", full.shape());
+  check_shard(shard, full, world_size(), "all_gather");
   const std::int64_t bytes = shard.size_bytes();
   if (!is_meta(shard)) {
     copy_own_part(shard, 0, full, rank_ * bytes, bytes);
@@ -155,9 +133,7 @@ Work HostCommunicator::all_gather(const Tensor& shard, Tensor& full, Stream& /*s
 
 Work HostCommunicator::reduce_scatter(const Tensor& full, Tensor& shard, Stream& stream) {
   FATHOM_CHECK(full.dtype() != DType::kInt32, "reduce_scatter of ", full.dtype());
-  check_rows_alike(shard, full, "reduce_scatter");
-  FATHOM_CHECK(full.size(0) == world_size() * shard.size(0), full.shape(), " to ", shard.shape(),
-               " on each of ", world_size(), " ranks");
+  check_shard(shard, full, world_size(), "reduce_scatter");
   const std::int64_t bytes = shard.size_bytes();
   if (world_size() == 1) {
     if (!is_meta(full)) {
@@ -207,17 +183,9 @@ Work HostCommunicator::all_to_all(const Tensor& send, std::span<const std::int64
                                   Tensor& recv, std::span<const std::int64_t> recv_rows,
                                   Stream& /*stream*/) {
   check_rows_alike(send, recv, "all_to_all");
-  const auto size = world_ranks_.size();
   const auto own = static_cast<std::size_t>(rank_);
-  FATHOM_CHECK(send_rows.size() == size && recv_rows.size() == size, send_rows.size(), " and ",
-               recv_rows.size(), " counts for ", size, " ranks");
-  std::vector<std::int64_t> send_begin(size + 1), recv_begin(size + 1);
-  std::partial_sum(send_rows.begin(), send_rows.end(), send_begin.begin() + 1);
-  std::partial_sum(recv_rows.begin(), recv_rows.end(), recv_begin.begin() + 1);
-  FATHOM_CHECK(send_begin[size] == send.size(0), "counts of ", send_begin[size], " rows for ",
-               send.shape());
-  FATHOM_CHECK(recv_begin[size] == recv.size(0), "counts of ", recv_begin[size], " rows for ",
-               recv.shape());
+  const std::vector<std::int64_t> send_begin = row_begins(send_rows, send, world_size());
+  const std::vector<std::int64_t> recv_begin = row_begins(recv_rows, recv, world_size());
   const std::int64_t bytes = row_bytes(send);
   if (!is_meta(send)) {
     FATHOM_CHECK(send_rows[own] == recv_rows[own], send_rows[own], " rows to and ", recv_rows[own],

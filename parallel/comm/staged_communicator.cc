@@ -119,6 +119,7 @@ class StagedCommunicator final : public Communicator {
     return copy_back(host_->recv(staged, from, host_stream()), staged, x, stream);
   }
 
+  void connect(std::span<const int> peers) override { host_->connect(peers); }
   void barrier() override { host_->barrier(); }
   void exchange_integers(std::span<const std::int64_t> to_each,
                          std::span<std::int64_t> from_each) override {

@@ -6,7 +6,9 @@
 #include <list>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
+#include <vector>
 
 #include "core/error.h"
 #include "parallel/pipeline/message.h"
@@ -73,6 +75,7 @@ class Executor {
   }
 
   void run() {
+    pipeline_.connect(peers());
     for (std::size_t i = 0; i < actions_.size(); ++i) {
       try {
         carry_out(i);
@@ -100,6 +103,17 @@ class Executor {
     Tensor tensor;
     Work work;
   };
+
+  // The ranks that this one exchanges messages with.
+  std::vector<int> peers() const {
+    std::set<int> found;
+    for (const Action& action : actions_) {
+      if (is_send(action.kind) || is_receive(action.kind)) {
+        found.insert(peer_of(schedule_, action));
+      }
+    }
+    return {found.begin(), found.end()};
+  }
 
   PipelineStage& stage_of(const Action& action) const {
     PipelineStage* stage = stages_[static_cast<std::size_t>(action.stage)];

@@ -153,6 +153,9 @@ void check_all_reduce(Communicator& world, Stream& stream) {
     check_all_reduce_of<std::int64_t>(world, count, ReduceOp::kSum, stream);
     check_all_reduce_of<std::int64_t>(world, count, ReduceOp::kMax, stream);
   }
+}
+
+void check_maximum_with_nan(Communicator& world, Stream& stream) {
   for (int bad_rank = 0; bad_rank < world.world_size(); ++bad_rank) {
     Tensor x = given<float>(world.rank(), Shape{1}, stream);
     if (world.rank() == bad_rank) {
@@ -254,6 +257,8 @@ void check_send_and_recv(Communicator& world, Stream& stream) {
   }
   const int next = (world.rank() + 1) % size;
   const int previous = (world.rank() + size - 1) % size;
+  world.connect(std::vector<int>{next, previous});
+  world.connect(std::vector<int>{previous});
   for (const std::int64_t count : {0, 1, 100003}) {
     // Everybody sends two messages before anybody receives.
     const Tensor first = given<float>(world.rank(), Shape{count}, stream);
@@ -377,6 +382,7 @@ void check_groups(Communicator& world, Stream& stream) {
 
 void check_all_collectives(Communicator& world, Stream& stream) {
   check_all_reduce(world, stream);
+  check_maximum_with_nan(world, stream);
   check_all_gather(world, stream);
   check_reduce_scatter(world, stream);
   check_broadcast(world, stream);

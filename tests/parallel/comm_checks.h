@@ -9,6 +9,8 @@ namespace fathom::test {
 // InternalError with the numbers when something differs from plain loops over what the ranks are
 // known to give.
 void check_all_reduce(parallel::Communicator& world, Stream& stream);
+// A maximum with a NaN on any rank is NaN.
+void check_maximum_with_nan(parallel::Communicator& world, Stream& stream);
 void check_all_gather(parallel::Communicator& world, Stream& stream);
 void check_reduce_scatter(parallel::Communicator& world, Stream& stream);
 void check_broadcast(parallel::Communicator& world, Stream& stream);

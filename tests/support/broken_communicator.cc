@@ -62,6 +62,7 @@ class BrokenCommunicator final : public Communicator {
     return inner_->send(x, to, stream);
   }
   Work recv(Tensor& x, int from, Stream& stream) override { return inner_->recv(x, from, stream); }
+  void connect(std::span<const int> peers) override { inner_->connect(peers); }
   void barrier() override { inner_->barrier(); }
   void exchange_integers(std::span<const std::int64_t> to_each,
                          std::span<std::int64_t> from_each) override {

@@ -1,0 +1,227 @@
+#include "parallel/comm/nccl_channel.h"
+
+#include <chrono>
+#include <exception>
+#include <iostream>
+#include <thread>
+#include <utility>
+
+#include "core/cuda/check.h"
+#include "core/error.h"
+
+namespace fathom::parallel {
+namespace {
+
+constexpr std::chrono::microseconds kPollTime{20};
+
+cudaStream_t stream_of(Stream& stream) {
+  return static_cast<cudaStream_t>(stream.queue()->native());
+}
+
+}  // namespace
+
+void check_nccl(ncclResult_t result, const char* call) {
+  if (result != ncclSuccess && result != ncclInProgress) {
+    throw CommError(concat(call, ": ", ncclGetErrorString(result)));
+  }
+}
+
+EventPool::~EventPool() {
+  for (const cudaEvent_t event : events_) {
+    cudaEventDestroy(event);
+  }
+}
+
+cudaEvent_t EventPool::take() {
+  const std::lock_guard lock(mutex_);
+  cudaEvent_t event = nullptr;
+  if (events_.empty()) {
+    check_cuda(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+    events_.reserve(events_.capacity() + 1);  // room for it to come back
+  } else {
+    event = events_.back();
+    events_.pop_back();
+  }
+  return event;
+}
+
+void EventPool::give_back(cudaEvent_t event) noexcept {
+  const std::lock_guard lock(mutex_);
+  events_.push_back(event);
+}
+
+NcclOperation::NcclOperation(int device, std::shared_ptr<EventPool> events)
+    : device_(device),
+      events_(std::move(events)),
+      begun_(events_->take()),
+      ended_(events_->take()) {}
+
+NcclOperation::~NcclOperation() {
+  events_->give_back(begun_);
+  events_->give_back(ended_);
+}
+
+bool NcclOperation::has_begun() { return is_past(begun_); }
+bool NcclOperation::has_ended() { return is_past(ended_); }
+
+bool NcclOperation::is_past(cudaEvent_t event) const {
+  check_cuda(cudaSetDevice(device_), "cudaSetDevice");  // in the monitor's thread
+  const cudaError_t status = cudaEventQuery(event);
+  if (status != cudaErrorNotReady) {
+    check_cuda(status, "cudaEventQuery of a communication");
+  }
+  return status == cudaSuccess;
+}
+
+void wait_on_stream(const NcclOperation& operation, Stream& compute) {
+  check_cuda(cudaStreamWaitEvent(stream_of(compute), operation.ended(), 0),
+             "cudaStreamWaitEvent for a communication");
+}
+
+std::shared_ptr<NcclChannel> NcclChannel::make(const ncclUniqueId& id, OperationName group,
+                                               NcclRank& owner) {
+  owner.monitor.check();
+  const std::shared_ptr<NcclChannel> channel(new NcclChannel(std::move(group), owner));
+  channel->connect(id);
+  channel->owner_.monitor.add(channel);
+  return channel;
+}
+
+NcclChannel::NcclChannel(OperationName group, NcclRank& owner)
+    : owner_(owner), name_(std::move(group)) {
+  if (Heartbeat* const heartbeat = owner_.options.heartbeat) {
+    heartbeat_group_ = heartbeat->keep_name(name_.group);
+  }
+  check_cuda(cudaSetDevice(owner_.device), "cudaSetDevice");
+  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  check_cuda(cudaEventCreateWithFlags(&compute_ready_, cudaEventDisableTiming), "cudaEventCreate");
+}
+
+// In good order when nothing has failed: what left this rank reaches the others first.
+NcclChannel::~NcclChannel() {
+  cudaSetDevice(owner_.device);
+  try {
+    if (comm_ != nullptr && std::uncaught_exceptions() == 0 && !owner_.monitor.has_failed()) {
+      name_.operation = "end";
+      check_nccl(ncclCommFinalize(comm_), "ncclCommFinalize");
+      settle("ncclCommFinalize");
+      check_nccl(ncclCommDestroy(std::exchange(comm_, nullptr)), "ncclCommDestroy");
+    }
+  } catch (const std::exception& error) {
+    std::cerr << concat("warning: ", to_string(name_), ": ", error.what(), '\n') << std::flush;
+  }
+  abort();
+  if (compute_ready_ != nullptr) {
+    cudaEventDestroy(compute_ready_);
+  }
+  if (stream_ != nullptr) {
+    cudaStreamDestroy(stream_);
+  }
+}
+
+void NcclChannel::connect(const ncclUniqueId& id) {
+  const int size = name_.world_size;
+  const int rank = name_.rank;
+  name_.operation = "connect";
+  try {
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    check_nccl(ncclCommInitRankConfig(&comm_, size, id, rank, &config), "ncclCommInitRankConfig");
+    settle("ncclCommInitRankConfig");
+  } catch (const CommError& error) {
+    fail(error.message());
+  }
+}
+
+std::shared_ptr<NcclOperation> NcclChannel::start(const char* operation, Stream& compute,
+                                                  const Issue& issue) {
+  owner_.monitor.check();
+  check_cuda(cudaSetDevice(owner_.device), "cudaSetDevice");
+  name_.operation = operation;
+  auto started = std::make_shared<NcclOperation>(owner_.device, events_);
+  try {
+    const std::lock_guard lock(mutex_);
+    if (comm_ == nullptr) {
+      throw CommError("the channel was given up");
+    }
+    issue_between_events(*started, compute, issue);
+  } catch (const CommError& error) {
+    fail(error.message());
+  }
+  owner_.monitor.watch(started, name_);
+  ++name_.number;
+  return started;
+}
+
+void NcclChannel::issue_between_events(NcclOperation& operation, Stream& compute,
+                                       const Issue& issue) {
+  check_cuda(cudaEventRecord(compute_ready_, stream_of(compute)), "cudaEventRecord");
+  check_cuda(cudaStreamWaitEvent(stream_, compute_ready_, 0), "cudaStreamWaitEvent");
+  check_cuda(cudaEventRecord(operation.begun(), stream_), "cudaEventRecord");
+  issue(comm_, stream_);
+  settle(name_.operation);  // only then is it on the stream
+  check_cuda(cudaEventRecord(operation.ended(), stream_), "cudaEventRecord");
+}
+
+void NcclChannel::settle(const char* call) {
+  using Clock = std::chrono::steady_clock;
+  const CommOptions& options = owner_.options;
+  const auto start_time = Clock::now();
+  Heartbeat* const heartbeat = options.heartbeat;
+  bool is_waiting = false;
+  for (ncclResult_t state = ncclInProgress;;) {
+    check_nccl(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
+    if (state != ncclInProgress) {
+      check_nccl(state, call);
+      break;
+    }
+    if (owner_.monitor.has_failed() || (options.aborted != nullptr && options.aborted->load())) {
+      throw CommError("was given up, because another rank or communication failed");
+    }
+    if (Clock::now() - start_time > options.deadline) {
+      throw CommError(concat("did not begin within ",
+                             static_cast<double>(options.deadline.count()) / 1000.0,
+                             " s: some rank has not come to it, or the network between the ranks "
+                             "does not let NCCL through (NCCL_DEBUG=INFO says more)"));
+    }
+    if (heartbeat != nullptr && !std::exchange(is_waiting, true)) {
+      heartbeat->begin_wait(name_.operation, heartbeat_group_, name_.number);
+    }
+    std::this_thread::sleep_for(kPollTime);
+  }
+  if (is_waiting) {
+    heartbeat->end_wait();
+  }
+}
+
+void NcclChannel::fail(const std::string& reason) {
+  const std::string message = concat(to_string(name_), ": ", reason);
+  owner_.monitor.fail(message);
+  abort();
+  throw CommError(message);
+}
+
+std::string NcclChannel::error() {
+  const std::unique_lock lock(mutex_, std::try_to_lock);
+  if (!lock.owns_lock() || comm_ == nullptr) {  // its own thread looks, or it is over
+    return {};
+  }
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
+  const ncclResult_t result = asked != ncclSuccess ? asked : state;
+  if (result == ncclSuccess || result == ncclInProgress) {
+    return {};
+  }
+  return concat("NCCL reports for group ", name_.group, " on rank ", name_.rank, " of ",
+                name_.world_size, ": ", ncclGetErrorString(result), ", ", ncclGetLastError(comm_));
+}
+
+void NcclChannel::abort() noexcept {
+  const std::lock_guard lock(mutex_);
+  if (comm_ != nullptr) {
+    cudaSetDevice(owner_.device);
+    ncclCommAbort(std::exchange(comm_, nullptr));
+  }
+}
+
+}  // namespace fathom::parallel

@@ -1,0 +1,110 @@
+#pragma once
+
+#include <nccl.h>
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/stream.h"
+#include "parallel/comm/host_communicator.h"
+#include "parallel/comm/operation_monitor.h"
+
+// Only for nccl_*.cc.
+namespace fathom::parallel {
+
+// What the communicators of a rank share; outlives their channels.
+struct NcclRank {
+  NcclRank(int device_index, const CommOptions& comm_options)
+      : device(device_index),
+        options(comm_options),
+        monitor({.deadline = options.deadline, .heartbeat = options.heartbeat}) {}
+  int device;
+  CommOptions options;
+  OperationMonitor monitor;
+};
+
+// Throws CommError with NCCL's words unless the call was taken: it may still be under way.
+void check_nccl(ncclResult_t result, const char* call);
+
+// CUDA events, used again and again.
+class EventPool {
+ public:
+  EventPool() = default;
+  ~EventPool();
+  EventPool(const EventPool&) = delete;
+  EventPool& operator=(const EventPool&) = delete;
+  cudaEvent_t take();
+  void give_back(cudaEvent_t event) noexcept;
+
+ private:
+  std::mutex mutex_;
+  std::vector<cudaEvent_t> events_;
+};
+
+// One operation, from the events around it on a channel's stream.
+class NcclOperation final : public DeviceOperation {
+ public:
+  NcclOperation(int device, std::shared_ptr<EventPool> events);
+  ~NcclOperation() override;
+  NcclOperation(const NcclOperation&) = delete;
+  NcclOperation& operator=(const NcclOperation&) = delete;
+  cudaEvent_t begun() const noexcept { return begun_; }
+  cudaEvent_t ended() const noexcept { return ended_; }
+  bool has_begun() override;
+  bool has_ended() override;
+
+ private:
+  bool is_past(cudaEvent_t event) const;
+
+  int device_;
+  std::shared_ptr<EventPool> events_;
+  cudaEvent_t begun_ = nullptr;
+  cudaEvent_t ended_ = nullptr;
+};
+
+// A communicator of NCCL, non-blocking, with a CUDA stream on which its operations follow each
+// other.
+class NcclChannel final : public DeviceTransport {
+ public:
+  // Collective: all ranks of the channel with the same id. Waits for them, up to the deadline.
+  // `group`: for messages. Throws CommError.
+  static std::shared_ptr<NcclChannel> make(const ncclUniqueId& id, OperationName group,
+                                           NcclRank& owner);
+  ~NcclChannel() override;
+  NcclChannel(const NcclChannel&) = delete;
+  NcclChannel& operator=(const NcclChannel&) = delete;
+
+  // Gives to NCCL what `issue` says, behind what has been given to the channel and to `compute`
+  // so far.
+  using Issue = std::function<void(ncclComm_t comm, cudaStream_t stream)>;
+  std::shared_ptr<NcclOperation> start(const char* operation, Stream& compute, const Issue& issue);
+
+  std::string error() override;
+  void abort() noexcept override;
+
+ private:
+  NcclChannel(OperationName group, NcclRank& owner);
+  void connect(const ncclUniqueId& id);
+  void issue_between_events(NcclOperation& operation, Stream& compute, const Issue& issue);
+  // Returns when the last call is no longer under way.
+  void settle(const char* call);
+  // What was caught says what failed: a CommError that says where, and the end of all channels.
+  [[noreturn]] void fail(const std::string& reason);
+
+  NcclRank& owner_;
+  OperationName name_;  // of what was started last
+  const char* heartbeat_group_ = "";
+  std::shared_ptr<EventPool> events_ = std::make_shared<EventPool>();
+  cudaEvent_t compute_ready_ = nullptr;
+  cudaStream_t stream_ = nullptr;
+  std::mutex mutex_;  // over comm_: the monitor's thread aborts it
+  ncclComm_t comm_ = nullptr;
+};
+
+// The stream that waits for an operation does so from here on.
+void wait_on_stream(const NcclOperation& operation, Stream& compute);
+
+}  // namespace fathom::parallel

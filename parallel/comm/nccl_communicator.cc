@@ -1,0 +1,356 @@
+#include "parallel/comm/nccl_communicator.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/cuda/check.h"
+#include "core/error.h"
+#include "parallel/comm/nccl_channel.h"
+#include "parallel/comm/rank_rows.h"
+
+namespace fathom::parallel {
+namespace {
+
+// An id of NCCL as it travels between ranks.
+constexpr std::size_t kIdIntegers = sizeof(ncclUniqueId) / sizeof(std::int64_t);
+using IdIntegers = std::array<std::int64_t, kIdIntegers>;
+static_assert(sizeof(IdIntegers) == sizeof(ncclUniqueId));
+
+bool is_on_device(const Tensor& x) { return x.device().type == DeviceType::kCuda; }
+
+ncclDataType_t nccl_type(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return ncclFloat32;
+    case DType::kBFloat16:
+      return ncclBfloat16;
+    case DType::kInt32:
+      return ncclInt32;
+    case DType::kInt64:
+      return ncclInt64;
+  }
+  throw InternalError(concat("NCCL for ", dtype));
+}
+
+std::size_t count_of(const Tensor& x) { return static_cast<std::size_t>(x.numel()); }
+
+ncclUniqueId make_id() {
+  ncclUniqueId id;
+  check_nccl(ncclGetUniqueId(&id), "ncclGetUniqueId");
+  return id;
+}
+
+template <class To, class From>
+To same_bytes(const From& from) {
+  static_assert(sizeof(To) == sizeof(From));
+  To to;
+  std::memcpy(&to, &from, sizeof(to));
+  return to;
+}
+
+class NcclCommunicator final : public Communicator {
+ public:
+  NcclCommunicator(std::unique_ptr<Communicator> host, std::shared_ptr<NcclRank> owner)
+      : host_(std::move(host)), owner_(std::move(owner)) {
+    FATHOM_CHECK(world_size() > 1, "NCCL for a group of one");
+  }
+
+  int rank() const noexcept override { return host_->rank(); }
+  int world_size() const noexcept override { return host_->world_size(); }
+  const std::string& name() const noexcept override { return host_->name(); }
+  std::int64_t bytes_sent() const noexcept override {
+    return bytes_sent_ + host_->bytes_sent() - setup_bytes_;
+  }
+
+  Work all_reduce(Tensor& x, ReduceOp op, Stream& stream) override {
+    if (!is_on_device(x)) {
+      return host_->all_reduce(x, op, stream);
+    }
+    FATHOM_CHECK(x.dtype() != DType::kInt32, "all_reduce of ", x.dtype());
+    const std::int64_t own =
+        x.numel() * (rank() + 1) / world_size() - x.numel() * rank() / world_size();
+    const std::int64_t sent = x.size_bytes() > kShortAllReduceBytes
+                                  ? x.numel() - own + others() * own
+                                  : others() * x.numel();
+    return collective("all_reduce", sent * size_of(x.dtype()), {x, x}, stream,
+                      [&](ncclComm_t comm, cudaStream_t on) {
+                        check_nccl(
+                            ncclAllReduce(x.raw(), x.raw(), count_of(x), nccl_type(x.dtype()),
+                                          op == ReduceOp::kSum ? ncclSum : ncclMax, comm, on),
+                            "ncclAllReduce");
+                      });
+  }
+
+  Work all_gather(const Tensor& shard, Tensor& full, Stream& stream) override {
+    if (!is_on_device(shard)) {
+      return host_->all_gather(shard, full, stream);
+    }
+    check_shard(shard, full, world_size(), "all_gather");
+    return collective("all_gather", others() * shard.size_bytes(), {shard, full}, stream,
+                      [&](ncclComm_t comm, cudaStream_t on) {
+                        check_nccl(ncclAllGather(shard.raw(), full.raw(), count_of(shard),
+                                                 nccl_type(shard.dtype()), comm, on),
+                                   "ncclAllGather");
+                      });
+  }
+
+  Work reduce_scatter(const Tensor& full, Tensor& shard, Stream& stream) override {
+    if (!is_on_device(full)) {
+      return host_->reduce_scatter(full, shard, stream);
+    }
+    FATHOM_CHECK(full.dtype() != DType::kInt32, "reduce_scatter of ", full.dtype());
+    check_shard(shard, full, world_size(), "reduce_scatter");
+    return collective("reduce_scatter", others() * shard.size_bytes(), {full, shard}, stream,
+                      [&](ncclComm_t comm, cudaStream_t on) {
+                        check_nccl(ncclReduceScatter(full.raw(), shard.raw(), count_of(shard),
+                                                     nccl_type(full.dtype()), ncclSum, comm, on),
+                                   "ncclReduceScatter");
+                      });
+  }
+
+  Work broadcast(Tensor& x, int root, Stream& stream) override {
+    if (!is_on_device(x)) {
+      return host_->broadcast(x, root, stream);
+    }
+    FATHOM_CHECK(0 <= root && root < world_size(), "broadcast from rank ", root, " of ",
+                 world_size());
+    return collective("broadcast", rank() == root ? others() * x.size_bytes() : 0, {x, x}, stream,
+                      [&](ncclComm_t comm, cudaStream_t on) {
+                        check_nccl(ncclBroadcast(x.raw(), x.raw(), count_of(x),
+                                                 nccl_type(x.dtype()), root, comm, on),
+                                   "ncclBroadcast");
+                      });
+  }
+
+  Work all_to_all(const Tensor& send, std::span<const std::int64_t> send_rows, Tensor& recv,
+                  std::span<const std::int64_t> recv_rows, Stream& stream) override {
+    if (!is_on_device(send)) {
+      return host_->all_to_all(send, send_rows, recv, recv_rows, stream);
+    }
+    check_rows_alike(send, recv, "all_to_all");
+    const std::vector<std::int64_t> send_begin = row_begins(send_rows, send, world_size());
+    const std::vector<std::int64_t> recv_begin = row_begins(recv_rows, recv, world_size());
+    const auto own = static_cast<std::size_t>(rank());
+    FATHOM_CHECK(send_rows[own] == recv_rows[own], send_rows[own], " rows to and ", recv_rows[own],
+                 " rows from rank ", rank(), " itself");
+    const std::int64_t bytes = row_bytes(send);
+    bytes_sent_ += (send.size(0) - send_rows[own]) * bytes;
+    return start("all_to_all", {send, recv}, stream, [&](ncclComm_t comm, cudaStream_t on) {
+      // One's own rows first: NCCL need not know of them.
+      if (send_rows[own] > 0) {
+        check_cuda(cudaMemcpyAsync(recv.raw() + recv_begin[own] * bytes,
+                                   send.raw() + send_begin[own] * bytes,
+                                   static_cast<std::size_t>(send_rows[own] * bytes),
+                                   cudaMemcpyDeviceToDevice, on),
+                   "cudaMemcpyAsync");
+      }
+      check_nccl(ncclGroupStart(), "ncclGroupStart");
+      for (int distance = 1; distance < world_size(); ++distance) {
+        const int to = (rank() + distance) % world_size();
+        const int from = (rank() + world_size() - distance) % world_size();
+        const auto to_index = static_cast<std::size_t>(to);
+        const auto from_index = static_cast<std::size_t>(from);
+        if (send_rows[to_index] > 0) {
+          check_nccl(ncclSend(send.raw() + send_begin[to_index] * bytes,
+                              static_cast<std::size_t>(send_rows[to_index] * bytes), ncclInt8, to,
+                              comm, on),
+                     "ncclSend");
+        }
+        if (recv_rows[from_index] > 0) {
+          check_nccl(ncclRecv(recv.raw() + recv_begin[from_index] * bytes,
+                              static_cast<std::size_t>(recv_rows[from_index] * bytes), ncclInt8,
+                              from, comm, on),
+                     "ncclRecv");
+        }
+      }
+      check_nccl(ncclGroupEnd(), "ncclGroupEnd");
+    });
+  }
+
+  Work send(const Tensor& x, int to, Stream& stream) override {
+    if (!is_on_device(x)) {
+      return host_->send(x, to, stream);
+    }
+    Line& line = line_to(to);
+    bytes_sent_ += x.size_bytes();
+    if (x.numel() == 0) {
+      return {};
+    }
+    return finish_later(line.sends->start("send", stream,
+                                          [&](ncclComm_t comm, cudaStream_t on) {
+                                            check_nccl(
+                                                ncclSend(x.raw(), count_of(x), nccl_type(x.dtype()),
+                                                         line.peer, comm, on),
+                                                "ncclSend");
+                                          }),
+                        {x, x}, stream);
+  }
+
+  Work recv(Tensor& x, int from, Stream& stream) override {
+    if (!is_on_device(x)) {
+      return host_->recv(x, from, stream);
+    }
+    Line& line = line_to(from);
+    if (x.numel() == 0) {
+      return {};
+    }
+    return finish_later(
+        line.receives->start("recv", stream,
+                             [&](ncclComm_t comm, cudaStream_t on) {
+                               check_nccl(ncclRecv(x.raw(), count_of(x), nccl_type(x.dtype()),
+                                                   line.peer, comm, on),
+                                          "ncclRecv");
+                             }),
+        {x, x}, stream);
+  }
+
+  // All ranks go through their pairs in ascending order, so that the first pair that is not
+  // connected yet is both its ranks' next: none waits in a circle.
+  void connect(std::span<const int> peers) override {
+    std::vector<int> ascending(peers.begin(), peers.end());
+    std::sort(ascending.begin(), ascending.end());
+    for (const int peer : ascending) {
+      FATHOM_CHECK(0 <= peer && peer < world_size() && peer != rank(), "rank ", rank(),
+                   " connects to rank ", peer, " of ", world_size());
+      if (!lines_.contains(peer)) {
+        lines_.emplace(peer, make_line(peer));
+      }
+    }
+  }
+
+  void barrier() override {
+    owner_->monitor.check();
+    host_->barrier();
+  }
+  void exchange_integers(std::span<const std::int64_t> to_each,
+                         std::span<std::int64_t> from_each) override {
+    owner_->monitor.check();
+    host_->exchange_integers(to_each, from_each);
+  }
+  void all_gather_integers(std::span<const std::int64_t> mine,
+                           std::span<std::int64_t> all) override {
+    owner_->monitor.check();
+    host_->all_gather_integers(mine, all);
+  }
+
+  std::unique_ptr<Communicator> group(std::span<const int> ranks,
+                                      const std::string& group_name) override {
+    auto host_group = host_->group(ranks, group_name);
+    if (host_group->world_size() == 1) {
+      return host_group;
+    }
+    return std::make_unique<NcclCommunicator>(std::move(host_group), owner_);
+  }
+
+ private:
+  using Tensors = std::array<Tensor, 2>;
+  // Both directions between this rank and another, each of which waits for nothing but itself:
+  // a send passes a receive that still waits.
+  struct Line {
+    std::shared_ptr<NcclChannel> sends, receives;
+    int peer = 0;  // the other rank's number on the line
+  };
+
+  std::int64_t others() const { return world_size() - 1; }
+
+  OperationName name_for_messages(int number_here, int num_ranks) const {
+    return {"", name(), number_here, num_ranks, 0};
+  }
+
+  // Set up by the first collective, since many groups never see a tensor of the device.
+  NcclChannel& channel() {
+    if (channel_ == nullptr) {
+      owner_->monitor.check();
+      IdIntegers mine{};
+      if (rank() == 0) {
+        mine = same_bytes<IdIntegers>(make_id());
+      }
+      std::vector<std::int64_t> all(kIdIntegers * static_cast<std::size_t>(world_size()));
+      host_->all_gather_integers(mine, all);
+      std::copy_n(all.begin(), kIdIntegers, mine.begin());
+      channel_ = NcclChannel::make(same_bytes<ncclUniqueId>(mine),
+                                   name_for_messages(rank(), world_size()), *owner_);
+    }
+    return *channel_;
+  }
+
+  // The lower rank of the two makes the ids; the first is of what it sends.
+  Line make_line(int peer) {
+    Stream host_stream;
+    Tensor ids = Tensor::zeros(Shape{2, kIdIntegers}, DType::kInt64, host_stream);
+    std::array<ncclUniqueId, 2> both{};
+    const bool is_lower = rank() < peer;
+    if (is_lower) {
+      both = {make_id(), make_id()};
+      std::memcpy(ids.raw(), both.data(), sizeof(both));
+      host_->send(ids, peer, host_stream).wait();
+      setup_bytes_ += ids.size_bytes();
+    } else {
+      host_->recv(ids, peer, host_stream).wait();
+      std::memcpy(both.data(), ids.raw(), sizeof(both));
+    }
+    const OperationName here = name_for_messages(is_lower ? 0 : 1, 2);
+    const auto from_lower = NcclChannel::make(both[0], here, *owner_);
+    const auto from_upper = NcclChannel::make(both[1], here, *owner_);
+    return {is_lower ? from_lower : from_upper, is_lower ? from_upper : from_lower,
+            is_lower ? 1 : 0};
+  }
+
+  Line& line_to(int peer) {
+    const auto found = lines_.find(peer);
+    FATHOM_CHECK(found != lines_.end(), "a message between rank ", rank(), " and rank ", peer,
+                 " of group ", name(), ", which connect() has not connected");
+    return found->second;
+  }
+
+  Work collective(const char* operation, std::int64_t sent_bytes, Tensors kept, Stream& stream,
+                  const NcclChannel::Issue& issue) {
+    bytes_sent_ += sent_bytes;
+    if (kept[1].numel() == 0) {  // on every rank alike
+      return {};
+    }
+    return start(operation, std::move(kept), stream, issue);
+  }
+
+  Work start(const char* operation, Tensors kept, Stream& stream, const NcclChannel::Issue& issue) {
+    return finish_later(channel().start(operation, stream, issue), std::move(kept), stream);
+  }
+
+  Work finish_later(std::shared_ptr<NcclOperation> operation, Tensors kept, Stream& stream) {
+    return Work(
+        [owner = owner_, operation = std::move(operation), kept = std::move(kept), &stream] {
+          owner->monitor.check();
+          wait_on_stream(*operation, stream);
+        });
+  }
+
+  std::unique_ptr<Communicator> host_;
+  std::shared_ptr<NcclRank> owner_;
+  std::shared_ptr<NcclChannel> channel_;
+  std::map<int, Line> lines_;  // by the other rank
+  std::int64_t bytes_sent_ = 0;
+  std::int64_t setup_bytes_ = 0;  // of host_ that are no payload
+};
+
+}  // namespace
+
+std::unique_ptr<Communicator> make_nccl_world(Communicator& host_world, Device device,
+                                              const CommOptions& options) {
+  FATHOM_CHECK(device.type == DeviceType::kCuda, "NCCL on ", device);
+  std::vector<int> ranks(static_cast<std::size_t>(host_world.world_size()));
+  std::iota(ranks.begin(), ranks.end(), 0);
+  auto host = host_world.group(ranks, host_world.name());
+  if (ranks.size() == 1) {
+    return host;
+  }
+  auto owner = std::make_shared<NcclRank>(device.index, options);
+  return std::make_unique<NcclCommunicator>(std::move(host), std::move(owner));
+}
+
+}  // namespace fathom::parallel

@@ -1,0 +1,261 @@
+// Stand-in for NCCL: see include/nccl.h.
+
+#include "nccl.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "core/stream.h"
+#include "parallel/comm/rank_tree.h"
+
+namespace {
+
+using Bytes = std::vector<std::byte>;
+
+enum class Kind { kAllReduce, kAllGather, kReduceScatter, kBroadcast };
+
+struct Call {
+  Kind kind = Kind::kAllReduce;
+  const void* from = nullptr;
+  void* to = nullptr;
+  std::size_t count = 0;
+  ncclDataType_t type = ncclFloat32;
+  ncclRedOp_t op = ncclSum;
+  int root = 0;
+
+  bool fits(const Call& other) const {
+    return kind == other.kind && count == other.count && type == other.type && op == other.op &&
+           root == other.root;
+  }
+};
+
+struct Collective {
+  std::map<int, Call> calls;  // by rank
+  bool is_done = false;
+};
+
+struct Group {
+  std::mutex mutex;
+  int num_joined = 0;
+  std::map<std::uint64_t, Collective> collectives;
+  std::map<std::pair<int, int>, std::deque<Bytes>> messages;  // from, to
+};
+
+fathom::DType dtype_of(ncclDataType_t type) {
+  switch (type) {
+    case ncclBfloat16:
+      return fathom::DType::kBFloat16;
+    case ncclInt32:
+      return fathom::DType::kInt32;
+    case ncclInt64:
+      return fathom::DType::kInt64;
+    default:
+      return fathom::DType::kFloat32;
+  }
+}
+
+std::size_t bytes_of(std::size_t count, ncclDataType_t type) {
+  return type == ncclInt8 ? count : count * static_cast<std::size_t>(size_of(dtype_of(type)));
+}
+
+Bytes copy_of(const void* from, std::size_t bytes) {
+  const auto* begin = static_cast<const std::byte*>(from);
+  return {begin, begin + bytes};
+}
+
+// All ranks' inputs, then what each of them is to receive.
+Bytes reduced(const std::vector<Bytes>& inputs, const Call& call) {
+  std::vector<const std::byte*> contributions;
+  for (const Bytes& input : inputs) {
+    contributions.push_back(input.data());
+  }
+  Bytes result(inputs[0].size());
+  fathom::Stream stream;
+  const auto dtype = dtype_of(call.type);
+  fathom::parallel::reduce_over_ranks(
+      contributions, result.data(), static_cast<std::int64_t>(result.size()) / size_of(dtype),
+      dtype,
+      call.op == ncclSum ? fathom::parallel::ReduceOp::kSum : fathom::parallel::ReduceOp::kMax,
+      stream);
+  return result;
+}
+
+void carry_out(const Collective& collective) {
+  const fathom::emulator::MemoryAccess access;
+  const Call& first = collective.calls.at(0);
+  const std::size_t bytes = bytes_of(first.count, first.type);
+  const bool is_scattered = first.kind == Kind::kReduceScatter;
+  std::vector<Bytes> inputs;
+  for (const auto& [rank, call] : collective.calls) {
+    inputs.push_back(copy_of(call.from, is_scattered ? bytes * collective.calls.size() : bytes));
+  }
+  Bytes all;
+  if (first.kind == Kind::kAllGather) {
+    for (const Bytes& input : inputs) {
+      all.insert(all.end(), input.begin(), input.end());
+    }
+  } else {
+    all = first.kind == Kind::kBroadcast ? inputs[static_cast<std::size_t>(first.root)]
+                                         : reduced(inputs, first);
+  }
+  for (const auto& [rank, call] : collective.calls) {
+    const std::size_t begin = is_scattered ? static_cast<std::size_t>(rank) * bytes : 0;
+    std::memcpy(call.to, all.data() + begin, is_scattered ? bytes : all.size());
+  }
+}
+
+struct Receive {
+  void* to = nullptr;
+  std::size_t bytes = 0;
+  int peer = 0;
+};
+
+// The groups of the process by the number in their id.
+std::shared_ptr<Group> group_of(const ncclUniqueId& id) {
+  static std::mutex mutex;
+  static std::map<std::uint64_t, std::shared_ptr<Group>> groups;
+  std::uint64_t number = 0;
+  std::memcpy(&number, id.internal, sizeof(number));
+  const std::lock_guard lock(mutex);
+  auto& group = groups[number];
+  if (group == nullptr) {
+    group = std::make_shared<Group>();
+  }
+  return group;
+}
+
+}  // namespace
+
+struct ncclComm {
+  std::shared_ptr<Group> group;
+  int rank = 0;
+  int num_ranks = 0;
+  std::uint64_t num_collectives = 0;
+  std::deque<Receive> receives;  // under way
+  ncclResult_t failure = ncclSuccess;
+};
+
+namespace {
+
+ncclResult_t add(ncclComm_t comm, const Call& call) {
+  Group& group = *comm->group;
+  const std::lock_guard lock(group.mutex);
+  Collective& collective = group.collectives[comm->num_collectives++];
+  collective.calls.emplace(comm->rank, call);
+  if (!call.fits(collective.calls.begin()->second) ||
+      !call.fits(collective.calls.rbegin()->second)) {
+    comm->failure = ncclInvalidUsage;
+  } else if (static_cast<int>(collective.calls.size()) == comm->num_ranks) {
+    carry_out(collective);
+    collective.is_done = true;
+  }
+  return ncclInProgress;
+}
+
+// Takes in order what has arrived; true when nothing is left to come.
+bool receive_all(ncclComm_t comm) {
+  const fathom::emulator::MemoryAccess access;
+  std::erase_if(comm->receives, [&](const Receive& receive) {
+    auto& queue = comm->group->messages[{receive.peer, comm->rank}];
+    if (queue.empty()) {
+      return false;
+    }
+    if (queue.front().size() != receive.bytes) {
+      comm->failure = ncclInvalidUsage;
+      return false;
+    }
+    std::memcpy(receive.to, queue.front().data(), receive.bytes);
+    queue.pop_front();
+    return true;
+  });
+  return comm->receives.empty();
+}
+
+}  // namespace
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
+  static std::mutex mutex;
+  static std::uint64_t num_ids = 0;
+  const std::lock_guard lock(mutex);
+  *id = {};
+  ++num_ids;
+  std::memcpy(id->internal, &num_ids, sizeof(num_ids));
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int num_ranks, ncclUniqueId id, int rank,
+                                    ncclConfig_t* config) {
+  if (config->blocking != 0) {
+    return ncclInvalidUsage;
+  }
+  *comm = new ncclComm;
+  (*comm)->group = group_of(id);
+  (*comm)->rank = rank;
+  (*comm)->num_ranks = num_ranks;
+  const std::lock_guard lock((*comm)->group->mutex);
+  ++(*comm)->group->num_joined;
+  return ncclInProgress;
+}
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
+  Group& group = *comm->group;
+  const std::lock_guard lock(group.mutex);
+  const bool is_done =
+      group.num_joined == comm->num_ranks &&
+      (comm->num_collectives == 0 || group.collectives[comm->num_collectives - 1].is_done) &&
+      receive_all(comm);
+  *state = comm->failure != ncclSuccess ? comm->failure : is_done ? ncclSuccess : ncclInProgress;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommFinalize(ncclComm_t /*comm*/) { return ncclSuccess; }
+ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  delete comm;
+  return ncclSuccess;
+}
+ncclResult_t ncclCommAbort(ncclComm_t comm) { return ncclCommDestroy(comm); }
+
+const char* ncclGetErrorString(ncclResult_t result) {
+  return result == ncclInvalidUsage ? "invalid usage" : "an error of the stand-in";
+}
+const char* ncclGetLastError(ncclComm_t /*comm*/) { return "no more is known"; }
+
+ncclResult_t ncclAllReduce(const void* from, void* to, std::size_t count, ncclDataType_t type,
+                           ncclRedOp_t op, ncclComm_t comm, cudaStream_t /*stream*/) {
+  return add(comm, {Kind::kAllReduce, from, to, count, type, op, 0});
+}
+ncclResult_t ncclAllGather(const void* from, void* to, std::size_t count, ncclDataType_t type,
+                           ncclComm_t comm, cudaStream_t /*stream*/) {
+  return add(comm, {Kind::kAllGather, from, to, count, type, ncclSum, 0});
+}
+ncclResult_t ncclReduceScatter(const void* from, void* to, std::size_t count, ncclDataType_t type,
+                               ncclRedOp_t op, ncclComm_t comm, cudaStream_t /*stream*/) {
+  return add(comm, {Kind::kReduceScatter, from, to, count, type, op, 0});
+}
+ncclResult_t ncclBroadcast(const void* from, void* to, std::size_t count, ncclDataType_t type,
+                           int root, ncclComm_t comm, cudaStream_t /*stream*/) {
+  return add(comm, {Kind::kBroadcast, from, to, count, type, ncclSum, root});
+}
+
+ncclResult_t ncclSend(const void* from, std::size_t count, ncclDataType_t type, int peer,
+                      ncclComm_t comm, cudaStream_t /*stream*/) {
+  const fathom::emulator::MemoryAccess access;
+  Bytes bytes = copy_of(from, bytes_of(count, type));
+  const std::lock_guard lock(comm->group->mutex);
+  comm->group->messages[{comm->rank, peer}].push_back(std::move(bytes));
+  return ncclSuccess;
+}
+ncclResult_t ncclRecv(void* to, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
+                      cudaStream_t /*stream*/) {
+  comm->receives.push_back({to, bytes_of(count, type), peer});
+  return ncclInProgress;
+}
+ncclResult_t ncclGroupStart() { return ncclSuccess; }
+ncclResult_t ncclGroupEnd() { return ncclSuccess; }

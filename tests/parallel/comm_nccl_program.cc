@@ -1,0 +1,52 @@
+// Started by mpirun with a GPU for each rank of a node: the checks of comm_checks.h over NCCL. With
+// more than two ranks NCCL adds in an order of its own, so that sums are checked on two. Exit code
+// 0 when all holds.
+#include <exception>
+#include <iostream>
+#include <string_view>
+
+#include "core/error.h"
+#include "core/stream.h"
+#include "parallel/comm/mpi_communicator.h"
+#include "parallel/comm/nccl_communicator.h"
+#include "tests/parallel/comm_checks.h"
+
+namespace {
+
+using namespace fathom;
+
+void check_nccl_world(const parallel::MpiEnvironment& environment) {
+  const Device device{DeviceType::kCuda, environment.local_rank()};
+  Stream stream(device);
+  const auto host_world = environment.make_world();
+  const auto world = parallel::make_nccl_world(*host_world, device, {});
+  test::check_all_gather(*world, stream);
+  test::check_broadcast(*world, stream);
+  test::check_all_to_all(*world, stream);
+  test::check_send_and_recv(*world, stream);
+  test::check_integers(*world);
+  if (world->world_size() <= 2) {
+    test::check_all_reduce(*world, stream);
+    test::check_reduce_scatter(*world, stream);
+    test::check_works_under_way_together(*world, stream);
+  }
+  world->barrier();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "--help") {
+    std::cout << "mpirun -n RANKS comm_nccl_program    checks NCCL between the GPUs of a node\n";
+    return 0;
+  }
+  fathom::parallel::MpiEnvironment environment;
+  try {
+    check_nccl_world(environment);
+  } catch (const std::exception& error) {
+    std::cerr << "rank " << environment.rank() << ": " << error.what() << '\n' << std::flush;
+    fathom::parallel::MpiEnvironment::abort(1);
+  }
+  environment.finish();
+  return 0;
+}
