@@ -17,7 +17,9 @@ namespace fathom::kernels {
 //                 into parts, some of which may be empty; a part is one contribution to the
 //                 expert's dw
 // x, w and y float32, on other devices than the CPU also bfloat16, all of one call alike. Same
-// definition of an element as matmul.h. Throws InternalError on a mismatch.
+// definition of an element as matmul.h. Throws InternalError on a mismatch; on CUDA the offsets
+// stay on the device and are not checked: what they leave out is not written. An expert's rows and
+// weights that are NaN or infinite reach no other expert.
 void grouped_matmul_forward(const Tensor& x, const Tensor& w, const Tensor& offsets, Tensor& y,
                             Stream& stream);
 void grouped_matmul_backward_input(const Tensor& dy, const Tensor& w, const Tensor& offsets,

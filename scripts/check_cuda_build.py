@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # What kernels must contain: a pattern of the name, as the table shows it, to the instructions.
-NEEDED = {}
+NEEDED = {
+    r"grouped_matmul_sm90: .*tensor_core": ["HGMMA", "TMA_LOAD"],
+}
 
 # ptxas says these as mere information: wgmma that is serialized, or register limits that are ignored.
 LOSSES = re.compile(r"C7508|C7510|C7511|C7517|C7519|Potential Performance Loss")

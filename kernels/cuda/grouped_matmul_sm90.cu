@@ -313,7 +313,7 @@ __device__ __forceinline__ void consume(const GroupedSizes& sizes, typename S::O
       hold_accumulator(d[i]);
       write(d[i],
             {.row = tile.row + first_row + i * kProductRows + self.warp * 16 +
-                    accumulator_row(self.lane, 0),
+                    accumulator_row(self.lane),
              .row_end = tile.row_end,
              .column = tile.column,
              .columns = tile.column_end},

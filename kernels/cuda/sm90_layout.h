@@ -52,10 +52,9 @@ constexpr std::uint64_t panel_descriptor(std::uint32_t address, int index, int d
   }
 }
 
-// The accumulator of wgmma.m64nNk16 (PTX ISA, "Register Fragments"): element i of a thread's
-// registers is row accumulator_row(lane, i) of the 16 rows of its warp and column
-// accumulator_column(lane, i) of N.
-constexpr int accumulator_row(int lane, int i) { return lane / 4 + i / 2 % 2 * 8; }
-constexpr int accumulator_column(int lane, int i) { return i / 4 * 8 + lane % 4 * 2 + i % 2; }
+// The accumulator of wgmma.m64nNk16 (PTX ISA, "Register Fragments"): of each eight columns a lane
+// holds two neighbours, from 2 (lane % 4) on, in two of the 16 rows of its warp: registers 4 j and
+// 4 j + 1 in this row, 4 j + 2 and 4 j + 3 in that eight rows below.
+constexpr int accumulator_row(int lane) { return lane / 4; }
 
 }  // namespace fathom::kernels::cuda

@@ -30,8 +30,10 @@ CUtensorMap tensor_map(const MatrixStack& matrices, int box_rows, Stream& stream
                            static_cast<cuuint64_t>(row_bytes * matrices.num_rows)};
   const std::array<cuuint32_t, kDimensions> box{kBoxColumns, static_cast<cuuint32_t>(box_rows), 1};
   const std::array<cuuint32_t, kDimensions> element_strides{1, 1, 1};
+  CudaQueue& queue = cuda_queue(stream);
+  queue.use_device();  // the driver wants a context
   CUtensorMap map{};
-  const CUresult status = cuda_queue(stream).state<TensorMapEncoder>().encode(
+  const CUresult status = queue.state<TensorMapEncoder>().encode(
       &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, kDimensions, const_cast<void*>(matrices.data),
       sizes.data(), strides.data(), box.data(), element_strides.data(),
       CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,

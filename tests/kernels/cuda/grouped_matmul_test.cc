@@ -1,5 +1,7 @@
 #include "kernels/grouped_matmul.h"
 
+#include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "tests/kernels/cuda/devices.h"
@@ -80,14 +82,74 @@ TEST_CASE("Grouped products on CUDA are those of the CPU") {
   }
 }
 
-// Multiples of 8: bfloat16 on the tensor cores. Less than a tile, tiles that are cut, several rounds
-// of each block's ring, columns for wide tiles.
+// Multiples of 8: bfloat16 on the tensor cores. Less than a tile, tiles that are cut, several
+// rounds of each block's ring, columns for wide tiles.
 TEST_CASE("Grouped products on tensor cores are those of the CPU") {
   Devices devices;
-  const Sizes sizes = GENERATE(Sizes{8, 8}, Sizes{136, 72}, Sizes{64, 512}, Sizes{512, 264});
+  const Sizes sizes = GENERATE(Sizes{8, 8}, Sizes{136, 72}, Sizes{320, 512}, Sizes{512, 264});
   for (const auto& bounds : bounds_of_tests()) {
     check_products(bounds, sizes, DType::kBFloat16, devices);
   }
+}
+
+// Enough of them that a device of 132 multiprocessors takes wide tiles, in each of the two products
+// that have them; the emulated one does so above.
+TEST_CASE("Grouped products in wide tiles are those of the CPU") {
+  Devices devices;
+  check_products({0, 300, 301, 1000}, {.out_size = 2304, .in_size = 72}, DType::kBFloat16, devices);
+  check_products({0, 300, 301, 1000}, {.out_size = 72, .in_size = 2304}, DType::kBFloat16, devices);
+}
+
+// Rows [begin, end) of the first dimension set to `value`.
+Tensor with_rows(const Tensor& values, std::int64_t begin, std::int64_t end, float value,
+                 Devices& devices) {
+  std::vector<float> numbers = vector_of(values);
+  const std::int64_t row_size = values.numel() / values.size(0);
+  std::fill(numbers.begin() + begin * row_size, numbers.begin() + end * row_size, value);
+  return tensor_of(numbers, values.shape(), devices.cpu);
+}
+
+// Whether all of the first dimension but [begin, end) has the same bits in both tensors.
+bool same_outside(const Tensor& a, const Tensor& b, std::int64_t begin, std::int64_t end,
+                  Devices& devices) {
+  const std::vector<float> x = vector_of(with_rows(devices.to_cpu(a), begin, end, 0, devices));
+  return x == vector_of(with_rows(devices.to_cpu(b), begin, end, 0, devices));
+}
+
+TEST_CASE("An expert's NaN and infinities reach no other expert") {
+  Devices devices;
+  const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
+  const std::int64_t begin = 70;
+  const std::int64_t end = 150;  // of the second expert's rows: no multiple of any tile
+  const Tensor offsets = devices.to_cuda(offsets_tensor({0, begin, end, 200}, devices));
+  const Tensor x = random_tensor({200, 40}, "x", devices.cpu);
+  const Tensor dy = random_tensor({200, 72}, "dy", devices.cpu);
+  const Tensor w = random_tensor({3, 72, 40}, "w", devices.cpu);
+  const auto run = [&](const Tensor& rows_x, const Tensor& rows_dy, const Tensor& weights) {
+    std::vector<Tensor> results{devices.empty({200, 72}, dtype), devices.empty({200, 40}, dtype),
+                                devices.to_cuda(w)};
+    const Tensor x_there = devices.to_cuda(rows_x, dtype);
+    const Tensor dy_there = devices.to_cuda(rows_dy, dtype);
+    const Tensor w_there = devices.to_cuda(weights, dtype);
+    GradientSum dw = float_sum(results[2]);
+    grouped_matmul_forward(x_there, w_there, offsets, results[0], devices.cuda);
+    grouped_matmul_backward_input(dy_there, w_there, offsets, results[1], devices.cuda);
+    grouped_matmul_backward_weight(dy_there, x_there, offsets, dw, devices.cuda);
+    return results;
+  };
+  const std::vector<Tensor> want = run(x, dy, w);
+  const float infinity = std::numeric_limits<float>::infinity();
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<std::vector<Tensor>> poisoned{
+      run(with_rows(x, begin, end, nan, devices), dy, w),
+      run(x, with_rows(dy, begin, end, infinity, devices), w),
+      run(x, dy, with_rows(w, 1, 2, infinity, devices))};
+  for (const std::vector<Tensor>& found : poisoned) {
+    CHECK(same_outside(found[0], want[0], begin, end, devices));
+    CHECK(same_outside(found[1], want[1], begin, end, devices));
+    CHECK(same_outside(found[2], want[2], 1, 2, devices));
+  }
+  CHECK_FALSE(same_outside(poisoned[0][0], want[0], 0, 0, devices));
 }
 
 }  // namespace
