@@ -262,13 +262,13 @@ __device__ __forceinline__ void write(const float (&d)[kCount], const Destinatio
   for (int half = 0; half < 2; ++half) {
     const int row = to.row + half * 8;
     float* const to_row = c + std::int64_t{row} * to.columns;
-    float4 old[kSteps];
+    float4 old[kSteps] = {};
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
       const int column = lane_column + i * 16;
-      old[i] = row < to.row_end && column < to.columns
-                   ? *reinterpret_cast<const float4*>(to_row + column)
-                   : make_float4(0, 0, 0, 0);
+      if (row < to.row_end && column < to.columns) {
+        old[i] = load_in_place(to_row + column);
+      }
     }
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {

@@ -90,6 +90,17 @@ __device__ __forceinline__ void async_proxy_fence() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
+// A load of 16 bytes that the compiler leaves where it is: it moves plain ones down to their first
+// use, where each would wait alone.
+__device__ __forceinline__ float4 load_in_place(const float* from) {
+  float4 value;
+  asm volatile("ld.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(value.x), "=f"(value.y), "=f"(value.z), "=f"(value.w)
+               : "l"(from)
+               : "memory");
+  return value;
+}
+
 // --- Products of a warpgroup
 
 template <int kCount>
