@@ -8,6 +8,8 @@ namespace fathom::kernels {
 
 constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Tensor&, Stream&)> sort_slots_slot{
     "sort_slots"};
+constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> offsets_from_counts_slot{
+    "offsets_from_counts"};
 constinit KernelSlot<void(const Tensor&, const Tensor&, int, Tensor&, Stream&)>
     permute_forward_slot{"permute_forward"};
 constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, bool, Stream&)>
@@ -56,6 +58,14 @@ void sort_slots(const Tensor& expert_ids, Tensor& counts, Tensor& slot_of_row, T
   check.shape("slot_of_row", slot_of_row, Shape{expert_ids.numel()}, DType::kInt32);
   check.shape("row_of_slot", row_of_slot, Shape{expert_ids.numel()}, DType::kInt32);
   sort_slots_slot(stream, expert_ids, counts, slot_of_row, row_of_slot);
+}
+
+void offsets_from_counts(const Tensor& counts, Tensor& offsets, Stream& stream) {
+  const TensorCheck check("offsets_from_counts", stream);
+  check.rank("counts", counts, 1);
+  check.dtype_and_device("counts", counts, DType::kInt64);
+  check.shape("offsets", offsets, Shape{counts.size(0) + 1}, DType::kInt64);
+  offsets_from_counts_slot(stream, counts, offsets);
 }
 
 void permute_forward(const Tensor& x, const Tensor& slot_of_row, int top_k, Tensor& rows,

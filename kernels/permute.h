@@ -26,6 +26,11 @@ namespace fathom::kernels {
 void sort_slots(const Tensor& expert_ids, Tensor& counts, Tensor& slot_of_row, Tensor& row_of_slot,
                 Stream& stream);
 
+// offsets[e] = sum of counts[0 .. e): where the rows of each expert begin, and last their number.
+//   counts   [num_experts] int64
+//   offsets  [num_experts + 1] int64, out
+void offsets_from_counts(const Tensor& counts, Tensor& offsets, Stream& stream);
+
 // rows[r] = x[slot_of_row[r] / top_k]; InternalError for a slot outside, on CUDA a row of NaN.
 void permute_forward(const Tensor& x, const Tensor& slot_of_row, int top_k, Tensor& rows,
                      Stream& stream);
@@ -51,6 +56,7 @@ void gather_rows(const Tensor& source, const Tensor& index, Tensor& destination,
 
 extern constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Tensor&, Stream&)>
     sort_slots_slot;
+extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> offsets_from_counts_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, int, Tensor&, Stream&)>
     permute_forward_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, bool, Stream&)>

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numbers>
 
+#include "core/host_copy.h"
 #include "kernels/check_tensor.h"
 
 namespace fathom::kernels {
@@ -65,18 +66,19 @@ Tensor rope_table(const std::vector<double>& frequencies, std::int64_t max_posit
   if (stream.is_meta()) {
     return table;
   }
-  auto* values = table.mutable_data<float>();
+  std::vector<float> values(static_cast<std::size_t>(table.numel()));
   stream.parallel_for(max_position, 64, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t position = begin; position < end; ++position) {
       for (std::int64_t i = 0; i < num_pairs; ++i) {
         const double angle =
             static_cast<double>(position) * frequencies[static_cast<std::size_t>(i)];
-        float* pair = values + (position * num_pairs + i) * 2;
+        float* pair = values.data() + (position * num_pairs + i) * 2;
         pair[0] = static_cast<float>(std::cos(angle));
         pair[1] = static_cast<float>(std::sin(angle));
       }
     }
   });
+  from_host<float>(values, table, stream);
   return table;
 }
 

@@ -49,8 +49,8 @@ double yarn_correction_dim(int rope_size, double theta, const YarnOptions& yarn,
 //   low) / (high - low), 0, 1) low = max(floor(cd(beta_fast)), 0),  high = min(ceil(cd(beta_slow)),
 //   rope_size - 1), 0.001 more if it equals low
 std::vector<double> rope_frequencies(int rope_size, double theta, const YarnOptions& yarn);
-// [max_position, rope_size] float32 of (cos, sin) pairs, computed in double and rounded once. CPU
-// and meta streams only.
+// [max_position, rope_size] float32 of (cos, sin) pairs, computed in double on the host and
+// rounded once.
 Tensor rope_table(const std::vector<double>& frequencies, std::int64_t max_position,
                   Stream& stream);
 

@@ -1,27 +1,19 @@
 #include "model/balance_loss.h"
 
-#include <cmath>
-#include <vector>
-
+#include "kernels/balance_coefficients.h"
 #include "kernels/elementwise.h"
 
 namespace fathom::model {
 namespace {
 
-// Sums over the tokens of each sequence, the same on all tensor ranks.
-struct Statistics {
-  Tensor unbiased_counts;     // [sequences, experts] int64
-  Tensor score_sums;          // [sequences, experts] int64, multiples of 2^-kScoreFractionBits
-  Tensor selected_counts;     // [sequences, experts] int64
-  Tensor group_token_counts;  // [sequences, groups] int64
-};
-
-Statistics gather_statistics(const MoeOptions& options, const kernels::RouterOptions& router,
-                             const Tensor& scores, const Tensor& expert_ids,
-                             const Context& context) {
+// The same on all tensor ranks.
+kernels::BalanceStatistics gather_statistics(const MoeOptions& options,
+                                             const kernels::RouterOptions& router,
+                                             const Tensor& scores, const Tensor& expert_ids,
+                                             const Context& context) {
   Stream& stream = context.stream;
   const Shape per_expert{context.batch.num_sequences, options.num_experts};
-  Statistics statistics;
+  kernels::BalanceStatistics statistics;
   statistics.unbiased_counts = Tensor::zeros(per_expert, DType::kInt64, stream);
   statistics.score_sums = Tensor::zeros(per_expert, DType::kInt64, stream);
   statistics.selected_counts = Tensor::zeros(per_expert, DType::kInt64, stream);
@@ -40,40 +32,17 @@ Statistics gather_statistics(const MoeOptions& options, const kernels::RouterOpt
   return statistics;
 }
 
-// The factors of one sequence: loss = sum_i factor_i P_i, all terms together.
-std::vector<double> expert_factors(const MoeOptions& options, const Statistics& statistics,
-                                   std::int64_t sequence, std::int64_t num_tokens) {
-  const auto experts = static_cast<std::size_t>(options.num_experts);
-  const auto groups = static_cast<std::size_t>(options.num_device_groups);
-  const auto first = static_cast<std::size_t>(sequence) * experts;
-  const auto unbiased = statistics.unbiased_counts.values<std::int64_t>().subspan(first, experts);
-  const auto selected = statistics.selected_counts.values<std::int64_t>().subspan(first, experts);
-  const auto tokens_in_group = statistics.group_token_counts.values<std::int64_t>().subspan(
-      static_cast<std::size_t>(sequence) * groups, groups);
-  const double per_count = static_cast<double>(options.num_experts) /
-                           (static_cast<double>(options.top_k) * static_cast<double>(num_tokens));
-  const double per_token =
-      static_cast<double>(options.num_device_groups) /
-      (static_cast<double>(options.max_device_groups_per_token) * static_cast<double>(num_tokens));
-  std::vector<double> factors(experts);
-  const std::size_t group_size = experts / groups;
-  for (std::size_t group = 0; group < groups; ++group) {
-    std::int64_t group_count = 0;
-    for (std::size_t i = group * group_size; i < (group + 1) * group_size; ++i) {
-      group_count += selected[i];
-    }
-    const double device =
-        per_count * static_cast<double>(group_count) / static_cast<double>(group_size);
-    const double communication = per_token * static_cast<double>(tokens_in_group[group]);
-    for (std::size_t i = group * group_size; i < (group + 1) * group_size; ++i) {
-      factors[i] =
-          options.sequence_balance_coefficient * per_count * static_cast<double>(unbiased[i]) +
-          options.expert_balance_coefficient * per_count * static_cast<double>(selected[i]) +
-          options.device_balance_coefficient * device +
-          options.communication_balance_coefficient * communication;
-    }
-  }
-  return factors;
+kernels::BalanceOptions balance_options(const MoeOptions& options, const MicroBatch& batch) {
+  kernels::BalanceOptions balance;
+  balance.sequence_length = batch.sequence_length;
+  balance.top_k = options.top_k;
+  balance.max_groups_per_token = options.max_device_groups_per_token;
+  balance.sequence_coefficient = options.sequence_balance_coefficient;
+  balance.expert_coefficient = options.expert_balance_coefficient;
+  balance.device_coefficient = options.device_balance_coefficient;
+  balance.communication_coefficient = options.communication_balance_coefficient;
+  balance.scale = batch.balance_scale;
+  return balance;
 }
 
 }  // namespace
@@ -92,30 +61,17 @@ void BalanceLoss::forward(const kernels::RouterOptions& router, const Tensor& sc
   if (!is_on() || context.pass != Pass::kTrain) {
     return;
   }
-  const Statistics statistics = gather_statistics(options_, router, scores, expert_ids, context);
-  saved.coefficient = Tensor::empty(statistics.score_sums.shape(), DType::kFloat32, context.stream);
-  if (context.stream.is_meta()) {
-    return;
-  }
-  const std::int64_t num_tokens = context.batch.sequence_length;
-  const auto coefficients = saved.coefficient.mutable_values<float>();
-  const auto sums = statistics.score_sums.values<std::int64_t>();
-  for (std::int64_t sequence = 0; sequence < context.batch.num_sequences; ++sequence) {
-    const std::vector<double> factors = expert_factors(options_, statistics, sequence, num_tokens);
-    const std::size_t first = static_cast<std::size_t>(sequence) * factors.size();
-    double loss = 0.0;
-    for (std::size_t i = 0; i < factors.size(); ++i) {
-      const double scaled =
-          context.batch.balance_scale * factors[i] / static_cast<double>(num_tokens);
-      coefficients[first + i] = static_cast<float>(scaled);
-      loss +=
-          scaled * std::ldexp(static_cast<double>(sums[first + i]), -kernels::kScoreFractionBits);
-    }
+  const kernels::BalanceStatistics statistics =
+      gather_statistics(options_, router, scores, expert_ids, context);
+  Stream& stream = context.stream;
+  saved.coefficient = Tensor::empty(statistics.score_sums.shape(), DType::kFloat32, stream);
+  Tensor losses = Tensor::empty(Shape{context.batch.num_sequences}, DType::kInt64, stream);
+  kernels::balance_coefficients(balance_options(options_, context.batch), statistics,
+                                saved.coefficient, losses, stream);
+  if (context.counts_experts) {
     // All tensor ranks hold the same sums: each counts its share of the sequences.
     const parallel::Communicator& tensor = context.mesh.tensor();
-    if (context.counts_experts && sequence % tensor.world_size() == tensor.rank()) {
-      context.losses->balance_loss.add(loss);
-    }
+    context.losses->add_balance_losses(losses, tensor.rank(), tensor.world_size());
   }
 }
 

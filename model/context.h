@@ -1,10 +1,8 @@
 #pragma once
 
-#include <vector>
-
-#include "core/exact_sum.h"
 #include "core/stream.h"
 #include "model/attention_cache.h"
+#include "model/loss_sums.h"
 #include "model/micro_batch.h"
 #include "model/options.h"
 #include "model/routing_record.h"
@@ -12,13 +10,6 @@
 #include "parallel/mesh.h"
 
 namespace fathom::model {
-
-// Sums over the tokens and sequences that a rank has seen since the start of the step; exact, so
-// that they do not depend on the layout.
-struct LossSums {
-  std::vector<ExactSum> token_losses;  // [depth] nats, over the valid tokens that this rank counts
-  ExactSum balance_loss;               // times balance_scale already
-};
 
 enum class Pass {
   kTrain,     // gradients follow

@@ -8,22 +8,6 @@
 namespace fathom::model {
 namespace {
 
-// Adds the valid losses of the tokens that are local to this tensor rank: every token is counted
-// once.
-void count_losses(const Tensor& loss, const Tensor& mask, ExactSum& sum, const Context& context) {
-  if (context.stream.is_meta()) {
-    return;
-  }
-  const auto losses = context.local(loss).values<float>();
-  const Tensor local_mask = context.local(mask);
-  const auto counted = local_mask.values<float>();
-  for (std::size_t i = 0; i < losses.size(); ++i) {
-    if (counted[i] != 0.0F) {
-      sum.add(static_cast<double>(losses[i]));
-    }
-  }
-}
-
 // Logits and their gradients alike. By the operation of kernels::sample_tokens, so that a sampler
 // and its trainer see the same bits.
 void scale_logits(Tensor& logits, const Context& context) {
@@ -63,8 +47,8 @@ void LmHead::forward(const Tensor& x, const Targets& targets, int depth, Saved& 
 
   Tensor loss = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);
   kernels::cross_entropy_loss(row_sum, target_logit, targets.mask, loss, stream);
-  count_losses(loss, targets.mask, context.losses->token_losses[static_cast<std::size_t>(depth)],
-               context);
+  // Each tensor rank counts its own tokens: every token is counted once.
+  context.losses->add_token_losses(depth, context.local(loss));
   Tensor weights = targets.weights;
   if (context.token_loss != nullptr && depth == 0) {
     weights = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);

@@ -18,9 +18,9 @@ class LmHead {
 
   LmHead(const ModelOptions& options, const parallel::Mesh& mesh);
 
-  // x [local tokens, hidden]. Adds the masked losses of this rank's tokens to
-  // context.losses->token_losses[depth]; with Pass::kTrain keeps dL/dlogits, since every weight of
-  // the loss is known before, or by context.token_loss once the losses of depth 0 are.
+  // x [local tokens, hidden]. Adds the masked losses of this rank's tokens to context.losses; with
+  // Pass::kTrain keeps dL/dlogits, since every weight of the loss is known before, or by
+  // context.token_loss once the losses of depth 0 are.
   void forward(const Tensor& x, const Targets& targets, int depth, Saved& saved,
                const Context& context) const;
   Tensor backward_input(Saved& saved, const Context& context) const;

@@ -1,6 +1,7 @@
 #include "model/moe.h"
 
 #include "core/error.h"
+#include "core/host_copy.h"
 #include "kernels/elementwise.h"
 #include "kernels/grouped_matmul.h"
 #include "kernels/packed_matmul.h"
@@ -242,12 +243,11 @@ void Moe::for_each_parameter(const parallel::VisitParameter& visit) {
   }
 }
 
-void Moe::update_selection_bias(const Tensor& counts, float rate) {
-  if (!options_.has_selection_bias || rate == 0.0F || counts.raw() == nullptr) {
+void Moe::update_selection_bias(std::span<const std::int64_t> loads, float rate, Stream& stream) {
+  if (!options_.has_selection_bias || rate == 0.0F) {
     return;
   }
-  const auto loads = counts.values<std::int64_t>();
-  const auto bias = selection_bias_.mutable_values<float>();
+  std::vector<float> bias = to_host<float>(selection_bias_, stream);
   std::int64_t total = 0;
   for (const std::int64_t load : loads) {
     total += load;
@@ -256,6 +256,7 @@ void Moe::update_selection_bias(const Tensor& counts, float rate) {
     const std::int64_t scaled = loads[i] * options_.num_experts;
     bias[i] += scaled < total ? rate : scaled > total ? -rate : 0.0F;
   }
+  from_host<float>(bias, selection_bias_, stream);
 }
 
 void Moe::visit_state(parallel::StateVisitor& visitor, bool is_owner) {

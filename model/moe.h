@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+#include <span>
 #include <string>
 
 #include "core/tensor.h"
@@ -45,9 +47,9 @@ class Moe {
 
   // Slots that chose each expert since the last reset, on this rank's tokens: [num_experts] int64.
   Tensor& expert_counts() noexcept { return expert_counts_; }
-  // b <- b + rate * sign(mean load - load) with `counts` of the whole global batch; integers decide
-  // the sign (eq. 16 and below).
-  void update_selection_bias(const Tensor& counts, float rate);
+  // b <- b + rate * sign(mean load - load) with the loads of the whole global batch; integers
+  // decide the sign (eq. 16 and below).
+  void update_selection_bias(std::span<const std::int64_t> loads, float rate, Stream& stream);
   // The selection bias: a state without gradient, the same on all ranks of the plane.
   void visit_state(parallel::StateVisitor& visitor, bool is_owner);
   void allocate_state(Stream& stream);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/host_copy.h"
 #include "kernels/permute.h"
 #include "kernels/router.h"
 
@@ -45,10 +46,11 @@ struct PartCounts {
   }
 };
 
-// Where the rows of each expert, and of each of its parts in the order (rank, unit), begin.
-void set_offsets(ExpertRoute& route, const PartCounts& parts) {
-  const auto offsets = route.offsets.mutable_values<std::int64_t>();
-  const auto part_offsets = route.part_offsets.mutable_values<std::int64_t>();
+// Where the rows of each expert, and of each of its parts in the order (rank, unit), begin. Returns
+// the former.
+std::vector<std::int64_t> set_offsets(ExpertRoute& route, const PartCounts& parts, Stream& stream) {
+  std::vector<std::int64_t> offsets(static_cast<std::size_t>(route.offsets.numel()));
+  std::vector<std::int64_t> part_offsets(static_cast<std::size_t>(route.part_offsets.numel()));
   const std::int64_t parts_per_expert = (std::ssize(part_offsets) - 1) / parts.num_experts;
   std::int64_t row = 0;
   for (std::int64_t e = 0; e < parts.num_experts; ++e) {
@@ -62,16 +64,17 @@ void set_offsets(ExpertRoute& route, const PartCounts& parts) {
   }
   offsets.back() = row;
   part_offsets.back() = row;
+  from_host<std::int64_t>(offsets, route.offsets, stream);
+  from_host<std::int64_t>(part_offsets, route.part_offsets, stream);
+  return offsets;
 }
 
-// Where each arrived row, in the order (rank, expert), goes in the order (expert, rank).
-void arrange_by_expert(ExpertRoute& route, const PartCounts& parts, Stream& stream) {
-  route.arrival_of_row = Tensor::empty(Shape{route.num_expert_rows}, DType::kInt32, stream);
-  route.row_of_arrival = Tensor::empty(Shape{route.num_expert_rows}, DType::kInt32, stream);
-  const auto arrival_of_row = route.arrival_of_row.mutable_values<std::int32_t>();
-  const auto row_of_arrival = route.row_of_arrival.mutable_values<std::int32_t>();
-  const auto offsets = route.offsets.values<std::int64_t>();
-  std::vector<std::int64_t> next_row(offsets.begin(), offsets.end() - 1);
+// Where each arrived row, in the order (rank, expert), goes in the order (expert, rank); the rows
+// of each expert begin at `next_row`.
+void arrange_by_expert(ExpertRoute& route, const PartCounts& parts,
+                       std::vector<std::int64_t> next_row, Stream& stream) {
+  std::vector<std::int32_t> arrival_of_row(static_cast<std::size_t>(route.num_expert_rows));
+  std::vector<std::int32_t> row_of_arrival(arrival_of_row.size());
   std::int64_t arrival = 0;
   for (std::int64_t rank = 0; rank < parts.num_ranks; ++rank) {
     for (std::int64_t e = 0; e < parts.num_experts; ++e) {
@@ -82,6 +85,15 @@ void arrange_by_expert(ExpertRoute& route, const PartCounts& parts, Stream& stre
         row_of_arrival[static_cast<std::size_t>(arrival)] = static_cast<std::int32_t>(row);
       }
     }
+  }
+  from_host<std::int32_t>(arrival_of_row, route.arrival_of_row, stream);
+  from_host<std::int32_t>(row_of_arrival, route.row_of_arrival, stream);
+}
+
+void arrange(ExpertRoute& route, const PartCounts& parts, Stream& stream) {
+  std::vector<std::int64_t> offsets = set_offsets(route, parts, stream);
+  if (parts.num_ranks > 1) {
+    arrange_by_expert(route, parts, std::move(offsets), stream);
   }
 }
 
@@ -99,9 +111,11 @@ Tensor count_by_unit(const Tensor& expert_ids, std::int64_t num_experts, std::in
 
 // counts [num_units, num_experts] of this rank's slots -> those for this rank's experts, and how
 // many rows go to and come from each rank.
-PartCounts exchange_counts(ExpertRoute& route, const Tensor& counts, Communicator& expert) {
+PartCounts exchange_counts(ExpertRoute& route, const Tensor& counts, Communicator& expert,
+                           Stream& stream) {
   PartCounts parts{expert.world_size(), counts.size(0), counts.size(1) / expert.world_size(), {}};
-  const auto mine = counts.values<std::int64_t>();
+  const std::vector<std::int64_t> host_counts = to_host<std::int64_t>(counts, stream);
+  const std::span mine(host_counts);
   const auto width = static_cast<std::size_t>(parts.num_experts);
   const auto row = static_cast<std::size_t>(counts.size(1));
   std::vector<std::int64_t> all(static_cast<std::size_t>(parts.num_ranks) * mine.size());
@@ -122,8 +136,6 @@ PartCounts exchange_counts(ExpertRoute& route, const Tensor& counts, Communicato
     route.rows_to_each.push_back(to_rank);
     route.rows_from_each.push_back(from_rank);
   }
-  route.num_expert_rows =
-      std::accumulate(route.rows_from_each.begin(), route.rows_from_each.end(), std::int64_t{0});
   return parts;
 }
 
@@ -150,21 +162,30 @@ ExpertRoute plan_expert_route(const Tensor& expert_ids, const ExpertRouteOptions
           : Tensor::empty(Shape{local_experts * num_parts + 1}, DType::kInt64, stream);
   Tensor counts = Tensor::empty(Shape{options.num_experts}, DType::kInt64, stream);
   kernels::sort_slots(expert_ids, counts, route.slot_of_row, route.row_of_slot, stream);
-  if (stream.is_meta()) {
-    assume_counts(route, options, expert);
-    route.num_expert_rows =
-        std::accumulate(route.rows_from_each.begin(), route.rows_from_each.end(), std::int64_t{0});
-    if (expert.world_size() > 1) {
-      route.arrival_of_row = Tensor::empty(Shape{route.num_expert_rows}, DType::kInt32, stream);
-      route.row_of_arrival = Tensor::empty(Shape{route.num_expert_rows}, DType::kInt32, stream);
-    }
+  const bool has_units = options.unit_tokens != 0;
+  if (expert.world_size() == 1 && !has_units) {  // nothing that the host needs to know
+    kernels::offsets_from_counts(counts, route.offsets, stream);
+    route.rows_to_each = route.rows_from_each = {route.num_home_rows};
+    route.num_expert_rows = route.num_home_rows;
     return route;
   }
-  const PartCounts parts = exchange_counts(
-      route, count_by_unit(expert_ids, options.num_experts, num_units, stream), expert);
-  set_offsets(route, parts);
+  PartCounts parts;
+  if (stream.is_meta()) {
+    assume_counts(route, options, expert);
+  } else {
+    const Tensor by_unit = has_units
+                               ? count_by_unit(expert_ids, options.num_experts, num_units, stream)
+                               : counts.reshape(Shape{1, options.num_experts});
+    parts = exchange_counts(route, by_unit, expert, stream);
+  }
+  route.num_expert_rows =
+      std::accumulate(route.rows_from_each.begin(), route.rows_from_each.end(), std::int64_t{0});
   if (expert.world_size() > 1) {
-    arrange_by_expert(route, parts, stream);
+    route.arrival_of_row = Tensor::empty(Shape{route.num_expert_rows}, DType::kInt32, stream);
+    route.row_of_arrival = Tensor::empty(Shape{route.num_expert_rows}, DType::kInt32, stream);
+  }
+  if (!stream.is_meta()) {
+    arrange(route, parts, stream);
   }
   return route;
 }

@@ -32,10 +32,12 @@ void EvaluateStep::run(const std::vector<model::MicroBatch>& micro_batches,
   model_->begin_step(step);
   parallel::run(schedule(static_cast<int>(micro_batches.size())), model_->stages(),
                 mesh_->pipeline(), *stream_);
+  sums_.read(*stream_);  // what they hold does not grow with the number of batches
 }
 
 LossTotals EvaluateStep::take_totals() {
-  return gather_loss_totals(std::exchange(sums_, empty_loss_sums(model_->options())), *mesh_);
+  model::LossSums taken = std::exchange(sums_, empty_loss_sums(model_->options()));
+  return gather_loss_totals(taken, *mesh_, *stream_);
 }
 
 }  // namespace fathom::trainer

@@ -16,8 +16,8 @@ struct LossTotals {
 
 model::LossSums empty_loss_sums(const model::ModelOptions& options);
 
-// Adds up what every rank counted, without rounding. Collective over the mesh; the same on every
-// rank.
-LossTotals gather_loss_totals(const model::LossSums& sums, const parallel::Mesh& mesh);
+// Adds up what every rank counted, without rounding; waits for the device. Collective over the
+// mesh; the same on every rank.
+LossTotals gather_loss_totals(model::LossSums& sums, const parallel::Mesh& mesh, Stream& stream);
 
 }  // namespace fathom::trainer

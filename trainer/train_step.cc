@@ -5,6 +5,7 @@
 #include <span>
 
 #include "core/error.h"
+#include "core/host_copy.h"
 #include "kernels/elementwise.h"
 #include "optim/grad_clip.h"
 #include "parallel/pipeline/executor.h"
@@ -75,7 +76,8 @@ std::map<int, double> TrainStep::balance_experts(double rate, bool update) {
     }
     std::int64_t total = 0;
     std::int64_t largest = 0;
-    for (const std::int64_t count : counts.values<std::int64_t>()) {
+    const std::vector<std::int64_t> loads = to_host<std::int64_t>(counts, *stream_);
+    for (const std::int64_t count : loads) {
       total += count;
       largest = std::max(largest, count);
     }
@@ -85,7 +87,7 @@ std::map<int, double> TrainStep::balance_experts(double rate, bool update) {
                        static_cast<double>(total));
     }
     if (update) {
-      layer.moe->update_selection_bias(counts, static_cast<float>(rate));
+      layer.moe->update_selection_bias(loads, static_cast<float>(rate), *stream_);
     }
     kernels::fill(counts, 0.0F, *stream_);
   }
@@ -142,7 +144,7 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
   if (options.gradients_reduced) {
     options.gradients_reduced();
   }
-  const LossTotals totals = gather_loss_totals(sums, *mesh_);
+  const LossTotals totals = gather_loss_totals(sums, *mesh_, *stream_);
   const optim::GradientNorm norm = optim::gradient_norm(parameters, mesh_->world(), *stream_);
   result.grad_norm = norm.norm;
   result.num_refused = norm.num_refused;

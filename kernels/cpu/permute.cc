@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "kernels/cpu/simd.h"
@@ -40,6 +41,13 @@ void sort_slots_cpu(const Tensor& expert_ids, Tensor& counts, Tensor& slot_of_ro
     slots[static_cast<std::size_t>(place)] = static_cast<std::int32_t>(slot);
     rows[slot] = static_cast<std::int32_t>(place);
   }
+}
+
+void offsets_from_counts_cpu(const Tensor& counts, Tensor& offsets, Stream& /*stream*/) {
+  const auto count = counts.values<std::int64_t>();
+  const auto offset = offsets.mutable_values<std::int64_t>();
+  offset[0] = 0;
+  std::partial_sum(count.begin(), count.end(), offset.begin() + 1);
 }
 
 std::int64_t checked_row(const std::int32_t* index, std::int64_t i, std::int32_t divisor,
@@ -172,6 +180,8 @@ void combine_backward_cpu(const Tensor& dy, const Tensor& rows, const Tensor& ro
 }
 
 const KernelRegistration register_sort_slots(sort_slots_slot, DeviceType::kCpu, sort_slots_cpu);
+const KernelRegistration register_offsets(offsets_from_counts_slot, DeviceType::kCpu,
+                                          offsets_from_counts_cpu);
 const KernelRegistration register_permute_forward(permute_forward_slot, DeviceType::kCpu,
                                                   permute_forward_cpu);
 const KernelRegistration register_permute_backward(permute_backward_slot, DeviceType::kCpu,

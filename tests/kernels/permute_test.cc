@@ -44,6 +44,17 @@ TEST_CASE("sort_slots orders the slots by expert and keeps their order within on
   CHECK(vector_of<std::int32_t>(row_of_slot) == std::vector<std::int32_t>{3, 0, 4, 2, 1, 5});
 }
 
+TEST_CASE("offsets_from_counts says where each expert's rows begin") {
+  Stream stream;
+  const Tensor counts = tensor_of<std::int64_t>({2, 0, 3'000'000'000, 1}, Shape{4}, stream);
+  Tensor offsets = Tensor::empty(Shape{5}, DType::kInt64, stream);
+  offsets_from_counts(counts, offsets, stream);
+  CHECK(vector_of<std::int64_t>(offsets) ==
+        std::vector<std::int64_t>{0, 2, 2, 3'000'000'002, 3'000'000'003});
+  Tensor short_one = Tensor::empty(Shape{4}, DType::kInt64, stream);
+  CHECK_THROWS_AS(offsets_from_counts(counts, short_one, stream), InternalError);
+}
+
 TEST_CASE("sort_slots refuses an expert that does not exist") {
   Stream stream;
   Tensor counts = Tensor::empty(Shape{4}, DType::kInt64, stream);

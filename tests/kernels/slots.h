@@ -2,6 +2,7 @@
 
 #include "kernels/adamw.h"
 #include "kernels/attention.h"
+#include "kernels/balance_coefficients.h"
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
@@ -27,6 +28,7 @@ void for_each_slot(const Visit& visit) {
   const auto each = [&](const auto&... slots) { (visit(slots), ...); };
   each(adamw_step_slot, sum_of_squares_slot);
   each(attention_forward_slot, attention_backward_slot);
+  each(balance_coefficients_slot);
   each(cross_entropy_row_max_slot, cross_entropy_exp_sum_slot, cross_entropy_loss_slot,
        cross_entropy_backward_slot);
   each(add_slot, add_in_place_slot, maximum_in_place_slot, scale_slot, fill_slot, copy_slot,
@@ -39,8 +41,8 @@ void for_each_slot(const Visit& visit) {
   each(pack_weight_slot, packed_matmul_forward_slot, packed_grouped_matmul_forward_slot,
        packed_head_matmul_forward_slot);
   each(keep_in_pages_slot, paged_attention_forward_slot);
-  each(sort_slots_slot, permute_forward_slot, permute_backward_slot, combine_forward_slot,
-       combine_backward_slot, gather_rows_slot);
+  each(sort_slots_slot, offsets_from_counts_slot, permute_forward_slot, permute_backward_slot,
+       combine_forward_slot, combine_backward_slot, gather_rows_slot);
   each(rms_norm_forward_slot, rms_norm_backward_input_slot, rms_norm_backward_gain_slot);
   each(rope_slot);
   each(router_forward_slot, router_backward_slot, count_experts_slot, balance_statistics_slot,
