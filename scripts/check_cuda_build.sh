@@ -34,6 +34,7 @@ run_without_gpu() {
   return "$status"
 }
 
+bash scripts/install_deps.sh --cuda || exit 1
 bash scripts/run_quietly.sh "configuring cuda" cmake --preset cuda || exit 1
 SECONDS=0
 compile || { echo "building cuda failed"; exit 1; }

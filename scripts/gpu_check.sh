@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can tell, in steps of less than ten minutes: every test program of the CUDA build, compute-sanitizer on small
+# shapes (where it is installed), the time of every kernel, and PyTorch's own kernels beside them (where torch is installed). Writes
+# docs/results-gpu.md, with the card, the driver and the date. Runs from the repository (scripts/build.sh cuda first) and from the folder that
+# scripts/bundle.sh makes.
+#   scripts/gpu_check.sh [STATE_FOLDER]      default gpu-check; what passed there is not run again, so an interrupted check goes on
+# Exits 77 where there is no GPU, 1 if a step failed (its output: STATE_FOLDER/STEP.log).
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+state=${1:-gpu-check}
+most_seconds=590
+
+if [ -x bin/kernel_bench_cuda ]; then
+  tests=(bin/*_tests_cuda)
+  bench=bin/kernel_bench_cuda
+else
+  mapfile -t tests < <(find build/cuda/tests -type f -name '*_tests_cuda' -perm -u+x 2>/dev/null | sort)
+  bench=build/cuda/tests/bench/kernel_bench_cuda
+fi
+[ -x "$bench" ] || { echo "gpu_check.sh: no CUDA build here; run scripts/build.sh cuda" >&2; exit 1; }
+card=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | head -n 1)
+[ -n "$card" ] || { echo "gpu_check.sh: no GPU, or no driver for it (nvidia-smi shows none)"; exit 77; }
+
+mkdir -p "$state"
+if [ "$(cat "$state/card" 2>/dev/null)" != "$card" ]; then  # the results of another card do not belong into this report
+  rm -f "$state"/*.passed "$state"/*.log "$state"/*.jsonl
+  echo "$card" >"$state/card"
+fi
+failed=0
+
+# step NAME COMMAND...: once, unless it has passed before; its output goes to NAME.log.
+step() {
+  local name=$1 begin=$SECONDS status
+  shift
+  [ ! -e "$state/$name.passed" ] || { echo "$name ... passed before"; return 0; }
+  printf '%s ... ' "$name"
+  timeout "$most_seconds" "$@" >"$state/$name.log" 2>&1
+  status=$?
+  if [ "$status" -eq 0 ]; then
+    touch "$state/$name.passed"
+    echo "passed ($((SECONDS - begin)) s)"
+  else
+    echo "FAILED (exit $status after $((SECONDS - begin)) s): $state/$name.log"
+    failed=1
+  fi
+  return "$status"
+}
+
+# lines NAME FILE COMMAND...: a step whose lines of JSON are kept in FILE.
+lines() {
+  local name=$1 file=$2
+  shift 2
+  step "$name" bash -c 'file=$1; shift; "$@" >"$file"' _ "$state/$file" "$@"
+}
+
+for program in "${tests[@]}"; do
+  step "$(basename "$program")" "$program"
+done
+if command -v compute-sanitizer >/dev/null; then
+  for tool in memcheck racecheck initcheck synccheck; do
+    step "sanitizer-$tool" compute-sanitizer --tool "$tool" --target-processes all --error-exitcode 1 "$bench" --small
+  done
+else
+  echo "compute-sanitizer ... skipped, it is not installed"
+fi
+lines kernels kernels.jsonl "$bench"
+if python3 -c 'import torch' 2>/dev/null; then
+  lines rival rival.jsonl python3 scripts/rival/kernels.py "$state/kernels.jsonl"
+else
+  echo "PyTorch's kernels ... skipped, torch is not installed"
+fi
+python3 scripts/gpu_report.py "$state" docs/results-gpu.md || failed=1
+exit "$failed"

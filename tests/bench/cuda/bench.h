@@ -1,0 +1,87 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/stream.h"
+#include "core/tensor.h"
+
+namespace fathom::bench {
+
+// One mixture-of-experts layer of DeepSeek-V2-Lite (arXiv:2405.04434, appendix B) on 4096 tokens,
+// its head, and an optimizer's share of the weights.
+struct Sizes {
+  std::int64_t tokens = 4096;
+  std::int64_t hidden = 2048;
+  std::int64_t heads = 16;
+  std::int64_t nope = 128;
+  std::int64_t rope = 64;
+  std::int64_t value = 128;
+  std::int64_t latent = 512;
+  std::int64_t experts = 64;
+  std::int64_t top_k = 6;
+  std::int64_t expert_hidden = 1408;
+  std::int64_t shared_hidden = 2816;
+  std::int64_t dense_hidden = 10944;
+  std::int64_t vocabulary = 129280;
+  std::int64_t parameters = 100'000'000;
+
+  std::int64_t slots() const { return tokens * top_k; }
+};
+// The same operations where a sanitizer or the emulated device still gets through: every tile is
+// partly filled.
+Sizes small_sizes();
+
+// What an operation cannot do without: multiplications and additions, and bytes of operands that
+// are read or written once each.
+struct Work {
+  double flops = 0;
+  double bytes = 0;
+};
+
+// Times operations and prints a line of JSON for each.
+class Bench {
+ public:
+  Bench(int num_repeats, std::string only);
+  ~Bench();
+  Bench(const Bench&) = delete;
+  Bench& operator=(const Bench&) = delete;
+
+  Stream& stream() { return stream_; }
+  // Normal numbers times `scale`, float32 or bfloat16.
+  Tensor random(const Shape& shape, DType dtype, float scale = 1.0F);
+  Tensor bfloat16(const Shape& shape) { return random(shape, DType::kBFloat16); }
+  Tensor float32(const Shape& shape) { return random(shape, DType::kFloat32); }
+  Tensor integers(std::int64_t count, const std::function<std::int64_t(std::int64_t)>& value);
+  Tensor offsets(const std::vector<std::int64_t>& values);  // int64
+
+  // Median time of `body` on the device by CUDA events, each run after the second-level cache was
+  // filled with something else. `body` must leave its inputs fit for another run. An error of one
+  // operation is printed in its line, and the others go on.
+  void time(const std::string& name, const std::string& shape, const Work& work,
+            const std::function<void()>& body);
+  bool failed() const { return failed_; }
+
+ private:
+  double median_microseconds(const std::function<void()>& body);
+
+  Stream stream_;
+  int num_repeats_;
+  std::string only_;
+  Tensor flush_;
+  std::vector<float> normals_;
+  bool failed_ = false;
+};
+
+// Each times one group of operations.
+void time_products(Bench& bench, const Sizes& sizes);
+void time_experts(Bench& bench, const Sizes& sizes);
+void time_attention(Bench& bench, const Sizes& sizes);
+void time_rows(Bench& bench, const Sizes& sizes);
+void time_routing(Bench& bench, const Sizes& sizes);
+void time_head(Bench& bench, const Sizes& sizes);
+void time_optimizer(Bench& bench, const Sizes& sizes);
+
+}  // namespace fathom::bench

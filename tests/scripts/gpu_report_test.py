@@ -1,0 +1,50 @@
+"""scripts/gpu_report.py joins our times with PyTorch's by operation and shape, and says what failed."""
+import importlib.util
+import json
+import tempfile
+import unittest
+from pathlib import Path
+
+spec = importlib.util.spec_from_file_location("gpu_report", Path(__file__).parent.parent.parent / "scripts/gpu_report.py")
+gpu_report = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(gpu_report)
+
+
+class Report(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        self.state = Path(self.folder.name)
+        (self.state / "card").write_text("NVIDIA A, 580.1, 80000 MiB\n")
+        for name in ("kernels.passed", "kernels.log", "core_tests_cuda.log"):
+            (self.state / name).touch()
+
+    def tearDown(self):
+        self.folder.cleanup()
+
+    def write(self, name, *lines):
+        (self.state / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def test_without_numbers_there_is_no_table(self):
+        text = gpu_report.report(self.state, "2001-02-03")
+        self.assertIn("NVIDIA A, 580.1, 80000 MiB\n- Date: 2001-02-03\n- Passed: kernels\n- Failed: core_tests_cuda\n", text)
+        self.assertNotIn("|", text)
+
+    def test_rows(self):
+        product = {"op": "matmul q forward", "shape": "8x4->2"}
+        add = {"op": "add", "shape": "8x4"}
+        other = {"op": "add", "shape": "9x4"}
+        self.write(
+            "kernels.jsonl",
+            product | {"us": 20.0, "tflops": 700.4, "tbs": 1.0, "share_of_floor": 0.886},
+            add | {"us": 3.0, "tbs": 3.456, "share_of_floor": 0.8},
+            {"op": "rope", "shape": "1", "error": "no such thing"},
+        )
+        self.write("rival.jsonl", product | {"us": 25.0, "call": "mm"}, other | {"us": 1.0, "call": "add"})
+        text = gpu_report.report(self.state, "2001-02-03")
+        self.assertIn("| matmul q forward | 8x4->2 | 20.0 | 700 TFLOP/s | 89% | 25.0 | 1.25x mm |\n", text)
+        self.assertIn("| add | 8x4 | 3.0 | 3.46 TB/s | 80% |  |  |\n", text)
+        self.assertIn("| rope | 1 | failed: no such thing |", text)
+
+
+if __name__ == "__main__":
+    unittest.main()
