@@ -35,7 +35,8 @@ struct BalanceOptions {
 //   coefficient_i = scale factor_i / T,   loss = sum_i scale factor_i P_i, i ascending
 //   coefficient  [num_sequences, num_experts] float32, out: dL/ds'_ti, the same for all tokens t
 //   losses       [num_sequences] int64, out: the bits of doubles, for the host
-// In double. Asynchronous on `stream`. Throws InternalError on a mismatch.
+// In double; on CUDA the sum takes another fixed order. Asynchronous on `stream`. Throws
+// InternalError on a mismatch.
 void balance_coefficients(const BalanceOptions& options, const BalanceStatistics& statistics,
                           Tensor& coefficient, Tensor& losses, Stream& stream);
 
