@@ -9,8 +9,13 @@
 #include <string_view>
 #include <utility>
 
+#include "configs/schema/run.pb.h"
+#include "core/device_backend.h"
 #include "core/error.h"
+#include "parallel/comm/agree.h"
 #include "parallel/comm/mpi_communicator.h"
+#include "parallel/comm/nccl_communicator.h"
+#include "parallel/comm/staged_communicator.h"
 #include "parallel/comm/thread_communicator.h"
 
 namespace fathom::cli {
@@ -26,6 +31,23 @@ std::optional<int> environment_number(const char* name) {
   const auto [stop, error] = std::from_chars(view.data(), view.data() + view.size(), value);
   return error == std::errc() && stop == view.data() + view.size() ? std::optional(value)
                                                                    : std::nullopt;
+}
+
+// Rank i of a node takes its device i. Only ranks whose tensors travel through the host may share one.
+Device choose_device(const config::Run& run, int local_rank) {
+  const int num_devices = device_backend(DeviceType::kCuda).num_devices();
+  if (num_devices == 0) {
+    throw ConfigError(
+        "run.device is CUDA, and the driver shows no CUDA device on this node (nvidia-smi lists "
+        "them; CUDA_VISIBLE_DEVICES may hide them): set run.device=CPU, or start on a node that "
+        "has one");
+  }
+  if (local_rank >= num_devices && run.transport() == config::Run::NCCL) {
+    throw ConfigError(concat("rank ", local_rank, " of a node has no CUDA device of its own: the "
+                             "node has ", num_devices, "; start one rank a device, or set "
+                             "run.transport=MPI, which lets ranks share devices"));
+  }
+  return {DeviceType::kCuda, local_rank % num_devices};
 }
 
 }  // namespace
@@ -61,14 +83,21 @@ int Session::rank() const noexcept { return world_ ? world_->rank() : environmen
 
 void Session::start() {
   FATHOM_CHECK(!is_started());
+  if (environment_.is_parallel) {
+    mpi_ = std::make_unique<parallel::MpiEnvironment>();
+  }
+  world_ = make_host_world();
+}
+
+parallel::CommOptions Session::communication_options() {
   parallel::CommOptions options;
   options.heartbeat = &heartbeat_;
-  if (!environment_.is_parallel) {
-    world_ = std::move(parallel::make_thread_world(1, options).front());
-    return;
-  }
-  mpi_ = std::make_unique<parallel::MpiEnvironment>();
-  world_ = mpi_->make_world(options);
+  return options;
+}
+
+std::unique_ptr<parallel::Communicator> Session::make_host_world() {
+  return mpi_ ? mpi_->make_world(communication_options())
+              : std::move(parallel::make_thread_world(1, communication_options()).front());
 }
 
 parallel::Communicator& Session::world() const {
@@ -85,7 +114,24 @@ config::Launch Session::launch() const {
           .cores_per_node = mpi_->cores_per_node()};
 }
 
+void Session::use_device(const config::Run& run) {
+  if (run.device() == config::Run::CPU) {
+    return;
+  }
+  parallel::agree(world(), [&] { device_ = choose_device(run, mpi_ ? mpi_->local_rank() : 0); });
+  if (run.transport() == config::Run::NCCL && world().world_size() > 1) {
+    device_world_ = parallel::make_nccl_world(world(), device_, communication_options());
+  } else {
+    device_world_ = parallel::stage_device_tensors(make_host_world());
+  }
+}
+
+parallel::Communicator& Session::device_world() const {
+  return device_world_ ? *device_world_ : world();
+}
+
 void Session::finish() {
+  device_world_.reset();
   world_.reset();
   if (mpi_) {
     mpi_->finish();

@@ -5,6 +5,7 @@
 
 #include "cli/exit_code.h"
 #include "configs/resolve.h"
+#include "core/device.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/heartbeat.h"
 #include "parallel/comm/mpi_communicator.h"
@@ -39,6 +40,12 @@ class Session {
   // These need start().
   parallel::Communicator& world() const;
   config::Launch launch() const;
+  // Chooses the device that this rank computes on and how its tensors reach other ranks; collective.
+  // Throws ConfigError and DeviceError, on all ranks alike, when the node has no device for it.
+  void use_device(const config::Run& run);
+  // These need use_device(): the device, and all ranks for tensors that are on it.
+  Device device() const noexcept { return device_; }
+  parallel::Communicator& device_world() const;
   // What this rank is doing, for a watchdog; the communicators write it too.
   parallel::Heartbeat& heartbeat() noexcept { return heartbeat_; }
 
@@ -52,11 +59,16 @@ class Session {
   void begin_running() noexcept { phase_ = Phase::kRunning; }
 
  private:
+  parallel::CommOptions communication_options();
+  std::unique_ptr<parallel::Communicator> make_host_world();
+
   LaunchEnvironment environment_;
   Phase phase_ = Phase::kPreparing;
   parallel::Heartbeat heartbeat_;
   std::unique_ptr<parallel::MpiEnvironment> mpi_;  // null for a process on its own
   std::unique_ptr<parallel::Communicator> world_;
+  Device device_;
+  std::unique_ptr<parallel::Communicator> device_world_;  // null: world_ serves
 };
 
 }  // namespace fathom::cli

@@ -53,6 +53,11 @@ config::RunConfig checkpoint_config(const std::filesystem::path& checkpoint,
   return config;
 }
 
+Device use_device(const StoredModel& stored, Session& session) {
+  session.use_device(stored.config.run());
+  return session.device();
+}
+
 model::ModelOptions model_options(const config::RunConfig& config) {
   model::ModelOptions options = model::make_model_options(config);
   options.numerics.gradients = {.is_allocated = false};
@@ -102,8 +107,8 @@ void require_room(const std::string& what, std::int64_t num_tokens,
 
 LoadedModel::LoadedModel(const StoredModel& stored, Session& session)
     : rank_(session.rank()),
-      stream_(Device{}, stored.config.run().threads()),
-      mesh_(session.world(), trainer::make_mesh_shape(stored.config.mesh())),
+      stream_(use_device(stored, session), stored.config.run().threads()),
+      mesh_(session.device_world(), trainer::make_mesh_shape(stored.config.mesh())),
       model_(model_options(stored.config), trainer::make_pipeline_options(stored.config), mesh_,
              stream_) {
   const std::uint64_t job_id = draw_job_id(session.world());

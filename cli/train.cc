@@ -96,6 +96,7 @@ int train(std::span<const std::string> arguments, Session& session, const Traini
     }
     return kExitDone;
   }
+  session.use_device(config.run());
   session.heartbeat().begin_phase("open data");
   OpenedTask opened;
   parallel::agree(session.world(), [&] {
@@ -108,7 +109,7 @@ int train(std::span<const std::string> arguments, Session& session, const Traini
   const std::optional<std::int64_t> resume = choose_checkpoint(invocation, config);
 
   trainer::TrainingLoop loop(config, opened.tokenizer_hash,
-                             {session.world(), session.heartbeat(), [&](const std::string& line) {
+                             {session.device_world(), session.device(), session.heartbeat(), [&](const std::string& line) {
                                 if (speaks) {
                                   std::cout << line << '\n' << std::flush;
                                 }

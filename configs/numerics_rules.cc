@@ -54,6 +54,13 @@ void check_numerics(const RunConfig& config, Problems& problems) {
   if (numerics.mode() == Numerics::FAST) {
     return;
   }
+  if (!problems.require(config.run().device() == Run::CPU,
+                        "numerics.mode EXACT is not available on run.device ",
+                        Run::Device_Name(config.run().device()),
+                        " yet: set numerics.mode FAST (the same bits in the same layout), or "
+                        "run.device CPU")) {
+    return;
+  }
   check_unit(config, problems);
   check_chunks(config, problems);
   problems.require(

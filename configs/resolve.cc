@@ -35,6 +35,20 @@ void resolve_numerics(RunConfig& config) {
   }
 }
 
+// Devices that multiply bfloat16 compute in it, with float32 copies of the weights for the update.
+void resolve_dtypes(RunConfig& config) {
+  Optimizer& optimizer = *config.mutable_optimizer();
+  if (config.run().device() == Run::CPU) {
+    return;
+  }
+  if (!optimizer.has_parameter_dtype()) {
+    optimizer.set_parameter_dtype(BFLOAT16);
+  }
+  if (!optimizer.has_master_weights()) {
+    optimizer.set_master_weights(optimizer.parameter_dtype() != FLOAT32);
+  }
+}
+
 std::string lower_case(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
                  [](unsigned char letter) { return static_cast<char>(std::tolower(letter)); });
@@ -78,6 +92,7 @@ void resolve(RunConfig& config, const Launch& launch) {
     }
   }
   resolve_numerics(config);
+  resolve_dtypes(config);
 }
 
 std::vector<std::int64_t> layers_of_stages(const RunConfig& config) {

@@ -15,7 +15,8 @@ struct Launch {
 };
 
 // Fills in what follows from the rest, where it is absent: mesh.data, run.threads,
-// checkpoint.directory, data.seed, model.max_position, batch_ramp.increment. mesh.data stays 0 when
+// checkpoint.directory, data.seed, model.max_position, batch_ramp.increment, numerics, and on CUDA
+// optimizer.parameter_dtype (BFLOAT16) and optimizer.master_weights. mesh.data stays 0 when
 // the ranks are no multiple of pipeline x tensor; validate() reports that.
 void resolve(RunConfig& config, const Launch& launch);
 

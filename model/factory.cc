@@ -66,6 +66,11 @@ ModelOptions make_model_options(const config::Model& config) {
 NumericsOptions make_numerics_options(const config::RunConfig& config) {
   NumericsOptions options;
   const config::Numerics& numerics = config.numerics();
+  if (config.run().device() == config::Run::CUDA &&
+      config.optimizer().parameter_dtype() == config::BFLOAT16) {
+    options.activation_dtype = DType::kBFloat16;
+    options.gradients.value_dtype = DType::kBFloat16;
+  }
   if (numerics.mode() == config::Numerics::FAST) {
     return options;
   }

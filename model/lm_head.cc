@@ -52,7 +52,7 @@ void LmHead::forward(const Tensor& x, const Targets& targets, int depth, Saved& 
   Tensor weights = targets.weights;
   if (context.token_loss != nullptr && depth == 0) {
     weights = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);
-    context.token_loss->weigh(context.micro_batch, loss, weights);
+    context.token_loss->weigh(context.micro_batch, loss, weights, stream);
   }
   if (context.pass == Pass::kTrain) {
     kernels::cross_entropy_backward(logits, {targets.ids, weights, row_sum}, first_class_, stream);

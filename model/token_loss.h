@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/stream.h"
 #include "core/tensor.h"
 
 namespace fathom::model {
@@ -14,7 +15,7 @@ class TokenLoss {
   //   micro_batch  its number in the step
   //   losses   [num_tokens] float32: -log softmax(logits)[target], nats; 0 where the mask is 0
   //   weights  [num_tokens] float32, out: dL/dloss of each token; read in Pass::kTrain
-  virtual void weigh(int micro_batch, const Tensor& losses, Tensor& weights) = 0;
+  virtual void weigh(int micro_batch, const Tensor& losses, Tensor& weights, Stream& stream) = 0;
 };
 
 }  // namespace fathom::model

@@ -24,9 +24,15 @@ struct StateSlice {
 // writes through the tensors it is shown.
 class StateVisitor {
  public:
+  enum class Access {
+    kLook,   // at names, shapes and dtypes
+    kRead,   // the elements
+    kWrite,  // all elements
+  };
   virtual ~StateVisitor() = default;
-  // `local` holds slice.num_rows * slice.num_columns elements, row-major and contiguous. The
-  // visitor may write to it.
+  // What the visitor does with every tensor.
+  virtual Access access() const noexcept = 0;
+  // `local` holds slice.num_rows * slice.num_columns elements, row-major and contiguous.
   virtual void tensor(const StateSlice& slice, Tensor& local) = 0;
   // The same on all ranks, e.g. step, tokens seen.
   virtual void integer(const std::string& key, std::int64_t& value) = 0;

@@ -6,14 +6,16 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/host_copy.h"
 #include "parallel/comm/sums.h"
 
 namespace fathom::rl {
 namespace {
 
 // Log-probabilities from the losses of a micro-batch: by the sign alone, as the sampler has them.
-std::vector<float> logprobs_at(const Tensor& losses, std::int64_t first, std::size_t count) {
-  const auto part = losses.values<float>().subspan(static_cast<std::size_t>(first), count);
+std::vector<float> logprobs_at(std::span<const float> losses, std::int64_t first,
+                               std::size_t count) {
+  const auto part = losses.subspan(static_cast<std::size_t>(first), count);
   std::vector<float> logprobs(count);
   std::transform(part.begin(), part.end(), logprobs.begin(), [](float loss) { return -loss; });
   return logprobs;
@@ -25,10 +27,12 @@ LogprobRecorder::LogprobRecorder(const PolicyBatch& batch,
                                  std::span<const PolicySequence> sequences)
     : batch_(&batch), sequences_(sequences), logprobs_(sequences.size()) {}
 
-void LogprobRecorder::weigh(int micro_batch, const Tensor& losses, Tensor& /*weights*/) {
+void LogprobRecorder::weigh(int micro_batch, const Tensor& losses, Tensor& /*weights*/,
+                            Stream& stream) {
+  const std::vector<float> values = to_host<float>(losses, stream);
   for (const PolicyPlace& place : batch_->places[static_cast<std::size_t>(micro_batch)]) {
     logprobs_[place.sequence] =
-        logprobs_at(losses, place.first_token, sequences_[place.sequence].completion.size());
+        logprobs_at(values, place.first_token, sequences_[place.sequence].completion.size());
   }
 }
 
@@ -36,13 +40,14 @@ PolicyObjective::PolicyObjective(const PolicyLossOptions& options, const PolicyB
                                  std::vector<Sequence> sequences)
     : options_(options), batch_(&batch), sequences_(std::move(sequences)) {}
 
-void PolicyObjective::weigh(int micro_batch, const Tensor& losses, Tensor& weights) {
-  const auto out = weights.mutable_values<float>();
-  std::fill(out.begin(), out.end(), 0.0F);
+void PolicyObjective::weigh(int micro_batch, const Tensor& losses, Tensor& weights,
+                            Stream& stream) {
+  const std::vector<float> values = to_host<float>(losses, stream);
+  std::vector<float> out(values.size(), 0.0F);
   for (const PolicyPlace& place : batch_->places[static_cast<std::size_t>(micro_batch)]) {
     const Sequence& sequence = sequences_[place.sequence];
     const std::size_t size = sequence.old.size();
-    const std::vector<float> policy = logprobs_at(losses, place.first_token, size);
+    const std::vector<float> policy = logprobs_at(values, place.first_token, size);
     std::vector<double> loss(size);
     std::vector<double> logprob_grad(size);
     count(policy_loss({policy, sequence.old, sequence.reference}, sequence.advantage,
@@ -52,6 +57,7 @@ void PolicyObjective::weigh(int micro_batch, const Tensor& losses, Tensor& weigh
     std::transform(logprob_grad.begin(), logprob_grad.end(), out.begin() + place.first_token,
                    [](double grad) { return static_cast<float>(-grad); });
   }
+  from_host<float>(out, weights, stream);
 }
 
 void PolicyObjective::count(const PolicyStatistics& statistics) {

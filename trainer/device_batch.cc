@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <span>
 
+#include "core/host_copy.h"
 #include "parallel/comm/sums.h"
 
 namespace fathom::trainer {
@@ -10,9 +11,8 @@ namespace {
 
 template <class T>
 Tensor to_device(std::span<const T> values, Stream& stream) {
-  Tensor tensor =
-      Tensor::empty(Shape{static_cast<std::int64_t>(values.size())}, kDTypeOf<T>, stream);
-  std::copy(values.begin(), values.end(), tensor.mutable_data<T>());
+  Tensor tensor = Tensor::empty(Shape{std::ssize(values)}, kDTypeOf<T>, stream);
+  from_host(values, tensor, stream);
   return tensor;
 }
 
@@ -35,11 +35,11 @@ model::Targets make_targets(const data::MicroBatch& host, std::int64_t depth, do
   model::Targets targets;
   targets.ids = to_device(host.targets_at(depth), stream);
   targets.mask = to_device(host.weights_at(depth), stream);
-  targets.weights = Tensor::empty(targets.mask.shape(), DType::kFloat32, stream);
-  const auto mask = host.weights_at(depth);
-  std::transform(
-      mask.begin(), mask.end(), targets.weights.mutable_data<float>(),
-      [&](float weight) { return static_cast<float>(scale * static_cast<double>(weight)); });
+  std::vector<float> weights;
+  for (const float weight : host.weights_at(depth)) {
+    weights.push_back(static_cast<float>(scale * static_cast<double>(weight)));
+  }
+  targets.weights = to_device<float>(weights, stream);
   return targets;
 }
 
@@ -52,11 +52,11 @@ model::MicroBatch make_micro_batch(const data::MicroBatch& host, const TokenCoun
   batch.tokens = to_device<std::int32_t>(host.tokens, stream);
   batch.positions = to_device<std::int32_t>(host.positions, stream);
   batch.segments = to_device<std::int32_t>(host.segments, stream);
-  batch.sequence_ids = Tensor::empty(batch.tokens.shape(), DType::kInt32, stream);
+  std::vector<std::int32_t> sequence_ids;
   for (std::int64_t i = 0; i < batch.num_tokens(); ++i) {
-    batch.sequence_ids.mutable_data<std::int32_t>()[i] =
-        static_cast<std::int32_t>(i / batch.sequence_length);
+    sequence_ids.push_back(static_cast<std::int32_t>(i / batch.sequence_length));
   }
+  batch.sequence_ids = to_device<std::int32_t>(sequence_ids, stream);
   batch.balance_scale = 1.0 / static_cast<double>(global.num_sequences);
   for (std::int64_t depth = 0; depth <= host.mtp_depth; ++depth) {
     const double weight =

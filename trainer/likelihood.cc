@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "core/host_copy.h"
 #include "data/best_fit.h"
 #include "data/micro_batch.h"
 #include "model/token_loss.h"
@@ -101,9 +102,8 @@ data::MicroBatch ScoredRows::read(std::int64_t first, std::int64_t count) const 
 class KeepLosses final : public model::TokenLoss {
  public:
   explicit KeepLosses(std::size_t num_micro_batches) : losses_(num_micro_batches) {}
-  void weigh(int micro_batch, const Tensor& losses, Tensor& /*weights*/) override {
-    const auto values = losses.values<float>();
-    losses_[static_cast<std::size_t>(micro_batch)].assign(values.begin(), values.end());
+  void weigh(int micro_batch, const Tensor& losses, Tensor& /*weights*/, Stream& stream) override {
+    losses_[static_cast<std::size_t>(micro_batch)] = to_host<float>(losses, stream);
   }
   const std::vector<float>& losses(std::size_t micro_batch) const { return losses_[micro_batch]; }
 

@@ -22,6 +22,7 @@ std::uint64_t hash_integer(const std::string& key, std::int64_t value);
 // The hash of everything that a rank shows: every owned element once, and the integers.
 class StateHash final : public parallel::StateVisitor {
  public:
+  Access access() const noexcept override { return Access::kRead; }
   void tensor(const parallel::StateSlice& slice, Tensor& local) override;
   void integer(const std::string& key, std::int64_t& value) override;
 

@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "parallel/comm/gather_bytes.h"
+#include "parallel/host_state.h"
 #include "trainer/forward_order.h"
 #include "trainer/metrics.h"
 #include "trainer/state_hash.h"
@@ -19,6 +20,7 @@ namespace {
 // The names of the tensors that a rank shows.
 class CollectKeys final : public parallel::StateVisitor {
  public:
+  Access access() const noexcept override { return Access::kLook; }
   void tensor(const parallel::StateSlice& slice, Tensor&) override { keys.insert(slice.key); }
   void integer(const std::string&, std::int64_t&) override {}
   std::set<std::string> keys;
@@ -78,6 +80,8 @@ class StepTrace::Visitor final : public parallel::StateVisitor {
   Visitor(StepTrace& trace, const char* what, std::int64_t step)
       : sums(trace.keys_.size(), 0), trace_(&trace), what_(what), step_(step) {}
 
+  Access access() const noexcept override { return Access::kRead; }
+
   void tensor(const parallel::StateSlice& slice, Tensor& local) override {
     const auto found = trace_->index_.find(slice.key);
     if (!slice.is_owner || found == trace_->index_.end()) {
@@ -109,11 +113,12 @@ class StepTrace::Visitor final : public parallel::StateVisitor {
 
 StepTrace::StepTrace(TraceOptions options, std::optional<std::int64_t> resume_step,
                      model::PipelinedModel& model, optim::Optimizer& optimizer,
-                     parallel::Communicator& world)
+                     parallel::Communicator& world, Stream& stream)
     : options_(std::move(options)),
       model_(&model),
       optimizer_(&optimizer),
       world_(&world),
+      stream_(&stream),
       keys_(traced_keys(model, world)) {
   for (std::size_t i = 0; i < keys_.size(); ++i) {
     index_.emplace(keys_[i], i);
@@ -158,9 +163,10 @@ std::vector<std::uint64_t> StepTrace::add_up(const std::vector<std::uint64_t>& m
 
 void StepTrace::gradients(std::int64_t step) {
   Visitor visitor(*this, "gradients", step);
+  parallel::HostState host(visitor, *stream_);
   for (const parallel::ParameterGroup& group : model_->parameters().groups()) {
     for (const parallel::ParameterRange& range : group.shard_ranges) {
-      parallel::visit_range(range, group.gradient_shard, "", true, visitor);
+      parallel::visit_range(range, group.gradient_shard, "", true, host);
     }
   }
   gradients_ = add_up(visitor.sums);
@@ -168,8 +174,9 @@ void StepTrace::gradients(std::int64_t step) {
 
 void StepTrace::values(std::int64_t step) {
   Visitor visitor(*this, "values", step);
-  optimizer_->visit_state(visitor);
-  model_->visit_state(visitor);
+  parallel::HostState host(visitor, *stream_);
+  optimizer_->visit_state(host);
+  model_->visit_state(host);
   const std::vector<std::uint64_t> values = add_up(visitor.sums);
   if (!hashes_) {
     return;

@@ -33,11 +33,11 @@ struct TraceOptions {
 // collective over `world`.
 class StepTrace {
  public:
-  // `model`, `optimizer` and `world` must outlive it; resume_step: see JsonLines. Throws IoError,
+  // `model`, `optimizer`, `world` and `stream` must outlive it; resume_step: see JsonLines. Throws IoError,
   // and ConfigError on every rank when the model has no tensor elements_of.
   StepTrace(TraceOptions options, std::optional<std::int64_t> resume_step,
             model::PipelinedModel& model, optim::Optimizer& optimizer,
-            parallel::Communicator& world);
+            parallel::Communicator& world, Stream& stream);
 
   // To be called once gradients are reduced, and again when the step is done.
   void gradients(std::int64_t step);
@@ -52,6 +52,7 @@ class StepTrace {
   model::PipelinedModel* model_;
   optim::Optimizer* optimizer_;
   parallel::Communicator* world_;
+  Stream* stream_;
   std::vector<std::string> keys_;             // of all ranks, in forward order
   std::map<std::string, std::size_t> index_;  // into keys_
   std::vector<std::uint64_t> gradients_;      // of the step that is going on

@@ -6,6 +6,7 @@
 #include "model/factory.h"
 #include "optim/factory.h"
 #include "parallel/comm/agree.h"
+#include "parallel/host_state.h"
 #include "trainer/bit_choices.h"
 #include "trainer/factory.h"
 #include "trainer/identity.h"
@@ -18,7 +19,7 @@ TrainingLoop::TrainingLoop(const config::RunConfig& config, const std::string& t
                            const TrainingEnvironment& environment)
     : config_(std::make_unique<config::RunConfig>(config)),
       environment_(environment),
-      stream_(Device{}, config.run().threads()),
+      stream_(environment.device, config.run().threads()),
       mesh_(environment.world, make_mesh_shape(config.mesh())),
       model_(model::make_model_options(config), make_pipeline_options(config), mesh_, stream_),
       optimizer_(optim::make_optimizer(config.optimizer(), model_.parameters(), stream_)),
@@ -39,10 +40,11 @@ TrainingLoop::TrainingLoop(const config::RunConfig& config, const std::string& t
 TrainingLoop::~TrainingLoop() = default;
 
 void TrainingLoop::visit_state(parallel::StateVisitor& visitor) {
-  progress_.visit_state(visitor);
-  optimizer_->visit_state(visitor);
-  model_.visit_state(visitor);
-  task_->visit_state(visitor);
+  parallel::HostState host(visitor, stream_);
+  progress_.visit_state(host);
+  optimizer_->visit_state(host);
+  model_.visit_state(host);
+  task_->visit_state(host);
 }
 
 void TrainingLoop::start(ResumeStep resume) {
@@ -73,7 +75,7 @@ void TrainingLoop::start(ResumeStep resume) {
   if (const config::Trace& trace = config_->train().trace(); trace.enabled()) {
     trace_ = std::make_unique<StepTrace>(
         TraceOptions{config_->run().directory(), trace.elements_step(), trace.elements_of()},
-        resume, model_, *optimizer_, environment_.world);
+        resume, model_, *optimizer_, environment_.world, stream_);
   }
 }
 

@@ -29,7 +29,8 @@
 namespace fathom::trainer {
 
 struct TrainingEnvironment {
-  parallel::Communicator& world;
+  parallel::Communicator& world;  // of tensors on the device
+  Device device;                  // that this rank computes on
   parallel::Heartbeat& heartbeat;
   Reporter::Print print;  // a line for the user; called on rank 0
 };

@@ -7,6 +7,7 @@
 #include "kernels/elementwise.h"
 #include "optim/factory.h"
 #include "parallel/comm/agree.h"
+#include "parallel/host_state.h"
 
 namespace fathom::trainer {
 namespace {
@@ -15,6 +16,7 @@ namespace {
 class WeightsOnly final : public parallel::StateVisitor {
  public:
   explicit WeightsOnly(parallel::StateVisitor& visitor) : visitor_(&visitor) {}
+  Access access() const noexcept override { return visitor_->access(); }
   void tensor(const parallel::StateSlice& slice, Tensor& local) override {
     if (slice.key.ends_with(".weight") || slice.key.ends_with(".e_score_correction_bias")) {
       visitor_->tensor(slice, local);
@@ -24,6 +26,33 @@ class WeightsOnly final : public parallel::StateVisitor {
 
  private:
   parallel::StateVisitor* visitor_;
+};
+
+// Shows values of any device and dtype as float32 on the host, as checkpoints hold them.
+class ShowAsFloat32 final : public parallel::StateVisitor {
+ public:
+  ShowAsFloat32(parallel::StateVisitor& visitor, Stream& stream)
+      : visitor_(&visitor), host_(visitor, stream), stream_(&stream) {}
+  Access access() const noexcept override { return visitor_->access(); }
+  void tensor(const parallel::StateSlice& slice, Tensor& local) override {
+    if (local.dtype() == DType::kFloat32) {
+      host_.tensor(slice, local);
+      return;
+    }
+    Tensor wide = Tensor::empty(local.shape(), DType::kFloat32, *stream_);
+    host_.tensor(slice, wide);
+    if (access() == Access::kWrite) {
+      kernels::convert(wide, local, *stream_);
+    }
+  }
+  void integer(const std::string& key, std::int64_t& value) override {
+    visitor_->integer(key, value);
+  }
+
+ private:
+  parallel::StateVisitor* visitor_;
+  parallel::HostState host_;
+  Stream* stream_;
 };
 
 std::int64_t step_of(const std::filesystem::path& checkpoint) {
@@ -68,21 +97,22 @@ void load_model(const std::filesystem::path& checkpoint, const config::RunConfig
   load_weights(
       checkpoint,
       [&](parallel::StateVisitor& visitor) {
+        ShowAsFloat32 values(visitor, stream);
         for (const parallel::ParameterGroup& group : model.parameters().groups()) {
           for (parallel::Parameter* parameter : group.parameters) {
             const std::int64_t size = parameter->shape.numel();
             parallel::visit_range({parameter, 0, size, 0}, parameter->value.reshape(Shape{size}),
-                                  "", false, visitor);
+                                  "", false, values);
           }
         }
-        model.visit_state(visitor);
+        model.visit_state(values);
       },
       expected, mesh.world());
   const DType dtype = optim::make_dtype(config.optimizer().parameter_dtype());
-  if (dtype == DType::kFloat32) {
-    return;
-  }
   for (parallel::ParameterGroup& group : model.parameters().groups()) {
+    if (dtype == group.values.dtype()) {
+      continue;
+    }
     Tensor rounded = Tensor::empty(group.values.shape(), dtype, stream);
     kernels::convert(group.values, rounded, stream);
     kernels::convert(rounded, group.values, stream);

@@ -40,6 +40,7 @@ struct ScalarAdamW {
 
 class Collect final : public parallel::StateVisitor {
  public:
+  Access access() const noexcept override { return Access::kRead; }
   void tensor(const parallel::StateSlice& slice, Tensor& local) override {
     for (std::int64_t i = 0; i < local.numel(); ++i) {
       const std::int64_t row = slice.row_begin + i / slice.num_columns;

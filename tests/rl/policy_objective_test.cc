@@ -306,7 +306,7 @@ TEST_CASE("A report is the same on all ranks, and counts tensor ranks once") {
     losses.mutable_data<float>()[1] = part == 0 ? 1.0F : 0.5F;  // ratios 1 and e^0.5
     losses.mutable_data<float>()[2] = 2.0F;
     Tensor weights = Tensor::zeros(Shape{4}, DType::kFloat32, stream);
-    objective.weigh(0, losses, weights);
+    objective.weigh(0, losses, weights, stream);
     FATHOM_CHECK(weights.values<float>()[0] == 0.0F && weights.values<float>()[3] == 0.0F &&
                  weights.values<float>()[2] == 0.5F);
     reports[static_cast<std::size_t>(world.rank())] = objective.report(world.rank() != 2, world);

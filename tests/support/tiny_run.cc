@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/host_copy.h"
+#include "parallel/host_state.h"
 
 namespace fathom::testing {
 namespace {
@@ -21,7 +23,7 @@ void for_each_element(const parallel::StateSlice& slice, const Copy& copy) {
 template <class T>
 Tensor device_tensor(const T* values, std::int64_t count, Stream& stream) {
   Tensor tensor = Tensor::empty(Shape{count}, kDTypeOf<T>, stream);
-  std::copy(values, values + count, tensor.mutable_data<T>());
+  from_host(std::span(values, static_cast<std::size_t>(count)), tensor, stream);
   return tensor;
 }
 
@@ -64,7 +66,8 @@ TinyRun::TinyRun(const model::ModelOptions& options, const Layout& layout,
       model_(std::make_unique<model::PipelinedModel>(options, layout.pipeline, *mesh_, stream)) {}
 
 void TinyRun::load(const Tensors& tensors) {
-  LoadTensors load(tensors);
+  LoadTensors into_host(tensors);
+  parallel::HostState load(into_host, *stream_);
   for (const parallel::ParameterGroup& group : model_->parameters().groups()) {
     for (parallel::Parameter* parameter : group.parameters) {
       const std::int64_t numel = parameter->shape.numel();

@@ -40,6 +40,7 @@ struct TinyBatch {
 class LoadTensors final : public parallel::StateVisitor {
  public:
   explicit LoadTensors(const Tensors& tensors) : tensors_(&tensors) {}
+  Access access() const noexcept override { return Access::kWrite; }
   void tensor(const parallel::StateSlice& slice, Tensor& local) override;
   void integer(const std::string&, std::int64_t&) override {}
 
@@ -52,6 +53,7 @@ class LoadTensors final : public parallel::StateVisitor {
 class StoreTensors final : public parallel::StateVisitor {
  public:
   explicit StoreTensors(Tensors& tensors) : tensors_(&tensors) {}
+  Access access() const noexcept override { return Access::kRead; }
   void tensor(const parallel::StateSlice& slice, Tensor& local) override;
   void integer(const std::string&, std::int64_t&) override {}
 

@@ -14,6 +14,7 @@ class StateComparison : public parallel::StateVisitor {
   StateComparison(const Manifest& manifest, std::vector<std::int64_t>& asked_for)
       : manifest_(manifest), asked_for_(asked_for) {}
 
+  Access access() const noexcept override { return Access::kLook; }
   void tensor(const parallel::StateSlice& slice, Tensor& local) override {
     num_owned_ += slice.is_owner ? local.numel() : 0;
     const StoredTensor* stored = manifest_.find(slice.key);

@@ -37,6 +37,8 @@ class SliceLoader : public parallel::StateVisitor {
               std::int64_t total_bytes)
       : options_(options), manifest_(manifest), reader_(reader), total_(total_bytes) {}
 
+  Access access() const noexcept override { return Access::kWrite; }
+
   void tensor(const parallel::StateSlice& slice, Tensor& local) override {
     const StoredTensor* stored = manifest_.find(slice.key);
     FATHOM_CHECK(stored != nullptr && local.device().type == DeviceType::kCpu, slice.key, " on ",
@@ -72,6 +74,7 @@ class SliceLoader : public parallel::StateVisitor {
 // Bytes that a state shows.
 class ByteCount : public parallel::StateVisitor {
  public:
+  Access access() const noexcept override { return Access::kLook; }
   void tensor(const parallel::StateSlice&, Tensor& local) override { bytes_ += local.size_bytes(); }
   void integer(const std::string&, std::int64_t&) override {}
   std::int64_t bytes() const noexcept { return bytes_; }

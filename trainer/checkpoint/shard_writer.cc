@@ -35,6 +35,7 @@ void check_slice(const parallel::StateSlice& slice, const Tensor& local) {
 
 class Planner : public parallel::StateVisitor {
  public:
+  Access access() const noexcept override { return Access::kLook; }
   void tensor(const parallel::StateSlice& slice, Tensor& local) override {
     check_slice(slice, local);
     if (names_.insert(slice.key).second) {
@@ -76,6 +77,7 @@ class ElementWriter : public parallel::StateVisitor {
     }
   }
 
+  Access access() const noexcept override { return Access::kRead; }
   void tensor(const parallel::StateSlice& slice, Tensor& local) override {
     if (!slice.is_owner || local.numel() == 0) {
       return;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "core/host_copy.h"
 #include "kernels/paged_attention.h"
 
 namespace fathom::trainer {
@@ -10,7 +11,7 @@ namespace {
 
 Tensor to_tensor(const std::vector<std::int32_t>& values, const Shape& shape, Stream& stream) {
   Tensor tensor = Tensor::empty(shape, DType::kInt32, stream);
-  std::copy(values.begin(), values.end(), tensor.mutable_data<std::int32_t>());
+  from_host<std::int32_t>(values, tensor, stream);
   return tensor;
 }
 

@@ -5,6 +5,7 @@
 #include <iterator>
 
 #include "core/error.h"
+#include "core/host_copy.h"
 #include "model/packed_weights.h"
 #include "parallel/comm/agree.h"
 #include "parallel/pipeline/executor.h"
@@ -130,8 +131,10 @@ void Generator::draw(std::span<const Feed> feeds, std::span<const RandomSource> 
   parallel::Communicator& tensor = mesh_->tensor();
   const int num_chunks = model_->options().numerics.chunks_per_rank(tensor) * tensor.world_size();
   kernels::token_logprobs(logits, tokens, num_chunks, logprobs, *stream_);
+  const std::vector<std::int32_t> drawn_tokens = to_host<std::int32_t>(tokens, *stream_);
+  const std::vector<float> drawn_logprobs = to_host<float>(logprobs, *stream_);
   for (std::size_t i = 0; i < feeds.size(); ++i) {
-    drawn.push_back({tokens.values<std::int32_t>()[i], logprobs.values<float>()[i]});
+    drawn.push_back({drawn_tokens[i], drawn_logprobs[i]});
   }
 }
 
