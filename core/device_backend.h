@@ -23,6 +23,9 @@ class DeviceQueue {
   virtual void copy_from_host(const std::byte* from, std::byte* to, std::int64_t bytes) = 0;
   // Returns when the bytes are in host memory.
   virtual void copy_to_host(const std::byte* from, std::byte* to, std::int64_t bytes) = 0;
+  // Names for what is given between the two, for a profiler; see ProfilerRange.
+  virtual void begin_range(const char* /*name*/) {}
+  virtual void end_range() {}
 };
 
 // What the core needs of a kind of device. All throw DeviceError.
@@ -30,6 +33,8 @@ class DeviceBackend {
  public:
   virtual ~DeviceBackend() = default;
   virtual int num_devices() const = 0;
+  // bfloat16 operations a second that the maker states for the device's dense products; 0: unknown.
+  virtual double peak_flops(int index) const = 0;
   virtual std::unique_ptr<AddressRange> make_address_range(int index) const = 0;
   virtual std::unique_ptr<DeviceQueue> make_queue(int index) const = 0;
 };

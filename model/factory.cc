@@ -69,7 +69,6 @@ NumericsOptions make_numerics_options(const config::RunConfig& config) {
   if (config.run().device() == config::Run::CUDA &&
       config.optimizer().parameter_dtype() == config::BFLOAT16) {
     options.activation_dtype = DType::kBFloat16;
-    options.gradients.value_dtype = DType::kBFloat16;
   }
   if (numerics.mode() == config::Numerics::FAST) {
     return options;

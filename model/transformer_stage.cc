@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/profiler_range.h"
 #include "kernels/elementwise.h"
 
 namespace fathom::model {
@@ -85,8 +86,7 @@ Shape TransformerStage::boundary_shape(int micro_batch) const {
 void TransformerStage::add_cache(GenerationCache& cache, CacheForm form,
                                  std::int64_t num_pages) const {
   for (std::size_t i = 0; i < layers_.size(); ++i) {
-    cache.emplace(stage_.first_layer + static_cast<int>(i),
-                  layers_[i].attention().make_cache(form, num_pages, *stream_));
+    cache.emplace(layer_number(i), layers_[i].attention().make_cache(form, num_pages, *stream_));
   }
 }
 
@@ -97,8 +97,9 @@ Tensor TransformerStage::forward(int micro_batch, const Tensor& input) {
   Tensor x = stage_.is_first ? embedding_->forward(ctx.batch.tokens, saved.embedding, ctx) : input;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     if (step_.cache != nullptr) {
-      ctx.cache = &step_.cache->at(stage_.first_layer + static_cast<int>(i));
+      ctx.cache = &step_.cache->at(layer_number(i));
     }
+    const ProfilerRange range(*stream_, "forward of layer", layer_number(i));
     x = layers_[i].forward(x, saved.layers[i], ctx);
   }
   if (stage_.is_last) {
@@ -121,6 +122,7 @@ void TransformerStage::forward_head(const Tensor& hidden, int micro_batch, Saved
     }
     return;
   }
+  const ProfilerRange range(*stream_, "head");
   head_->forward(normed, ctx.batch.targets[0], 0, saved.head, ctx);
   saved.mtp.resize(std::min(mtp_.size(), ctx.batch.targets.size() - 1));
   Tensor mtp_hidden = normed;
@@ -163,6 +165,7 @@ Tensor TransformerStage::run_backward(int micro_batch, const Tensor& output_grad
   Saved& saved = saved_.at(micro_batch);
   Tensor dx = stage_.is_last ? backward_head(saved, ctx, with_weights) : output_grad;
   for (std::size_t i = layers_.size(); i-- > 0;) {
+    const ProfilerRange range(*stream_, "backward of layer", layer_number(i));
     dx = layers_[i].backward_input(dx, saved.layers[i], ctx);
     if (with_weights) {
       layers_[i].backward_weight(saved.layers[i], ctx);
@@ -192,6 +195,7 @@ void TransformerStage::backward_weight(int micro_batch) {
     head_weights(saved, ctx);
   }
   for (std::size_t i = layers_.size(); i-- > 0;) {
+    const ProfilerRange range(*stream_, "weight gradients of layer", layer_number(i));
     layers_[i].backward_weight(saved.layers[i], ctx);
   }
   if (stage_.is_first) {
@@ -230,7 +234,7 @@ std::vector<TransformerStage::MoeLayer> TransformerStage::moe_layers() {
   std::vector<MoeLayer> result;
   for (std::size_t i = 0; i < layers_.size(); ++i) {
     if (Moe* moe = layers_[i].moe()) {
-      result.push_back({stage_.first_layer + static_cast<int>(i), moe});
+      result.push_back({layer_number(i), moe});
     }
   }
   for (std::size_t k = 0; k < mtp_.size(); ++k) {

@@ -83,6 +83,7 @@ class TransformerStage final : public parallel::PipelineStage {
     Tensor d_final_norm;
   };
   Context context(int micro_batch);
+  int layer_number(std::size_t index) const { return stage_.first_layer + static_cast<int>(index); }
   void forward_head(const Tensor& hidden, int micro_batch, Saved& saved, const Context& context);
   Tensor backward_head(Saved& saved, const Context& context, bool with_weights);
   void head_weights(Saved& saved, const Context& context);

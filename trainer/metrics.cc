@@ -126,8 +126,9 @@ std::string format_step_line(const StepLine& line) {
   return concat("step ", padded(characters_of(line.step), num_steps.size() + 1), "/", num_steps,
                 "  ", line.shown.empty() ? concat("loss ", padded(loss, 7)) : line.shown, "  grad ",
                 padded(grad, 6), "  lr ", scientific(line.learning_rate), "  ",
-                padded(with_prefix(line.tokens_per_second), 6), " tok/s  left ",
-                format_duration(line.seconds_left));
+                padded(with_prefix(line.tokens_per_second), 6), " tok/s",
+                line.mfu > 0 ? concat("  mfu ", padded(fixed(100 * line.mfu, 0), 2), '%') : "",
+                "  left ", format_duration(line.seconds_left));
 }
 
 std::string format_duration(double seconds) {

@@ -54,10 +54,11 @@ struct StepLine {
   double tokens_per_second = 0;
   double seconds_left = 0;
   std::string shown = {};  // in place of the loss
+  double mfu = 0;          // share of the devices' peak; 0: not shown
 };
 
-// "step   120/1000  loss 3.4121  grad 0.91  lr 2.9e-04  41.2k tok/s  left 3m12s", columns aligned
-// from line to line.
+// "step   120/1000  loss 3.4121  grad 0.91  lr 2.9e-04  41.2k tok/s  mfu 41%  left 3m12s", columns
+// aligned from line to line.
 std::string format_step_line(const StepLine& line);
 
 // "45s", "3m12s", "2h05m", "3d04h".

@@ -35,6 +35,9 @@ void Reporter::step(const StepReport& report) {
   for (const auto& [layer, load] : result.expert_load) {
     metrics.push_back({concat("expert_load_layer_", layer), load});
   }
+  if (report.mfu > 0) {
+    metrics.push_back({"mfu", report.mfu});
+  }
   metrics.insert(metrics.end(), report.more.begin(), report.more.end());
   metrics.push_back({"peak_memory_bytes", report.peak_bytes});
   metrics.push_back({"skipped_steps", report.progress.skipped_steps});
@@ -43,7 +46,7 @@ void Reporter::step(const StepReport& report) {
   print_(format_step_line({report.progress.step, report.num_steps, result.loss, result.grad_norm,
                            report.learning_rate, tokens_per_second,
                            time_left_.seconds_left(report.num_steps - report.progress.step),
-                           report.shown}));
+                           report.shown, report.mfu}));
   if (!result.is_finite) {
     const std::string refused = result.num_refused == 0
                                     ? ""

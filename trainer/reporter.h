@@ -24,6 +24,7 @@ struct StepReport {
   std::int64_t peak_bytes = 0;  // largest of all ranks
   std::vector<Metric> more = {};
   std::string shown = {};  // in place of the loss on the terminal; empty: the loss
+  double mfu = 0.0;        // model FLOP/s as a share of the devices' peak; 0: not known
 };
 
 struct EvaluationReport {

@@ -2,10 +2,12 @@
 
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <span>
 
 #include "core/error.h"
 #include "core/host_copy.h"
+#include "core/profiler_range.h"
 #include "kernels/elementwise.h"
 #include "optim/grad_clip.h"
 #include "parallel/pipeline/executor.h"
@@ -16,16 +18,22 @@ namespace {
 
 class PhaseClock {
  public:
-  PhaseClock(std::map<std::string, double>& milliseconds, const ReportPhase& report)
-      : milliseconds_(&milliseconds), report_(&report) {}
-  // Ends the running phase and begins `name`; null only ends.
+  PhaseClock(std::map<std::string, double>& milliseconds, const ReportPhase& report, Stream& stream)
+      : milliseconds_(&milliseconds), report_(&report), stream_(&stream) {}
+  // Ends the running phase, with the work that it gave to the device, and begins `name`; null only
+  // ends.
   void begin(const char* name) {
+    range_.reset();
+    stream_->synchronize();
     const auto now = std::chrono::steady_clock::now();
     if (name_ != nullptr) {
       (*milliseconds_)[name_] += std::chrono::duration<double, std::milli>(now - start_).count();
     }
     name_ = name;
     start_ = now;
+    if (name != nullptr) {
+      range_.emplace(*stream_, name);
+    }
     if (name != nullptr && *report_) {
       (*report_)(name);
     }
@@ -34,6 +42,8 @@ class PhaseClock {
  private:
   std::map<std::string, double>* milliseconds_;
   const ReportPhase* report_;
+  Stream* stream_;
+  std::optional<ProfilerRange> range_;
   const char* name_ = nullptr;
   std::chrono::steady_clock::time_point start_;
 };
@@ -120,7 +130,7 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
                           const TokenCounts& counts, const StepOptions& options,
                           const ReportPhase& report_phase) {
   StepResult result;
-  PhaseClock clock(result.phase_ms, report_phase);
+  PhaseClock clock(result.phase_ms, report_phase, *stream_);
   const auto sent_before = traffic();
   model::LossSums sums = empty_loss_sums(model_->options());
 

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "model/factory.h"
+#include "model/flops.h"
 #include "optim/factory.h"
 #include "parallel/comm/agree.h"
 #include "parallel/host_state.h"
@@ -182,12 +183,26 @@ void TrainingLoop::finish_step(const FinishedStep& step) {
   agreement_ = agree();
   if (reporter_) {
     reporter_->step({result, progress_, step.num_tokens, config_->train().steps(),
-                     step.learning_rate, step.seconds, agreement_.peak_bytes, step.more,
-                     step.shown});
+                     step.learning_rate, step.seconds, agreement_.peak_bytes, step.more, step.shown,
+                     model_flops_utilization(step)});
     if (!result.is_finite) {
       write_skipped_batch(first_sample, step.num_samples);
     }
   }
+}
+
+// Against the bfloat16 peak of all devices, whatever the run's dtype.
+double TrainingLoop::model_flops_utilization(const FinishedStep& step) const {
+  const Device device = environment_.device;
+  const double peak =
+      device.type == DeviceType::kCpu ? 0.0 : device_backend(device.type).peak_flops(device.index);
+  if (peak <= 0.0 || step.seconds <= 0.0) {
+    return 0.0;
+  }
+  const double flops =
+      model::flops_per_token(model_.options(), config_->train().sequence_length()) *
+      static_cast<double>(step.num_tokens);
+  return flops / step.seconds / (peak * environment_.world.world_size());
 }
 
 TrainingLoop::Agreement TrainingLoop::agree() {

@@ -97,6 +97,7 @@ class TrainingLoop {
   void start(ResumeStep resume);
   RunEnd take_steps();
   RunEnd end_run(RunEnd end, const std::string& reason);
+  double model_flops_utilization(const FinishedStep& step) const;
   Agreement agree();
   void save();
   std::string explain_failed_save(const std::string& cause) const;

@@ -1,6 +1,7 @@
 #include <cuda_runtime.h>
 
 #include "core/cuda/address_range.h"
+#include "core/cuda/check.h"
 #include "core/cuda/queue.h"
 #include "core/device_backend.h"
 #include "core/error.h"
@@ -14,6 +15,19 @@ class CudaBackend final : public DeviceBackend {
     int count = 0;
     // No driver and no card is an answer, not an error.
     return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+  }
+  double peak_flops(int index) const override {
+    const auto attribute = [index](cudaDeviceAttr which) {
+      int value = 0;
+      check_cuda(cudaDeviceGetAttribute(&value, which, index), "cudaDeviceGetAttribute");
+      return value;
+    };
+    // H100 SXM, H200: 989.4e12 from 132 multiprocessors at compute capability 9.0.
+    if (attribute(cudaDevAttrComputeCapabilityMajor) != 9) {
+      return 0.0;
+    }
+    constexpr double kPerMultiprocessor = 989.4e12 / 132;
+    return kPerMultiprocessor * attribute(cudaDevAttrMultiProcessorCount);
   }
   std::unique_ptr<AddressRange> make_address_range(int index) const override {
     check_index(index);

@@ -1,5 +1,7 @@
 #include "core/cuda/queue.h"
 
+#include <nvtx3/nvToolsExt.h>
+
 #include <algorithm>
 #include <cstring>
 
@@ -60,6 +62,10 @@ void CudaQueue::copy(const std::byte* from, std::byte* to, std::int64_t bytes) {
       cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream_),
       "cudaMemcpyAsync between places of a device");
 }
+
+void CudaQueue::begin_range(const char* name) { nvtxRangePushA(name); }
+
+void CudaQueue::end_range() { nvtxRangePop(); }
 
 CudaQueue::Staging& CudaQueue::next_staging() {
   Staging& staging = staging_[next_staging_];

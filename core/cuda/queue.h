@@ -28,6 +28,8 @@ class CudaQueue final : public DeviceQueue {
   void copy(const std::byte* from, std::byte* to, std::int64_t bytes) override;
   void copy_from_host(const std::byte* from, std::byte* to, std::int64_t bytes) override;
   void copy_to_host(const std::byte* from, std::byte* to, std::int64_t bytes) override;
+  void begin_range(const char* name) override;
+  void end_range() override;
 
   // The one State of this queue, made by State(queue) when it is first asked for: a library's
   // handle, its workspace, its cached plans. A backend that keeps such things here needs no

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <cstdint>
+
+#include "model/options.h"
+
+namespace fathom::model {
+
+// Floating-point operations that forward and backward of one token take, in sequences of
+// `sequence_length` tokens: 2 a multiply-add, so 6 for each weight that a token is multiplied with
+// (its top_k experts of the routed ones, the head, MTP modules), and causal attention over half of
+// the sequence on average: forward QK^T and PV; backward QK^T again, dV, dP, dQ and dK. What the
+// recomputation options of a run repeat is not counted, nor is the rest: norms, softmax, optimizer.
+double flops_per_token(const ModelOptions& options, std::int64_t sequence_length);
+
+}  // namespace fathom::model

@@ -1,0 +1,58 @@
+#include "model/flops.h"
+
+#include "tests/support/catch.h"
+
+namespace fathom::model {
+namespace {
+
+// DeepSeek-V2-Lite's widths with one dense layer and four of experts.
+ModelOptions five_layers() {
+  ModelOptions options;
+  options.vocab_size = 129280;
+  options.hidden_size = 2048;
+  options.num_layers = 5;
+  options.num_dense_layers = 1;
+  options.intermediate_size = 10944;
+  options.num_attention_heads = 16;
+  options.kv_lora_rank = 512;
+  options.qk_nope_head_dim = 128;
+  options.qk_rope_head_dim = 64;
+  options.v_head_dim = 128;
+  options.moe.num_experts = 64;
+  options.moe.num_shared_experts = 2;
+  options.moe.top_k = 6;
+  options.moe.intermediate_size = 1408;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("The operations of a token are those worked out by hand for V2-Lite's widths") {
+  ModelOptions options = five_layers();
+  // By layer: attention 6,291,456 + 1,179,648 + 2,097,152 + 4,194,304 weights; dense 67,239,936;
+  // experts 131,072 + 8 x 8,650,752; head 264,765,440. Attention of 4,096 tokens: 20,971,520
+  // forward and 54,525,952 backward a layer.
+  const double attention = 13762560.0;
+  const double experts = 131072.0 + 8 * 8650752.0;
+  const double weights = 5 * attention + 67239936.0 + 4 * experts + 264765440.0;
+  const double scores = 20971520.0 + 54525952.0;
+  CHECK(flops_per_token(options, 4096) == 6 * weights + 5 * scores);
+  CHECK(flops_per_token(options, 4096) / 1e9 == Approx(4.45).margin(0.005));
+
+  options.mtp_depth = 1;
+  const double module = attention + experts + 2 * 2048.0 * 2048.0 + 264765440.0;
+  CHECK(flops_per_token(options, 4096) == 6 * (weights + module) + 6 * scores);
+}
+
+TEST_CASE(
+    "Queries through a latent count both of its matrices, and a model without experts its layers") {
+  ModelOptions options = five_layers();
+  options.num_layers = 1;
+  options.moe = {};
+  const double plain = flops_per_token(options, 4096);
+  options.q_lora_rank = 1536;
+  const double with_latent = flops_per_token(options, 4096);
+  CHECK(with_latent - plain == 6 * (2048.0 * 1536.0 + 1536.0 * 16 * 192 - 2048.0 * 16 * 192));
+}
+
+}  // namespace fathom::model
