@@ -15,7 +15,6 @@
 #include "parallel/comm/agree.h"
 #include "parallel/comm/mpi_communicator.h"
 #include "parallel/comm/nccl_communicator.h"
-#include "parallel/comm/staged_communicator.h"
 #include "parallel/comm/thread_communicator.h"
 
 namespace fathom::cli {
@@ -33,7 +32,8 @@ std::optional<int> environment_number(const char* name) {
                                                                    : std::nullopt;
 }
 
-// Rank i of a node takes its device i. Only ranks whose tensors travel through the host may share one.
+// Rank i of a node takes its device i. Only ranks whose tensors travel through the host may share
+// one.
 Device choose_device(const config::Run& run, int local_rank) {
   const int num_devices = device_backend(DeviceType::kCuda).num_devices();
   if (num_devices == 0) {
@@ -43,8 +43,11 @@ Device choose_device(const config::Run& run, int local_rank) {
         "has one");
   }
   if (local_rank >= num_devices && run.transport() == config::Run::NCCL) {
-    throw ConfigError(concat("rank ", local_rank, " of a node has no CUDA device of its own: the "
-                             "node has ", num_devices, "; start one rank a device, or set "
+    throw ConfigError(concat("rank ", local_rank,
+                             " of a node has no CUDA device of its own: the "
+                             "node has ",
+                             num_devices,
+                             "; start one rank a device, or set "
                              "run.transport=MPI, which lets ranks share devices"));
   }
   return {DeviceType::kCuda, local_rank % num_devices};
@@ -86,18 +89,14 @@ void Session::start() {
   if (environment_.is_parallel) {
     mpi_ = std::make_unique<parallel::MpiEnvironment>();
   }
-  world_ = make_host_world();
+  world_ = mpi_ ? mpi_->make_world(communication_options())
+                : std::move(parallel::make_thread_world(1, communication_options()).front());
 }
 
 parallel::CommOptions Session::communication_options() {
   parallel::CommOptions options;
   options.heartbeat = &heartbeat_;
   return options;
-}
-
-std::unique_ptr<parallel::Communicator> Session::make_host_world() {
-  return mpi_ ? mpi_->make_world(communication_options())
-              : std::move(parallel::make_thread_world(1, communication_options()).front());
 }
 
 parallel::Communicator& Session::world() const {
@@ -121,8 +120,6 @@ void Session::use_device(const config::Run& run) {
   parallel::agree(world(), [&] { device_ = choose_device(run, mpi_ ? mpi_->local_rank() : 0); });
   if (run.transport() == config::Run::NCCL && world().world_size() > 1) {
     device_world_ = parallel::make_nccl_world(world(), device_, communication_options());
-  } else {
-    device_world_ = parallel::stage_device_tensors(make_host_world());
   }
 }
 

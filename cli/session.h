@@ -40,8 +40,9 @@ class Session {
   // These need start().
   parallel::Communicator& world() const;
   config::Launch launch() const;
-  // Chooses the device that this rank computes on and how its tensors reach other ranks; collective.
-  // Throws ConfigError and DeviceError, on all ranks alike, when the node has no device for it.
+  // Chooses the device that this rank computes on and how its tensors reach other ranks;
+  // collective. Throws ConfigError and DeviceError, on all ranks alike, when the node has no device
+  // for it.
   void use_device(const config::Run& run);
   // These need use_device(): the device, and all ranks for tensors that are on it.
   Device device() const noexcept { return device_; }
@@ -60,7 +61,6 @@ class Session {
 
  private:
   parallel::CommOptions communication_options();
-  std::unique_ptr<parallel::Communicator> make_host_world();
 
   LaunchEnvironment environment_;
   Phase phase_ = Phase::kPreparing;

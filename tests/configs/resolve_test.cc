@@ -88,6 +88,22 @@ TEST_CASE("EXACT's parts follow from the model and the sequences, never from the
   CHECK(cuda.numerics().mode() == Numerics::FAST);
 }
 
+TEST_CASE(
+    "a CUDA run computes in bfloat16 with float32 copies of the weights, unless told otherwise") {
+  const auto resolved = [](Run::Device device, bool is_float32) {
+    RunConfig config;
+    config.mutable_run()->set_device(device);
+    if (is_float32) {
+      config.mutable_optimizer()->set_parameter_dtype(FLOAT32);
+    }
+    resolve(config, {});
+    return std::pair(config.optimizer().parameter_dtype(), config.optimizer().master_weights());
+  };
+  CHECK((resolved(Run::CUDA, false) == std::pair(BFLOAT16, true)));
+  CHECK((resolved(Run::CUDA, true) == std::pair(FLOAT32, false)));
+  CHECK((resolved(Run::CPU, false) == std::pair(FLOAT32, false)));
+}
+
 TEST_CASE("layers are spread as evenly as possible, or as told") {
   RunConfig config;
   config.mutable_model()->set_num_layers(61);

@@ -310,6 +310,10 @@ TEST_CASE("what EXACT asks of a layout is said with the numbers and the way out"
        {"optimizer.gradient_dtype BFLOAT16 needs numerics.mode FAST: EXACT sums gradients as "
         "integers"}},
       {{"numerics.gradient_unit_tokens=0"}, {"numerics.gradient_unit_tokens is not set"}},
+      {{"run.device=CUDA", "numerics.mode=EXACT", "optimizer.master_weights=true"},
+       {"numerics.mode EXACT is not available on run.device CUDA yet: set numerics.mode FAST (the "
+        "same bits in the same layout), or run.device CPU"}},
+      {{"run.device=CUDA"}, {}},
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include "core/rng.h"
 #include "optim/adamw.h"
+#include "parallel/host_state.h"
 #include "tests/support/run_ranks.h"
 
 namespace fathom::testing {
@@ -91,7 +92,7 @@ Training train(const model::ModelOptions& options, const Layout& layout, const S
   training.ranks.resize(static_cast<std::size_t>(layout.mesh.world_size()));
   std::mutex mutex;
   test::run_ranks(layout.mesh.world_size(), [&](parallel::Communicator& real_world, Stream&) {
-    Stream stream({}, layout.threads);
+    Stream stream(how.device, layout.threads);
     const std::unique_ptr<parallel::Communicator> wrapped =
         how.wrap ? how.wrap(real_world) : nullptr;
     parallel::Communicator& world = wrapped ? *wrapped : real_world;
@@ -99,7 +100,10 @@ Training train(const model::ModelOptions& options, const Layout& layout, const S
     run.model().initialize(3 + (how.seed_of_rank ? how.seed_of_rank(world.rank()) : 0));
     optim::AdamWHyperparameters hyperparameters;
     hyperparameters.epsilon = how.epsilon;
+    hyperparameters.parameter_dtype = options.numerics.activation_dtype;
+    hyperparameters.master_weights = options.numerics.activation_dtype != DType::kFloat32;
     optim::AdamW optimizer(run.model().parameters(), hyperparameters, stream);
+    optimizer.values_drawn(stream);
     trainer::StepOptions step_options;
     step_options.learning_rate = 1e-3;
     step_options.selection_bias_rate = 1e-3;
@@ -113,8 +117,9 @@ Training train(const model::ModelOptions& options, const Layout& layout, const S
     }
     const std::lock_guard lock(mutex);
     StoreTensors store(training.weights);
-    optimizer.visit_state(store);
-    run.model().visit_state(store);
+    parallel::HostState state(store, stream);
+    optimizer.visit_state(state);
+    run.model().visit_state(state);
     training.ranks[static_cast<std::size_t>(world.rank())] = facts_of(run, result);
   });
   return training;

@@ -35,6 +35,7 @@ struct Training {
 
 struct SmallTraining {
   int num_steps = 5;
+  Device device = {};
   double epsilon = 1e-3;  // Adam's
   // What the run is started on instead of the communicator of all ranks; for tests that break it.
   std::function<std::unique_ptr<parallel::Communicator>(parallel::Communicator&)> wrap;

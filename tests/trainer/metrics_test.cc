@@ -115,6 +115,11 @@ TEST_CASE("the terminal's line is aligned from step to step") {
   StepLine line{120, 1000, 3.41213, 0.9123, 2.91e-4, 41234, 192};
   CHECK(format_step_line(line) ==
         "step   120/1000  loss  3.4121  grad   0.91  lr 2.9e-04   41.2k tok/s  left 3m12s");
+  line.mfu = 0.4149;
+  CHECK(
+      format_step_line(line) ==
+      "step   120/1000  loss  3.4121  grad   0.91  lr 2.9e-04   41.2k tok/s  mfu 41%  left 3m12s");
+  line.mfu = 0.0;
   const StepLine wide{9, 1000, 11.5, 123.456, 1e-5, 1.26e6, 7};
   CHECK(format_step_line(wide) ==
         "step     9/1000  loss 11.5000  grad 123.46  lr 1.0e-05    1.3M tok/s  left 7s");

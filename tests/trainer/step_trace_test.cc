@@ -39,7 +39,7 @@ std::string trace_on(const parallel::MeshShape& mesh, const std::filesystem::pat
     const auto optimizer =
         optim::make_optimizer(config.optimizer(), run.model().parameters(), stream);
     StepTrace trace({folder, elements_of.empty() ? 0 : 1, elements_of}, std::nullopt, run.model(),
-                    *optimizer, world);
+                    *optimizer, world, stream);
     run.model().parameters().reduce_gradients(stream);
     trace.gradients(1);
     if (change) {
