@@ -44,7 +44,7 @@ copy_programs() {
   local program
   cp "$build/fathom" "$(command -v orted)" "$output/libexec"
   cp -L "$(command -v mpirun)" "$output/libexec/mpirun"
-  find "$build/tests" -type f -perm -u+x \( -name '*_cuda' -o -path '*/bench/*_bench' \) -exec cp -t "$output/libexec" {} +
+  find "$build/tests" -type f -perm -u+x \( -name '*_cuda' -o -name comm_nccl_program -o -path '*/bench/*_bench' \) -exec cp -t "$output/libexec" {} +
   strip --strip-unneeded "$output"/libexec/*
   install -m 755 "$source_dir/scripts/bundle/launch.sh" "$output/bin/launch.sh"
   for program in "$output"/libexec/*; do

@@ -41,7 +41,7 @@ compile || { echo "building cuda failed"; exit 1; }
 echo "building cuda ... $SECONDS s"
 read_log || exit 1
 echo "CUDA kernels: $(tail -n 1 "$build/kernels.txt"); registers and spills in $build/kernels.txt"
-for name in cuda_link_test cudnn_support; do
+for name in cuda_link_test comm_nccl_program cudnn_support; do
   program=$(find "$build/tests" -type f -name "$name" -perm -u+x)
-  [ -z "$program" ] || run_without_gpu bash scripts/run_quietly.sh "$name" "$program" || exit 1
+  [ -z "$program" ] || run_without_gpu bash scripts/run_quietly.sh "$name" "$program" --help || exit 1
 done

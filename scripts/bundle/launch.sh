@@ -8,7 +8,7 @@ export FATHOM_SOURCE_DIR="$root"
 # Without a remote shell mpirun refuses to start even what is local.
 command -v ssh >/dev/null || command -v rsh >/dev/null || export OMPI_MCA_plm="^rsh"
 case ":$LD_LIBRARY_PATH:" in
-  *:/usr/local/cuda/lib64:*) ;;
-  *) export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/usr/local/cuda/lib64" ;;
+  *:/usr/local/cuda/lib64:/usr/local/cuda/lib:*) ;;
+  *) export LD_LIBRARY_PATH="${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}/usr/local/cuda/lib64:/usr/local/cuda/lib" ;;
 esac
 exec "$root/libexec/${0##*/}" "$@"
