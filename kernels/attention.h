@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cstdint>
+
 #include "core/stream.h"
 #include "core/tensor.h"
 #include "kernels/dispatch.h"
@@ -18,6 +20,9 @@ struct AttentionShape {
   int rope_column = 0;  // first column of k_rope in a row of `latent`
   float scale = 1.0F;
   int num_chunks = 1;  // equal parts of the heads, for sums over heads; a power of two
+  // On CUDA: the backward gives the same bits each time. Without, cuDNN is faster and needs less
+  // scratch, and adds in the order in which its blocks end.
+  bool is_deterministic = true;
 };
 
 //   q         [num_tokens, num_heads * (nope + rope)]    per head [nope | rope]
@@ -31,13 +36,17 @@ struct AttentionShape {
 // lse float32. Keys are walked in blocks of 64 from the start of the segment
 // (docs/numerics.md, rule 4), so a row depends only on the tokens of its segment up to itself; NaN
 // and Inf in others do not reach it, nor do those of queries that do not see a key reach the key's
-// gradient. Scratch for the keys and values of one head and segment a thread. Throws InternalError
-// on a mismatch.
+// gradient. Scratch for the keys and values of one head and segment a thread. On CUDA blocks and
+// their order are the kernel's, numbers of one segment never enter another's, NaN and Inf may: what
+// a query does not see is multiplied by 0 in its tile. Throws InternalError on a mismatch.
 struct AttentionInputs {
   const Tensor& q;
   const Tensor& kv;
   const Tensor& latent;
   const Tensor& segments;
+  // Tokens of the longest segment where the host knows them, else 0. The CUDA backend needs them to
+  // see that all segments have one length, and for how much scratch the longest takes.
+  std::int64_t max_segment_tokens = 0;
 };
 void attention_forward(const AttentionShape& shape, const AttentionInputs& inputs, Tensor& out,
                        Tensor& lse, Stream& stream);

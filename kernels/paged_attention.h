@@ -38,6 +38,7 @@ void check_sequences(const TensorCheck& check, const PagedSequences& sequences);
 //   latent  [num_rows, >= rope_column + rope]
 //   cache   attention_pages_shape, in-out: other tokens and other pages stay as they are
 // Throws InternalError on a mismatch, for spans beyond the rows and for pages beyond the cache.
+// On CUDA such spans have no new tokens, and such pages are neither written nor seen.
 void keep_in_pages(const AttentionShape& shape, const Tensor& kv, const Tensor& latent,
                    const PagedSequences& sequences, Tensor& cache, Stream& stream);
 

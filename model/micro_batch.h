@@ -25,7 +25,8 @@ struct MicroBatch {
   Tensor tokens;                 // [num_tokens] int32
   Tensor positions;              // [num_tokens] int32
   Tensor segments;  // [num_segments + 1] int32: isolated spans of attention; never across sequences
-  Tensor sequence_ids;  // [num_tokens] int32: 0 .. num_sequences - 1
+  std::int64_t max_segment_tokens = 0;  // of the longest; 0: not known
+  Tensor sequence_ids;                  // [num_tokens] int32: 0 .. num_sequences - 1
   // Of Pass::kGenerate, which reads tokens and positions besides:
   Tensor spans, pages, page_copies;  // see kernels::PagedSequences
   Tensor logit_rows;                 // [rows] int32: the tokens whose logits are wanted

@@ -134,8 +134,10 @@ void Mla::attend(Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
   saved.kv = kv_b_.forward(saved.latent, stream);
   saved.lse = Tensor::empty(Shape{saved.latent.size(0), shape_.num_heads}, DType::kFloat32, stream);
-  kernels::attention_forward(shape_, {saved.q, saved.kv, saved.latent, context.batch.segments},
-                             saved.out, saved.lse, stream);
+  kernels::attention_forward(
+      shape_,
+      {saved.q, saved.kv, saved.latent, context.batch.segments, context.batch.max_segment_tokens},
+      saved.out, saved.lse, stream);
 }
 
 void Mla::attend_to_cache(Saved& saved, const Context& context) const {
@@ -174,7 +176,10 @@ Tensor Mla::backward_input(const Tensor& dy, Saved& saved, const Context& contex
   saved.dkv = Tensor::empty(saved.kv.shape(), saved.kv.dtype(), stream);
   saved.dlatent = Tensor::empty(saved.latent.shape(), saved.latent.dtype(), stream);
   kernels::attention_backward(
-      shape_, {{saved.q, saved.kv, saved.latent, context.batch.segments}, saved.out, saved.lse},
+      shape_,
+      {{saved.q, saved.kv, saved.latent, context.batch.segments, context.batch.max_segment_tokens},
+       saved.out,
+       saved.lse},
       dout, saved.dq, saved.dkv, saved.dlatent, stream);
   saved.q = Tensor();
   saved.kv = Tensor();

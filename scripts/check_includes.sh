@@ -28,6 +28,7 @@ find "${folders[@]}" \( -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.
 
     # Third-party headers: a pattern of the header, a pattern of the files that may include it, and that in words.
     fence("^(cuda|cublas|cudnn|cuda_|cub/|thrust/|nvtx)", "(^|/)cuda/", "*/cuda/")
+    fence("^cudnn_frontend", "/cudnn_attention[.]cc$", "cudnn_attention.cc")
     fence("^nccl", "(^|/)nccl_([^/]*[.]cc|channel[.]h)$", "nccl_*.cc and nccl_channel.h")
     fence("^mpi[.]h$|^mpi-ext[.]h$", "(^cli/|(^|/)mpi_[^/]*[.]cc$)", "mpi_*.cc and cli/")
     fence("^(H5|hdf5)", "^(data/|trainer/checkpoint/)", "data/ and trainer/checkpoint/")

@@ -30,6 +30,14 @@ TokenCounts count_valid_tokens(const std::vector<data::MicroBatch>& host,
   return parallel::sum_integers(mine, mesh.data());
 }
 
+std::int64_t longest_segment(const data::MicroBatch& host) {
+  std::int64_t longest = 0;
+  for (std::size_t i = 0; i + 1 < host.segments.size(); ++i) {
+    longest = std::max<std::int64_t>(longest, host.segments[i + 1] - host.segments[i]);
+  }
+  return longest;
+}
+
 model::Targets make_targets(const data::MicroBatch& host, std::int64_t depth, double scale,
                             Stream& stream) {
   model::Targets targets;
@@ -52,6 +60,7 @@ model::MicroBatch make_micro_batch(const data::MicroBatch& host, const TokenCoun
   batch.tokens = to_device<std::int32_t>(host.tokens, stream);
   batch.positions = to_device<std::int32_t>(host.positions, stream);
   batch.segments = to_device<std::int32_t>(host.segments, stream);
+  batch.max_segment_tokens = longest_segment(host);
   std::vector<std::int32_t> sequence_ids;
   for (std::int64_t i = 0; i < batch.num_tokens(); ++i) {
     sequence_ids.push_back(static_cast<std::int32_t>(i / batch.sequence_length));

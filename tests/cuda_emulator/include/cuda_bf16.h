@@ -24,3 +24,37 @@ inline __nv_bfloat162 __float22bfloat162_rn(float2 value) {
 inline float2 __bfloat1622float2(__nv_bfloat162 value) {
   return {__bfloat162float(value.x), __bfloat162float(value.y)};
 }
+
+namespace fathom::emulator {
+
+// mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 with the fragments of the PTX ISA: c += a b.
+inline void mma_m16n8k16_bf16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+  struct Registers {
+    const unsigned* a;
+    const unsigned* b;
+  };
+  const Registers own{a, b};
+  const Registers* all[32];
+  std::memcpy(all, exchange_in_warp(to_bits(&own)), sizeof(all));
+  const auto half = [](const unsigned* registers, int index) {
+    return __uint_as_float((registers[index / 2] >> (index % 2 * 16)) << 16);
+  };
+  // Element i of a lane's registers of a: row g (+ 8 for i in {2, 3, 6, 7}), column 2t + i % 2 (+ 8
+  // for i >= 4); of b: row 2t + i % 2 (+ 8 for i >= 2), column g.
+  const auto a_at = [&](int row, int k) {
+    return half(all[row % 8 * 4 + k % 8 / 2]->a, k / 8 * 4 + row / 8 * 2 + k % 2);
+  };
+  const auto b_at = [&](int k, int column) {
+    return half(all[column * 4 + k % 8 / 2]->b, k / 8 * 2 + k % 2);
+  };
+  for (int i = 0; i < 4; ++i) {
+    const int row = current->lane() / 4 + i / 2 * 8;
+    const int column = current->lane() % 4 * 2 + i % 2;
+    for (int k = 0; k < 16; ++k) {
+      c[i] += a_at(row, k) * b_at(k, column);
+    }
+  }
+  exchange_in_warp(0);  // others may still read this lane's registers
+}
+
+}  // namespace fathom::emulator

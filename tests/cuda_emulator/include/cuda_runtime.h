@@ -272,6 +272,9 @@ inline unsigned __reduce_min_sync(unsigned mask, unsigned value) {
   return static_cast<unsigned>(*std::min_element(all, all + 32));
 }
 
+using std::max;
+using std::min;
+
 inline int __popc(unsigned bits) { return __builtin_popcount(bits); }
 inline int __clz(int bits) { return bits == 0 ? 32 : __builtin_clz(static_cast<unsigned>(bits)); }
 inline int __ffs(int bits) { return __builtin_ffs(bits); }

@@ -1,0 +1,68 @@
+#include "kernels/cuda/paged_tiles.cuh"
+#include "kernels/packed_matmul.h"
+#include "kernels/paged_attention.h"
+
+namespace fathom::kernels {
+namespace {
+
+using namespace cuda;
+
+PageLayout layout_of(const AttentionShape& shape) {
+  return {.num_heads = shape.num_heads,
+          .key_size = shape.nope_size,
+          .rope_size = shape.rope_size,
+          .value_size = shape.value_size,
+          .value_stride = static_cast<int>(padded_to_panels(shape.value_size))};
+}
+
+void keep_in_pages_cuda(const AttentionShape& shape, const Tensor& kv, const Tensor& latent,
+                        const PagedSequences& sequences, Tensor& cache, Stream& stream) {
+  with_activation_type(kv.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const TokenRows<T> rows{.keys = device_data<T>(kv),
+                            .values = device_data<T>(kv) + shape.nope_size,
+                            .rope = device_data<T>(latent) + shape.rope_column,
+                            .row_stride = static_cast<int>(kv.size(1)),
+                            .head_stride = shape.nope_size + shape.value_size,
+                            .rope_stride = static_cast<int>(latent.size(1))};
+    keep(rows, sequences, kv.size(0), layout_of(shape), cache, stream);
+  });
+}
+
+void paged_attention_forward_cuda(const AttentionShape& shape, const Tensor& q,
+                                  const PagedSequences& sequences, const Tensor& cache, Tensor& out,
+                                  Stream& stream) {
+  with_activation_type(q.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    const int row = static_cast<int>(q.size(1));
+    const int head = shape.nope_size + shape.rope_size;
+    const PagedInputs<T> inputs{.queries = device_data<T>(q),
+                                .rope = device_data<T>(q) + shape.nope_size,
+                                .query_row = row,
+                                .query_head = head,
+                                .rope_row = row,
+                                .rope_head = head,
+                                .cache = device_data<T>(cache),
+                                .page_size = cache.size(1),
+                                .spans = spans_of(sequences, q.size(0), cache),
+                                .layout = layout_of(shape),
+                                .num_heads = shape.num_heads,
+                                .heads_of_tile = 1,
+                                .value_size = shape.value_size,
+                                .num_splits = 1,
+                                .scale = shape.scale};
+    if (fits_packs<T>(shape.nope_size, {q.raw(), cache.raw()}) &&
+        fits_packs<T>(shape.rope_size, {}) && fits_packs<T>(shape.value_size, {})) {
+      attend<T, kPackSize<T>>(inputs, sequences, out, stream);
+    } else {
+      attend<T, 1>(inputs, sequences, out, stream);
+    }
+  });
+}
+
+const KernelRegistration register_keep(keep_in_pages_slot, DeviceType::kCuda, keep_in_pages_cuda);
+const KernelRegistration register_forward(paged_attention_forward_slot, DeviceType::kCuda,
+                                          paged_attention_forward_cuda);
+
+}  // namespace
+}  // namespace fathom::kernels

@@ -1,0 +1,152 @@
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/device_tensor.cuh"
+#include "kernels/cuda/reduce.cuh"
+
+namespace fathom::kernels::cuda {
+
+// Products of small matrices in shared memory, a tile of 16 x 8 a warp: bfloat16 by the tensor
+// cores (mma.sync.m16n8k16, PTX ISA "Matrix Fragments for mma.m16n8k16"), float32 by fma.
+
+// A lane's four numbers of a 16 x 8 tile: rows g and g + 8 (g = lane / 4), columns 2t and 2t + 1
+// (t = lane % 4).
+struct Tile {
+  static constexpr int kRows = 16;
+  static constexpr int kColumns = 8;
+  float values[4] = {};
+
+  __device__ static int row(int index) {
+    return static_cast<int>(threadIdx.x) % kWarpSize / 4 + index / 2 * 8;
+  }
+  __device__ static int column(int index) {
+    return static_cast<int>(threadIdx.x) % 4 * 2 + index % 2;
+  }
+};
+
+// A factor of a product: (outer, inner), where the product sums over inner. kByOuter: its rows are
+// along outer and neighbours in memory are along inner; else the other way round. bfloat16 by outer
+// needs an even stride.
+template <class T, bool kByOuter>
+struct Factor {
+  const T* data;
+  int stride;
+
+  __device__ Factor from(int outer) const {
+    return {data + (kByOuter ? outer * stride : outer), stride};
+  }
+  __device__ T at(int outer, int inner) const {
+    return kByOuter ? data[outer * stride + inner] : data[inner * stride + outer];
+  }
+  // (outer, inner) and (outer, inner + 1); inner is even.
+  __device__ unsigned pair(int outer, int inner) const {
+    static_assert(sizeof(T) == 2);
+    if constexpr (kByOuter) {
+      return *reinterpret_cast<const unsigned*>(data + outer * stride + inner);
+    } else {
+      const auto* bits = reinterpret_cast<const std::uint16_t*>(data);
+      return static_cast<unsigned>(bits[inner * stride + outer]) |
+             static_cast<unsigned>(bits[(inner + 1) * stride + outer]) << 16;
+    }
+  }
+};
+template <class T>
+using RowsOf = Factor<T, true>;
+template <class T>
+using ColumnsOf = Factor<T, false>;
+
+// c += a b^T for 16 x 16 times (8 x 16)^T in bfloat16, sums in float32. All lanes of a warp.
+__device__ __forceinline__ void multiply_16x8x16(float (&c)[4], const unsigned (&a)[4],
+                                                 const unsigned (&b)[2]) {
+#ifdef FATHOM_CUDA_EMULATED
+  emulator::mma_m16n8k16_bf16(c, a, b);
+#else
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+#endif
+}
+
+// The products' inner sizes are multiples of this; what is beyond a matrix is zero.
+inline constexpr int kInnerStep = 16;
+
+// c += a b^T, where a has 16 outer rows, b has 8, and both `inner` columns. All lanes of a warp.
+template <bool kA, bool kB>
+__device__ __forceinline__ void add_product(Tile& c, const Factor<__nv_bfloat16, kA>& a,
+                                            const Factor<__nv_bfloat16, kB>& b, int inner) {
+  const int group = Tile::row(0);
+  const int first = Tile::column(0);
+  for (int k = 0; k < inner; k += kInnerStep) {
+    const unsigned left[4] = {a.pair(group, k + first), a.pair(group + 8, k + first),
+                              a.pair(group, k + first + 8), a.pair(group + 8, k + first + 8)};
+    const unsigned right[2] = {b.pair(group, k + first), b.pair(group, k + first + 8)};
+    multiply_16x8x16(c.values, left, right);
+  }
+}
+template <bool kA, bool kB>
+__device__ __forceinline__ void add_product(Tile& c, const Factor<float, kA>& a,
+                                            const Factor<float, kB>& b, int inner) {
+  const int row = Tile::row(0);
+  const int column = Tile::column(0);
+  for (int k = 0; k < inner; ++k) {
+    const float a0 = a.at(row, k);
+    const float a1 = a.at(row + 8, k);
+    const float b0 = b.at(column, k);
+    const float b1 = b.at(column + 1, k);
+    c.values[0] += a0 * b0;
+    c.values[1] += a0 * b1;
+    c.values[2] += a1 * b0;
+    c.values[3] += a1 * b1;
+  }
+}
+
+// Rounded up to a whole number of inner steps.
+constexpr int padded_to_steps(int size) {
+  return (size + kInnerStep - 1) / kInnerStep * kInnerStep;
+}
+// Elements from a row of `size` in shared memory to the next: rows start at 16-byte addresses an
+// odd number of which lies between them, so that eight neighbours start in different banks.
+template <class T>
+constexpr int shared_stride(int size) {
+  return padded_to_steps(size) + kPackSize<T>;
+}
+
+// Rows in device memory, `stride` elements from one to the next.
+template <class T>
+struct DeviceRows {
+  const T* data;
+  std::int64_t stride;
+  int num_rows;
+};
+
+// Copies elements [0, count) of a row into shared memory by accesses of N elements; those from
+// there up to `padded` become zero. All lanes of a warp.
+template <int N, class T>
+__device__ __forceinline__ void load_row(const T* from, int count, int padded, T* to) {
+  const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
+  for (int column = lane * N; column < padded; column += kWarpSize * N) {
+    Pack<T, N> pack{};
+    if (column < count) {
+      pack = *reinterpret_cast<const Pack<T, N>*>(from + column);
+    }
+    *reinterpret_cast<Pack<T, N>*>(to + column) = pack;
+  }
+}
+// The same for `num_rows` rows; those that the source does not have become zero. All threads.
+template <int N, class T>
+__device__ __forceinline__ void load_rows(const DeviceRows<T>& from, int columns, int padded,
+                                          int num_rows, T* to, int to_stride) {
+  const int num_warps = static_cast<int>(blockDim.x) / kWarpSize;
+  for (int row = static_cast<int>(threadIdx.x) / kWarpSize; row < num_rows; row += num_warps) {
+    load_row<N>(from.data + row * from.stride, row < from.num_rows ? columns : 0, padded,
+                to + row * to_stride);
+  }
+}
+
+}  // namespace fathom::kernels::cuda
