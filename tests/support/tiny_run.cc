@@ -124,11 +124,12 @@ std::vector<model::MicroBatch> TinyRun::micro_batches(const TinyBatch& batch,
       model::Targets targets;
       targets.ids = device_tensor(batch.targets.data() + offset, count, *stream_);
       targets.mask = device_tensor(batch.masks.data() + offset, count, *stream_);
-      targets.weights = Tensor::empty(Shape{count}, DType::kFloat32, *stream_);
+      std::vector<float> weights;
       for (std::int64_t i = 0; i < count; ++i) {
-        targets.weights.mutable_data<float>()[i] = static_cast<float>(
-            scale * static_cast<double>(batch.masks[static_cast<std::size_t>(offset + i)]));
+        weights.push_back(static_cast<float>(
+            scale * static_cast<double>(batch.masks[static_cast<std::size_t>(offset + i)])));
       }
+      targets.weights = device_tensor(weights.data(), count, *stream_);
       micro.targets.push_back(targets);
     }
     result.push_back(micro);
