@@ -52,8 +52,20 @@ TEST_CASE("Training in float32 on CUDA follows the CPU") {
 TEST_CASE("Training in bfloat16 on CUDA stays within 0.01 of the CPU's loss over 20 steps") {
   Layout layout;
   layout.micro_batch_size = 4;
-  const Training cpu = train(small_options(), layout, on({}, kNumSteps));
-  const Training cuda = train(with_activations(DType::kBFloat16), layout, on(kCuda, kNumSteps));
+  model::ModelOptions options = small_options();
+  // With the 0.1 of these models a rounding moves the mean loss of so few tokens by more than that.
+  options.initializer_range = 0.03F;
+  SECTION("sigmoid router, queries through a latent") {}
+  SECTION("softmax router, queries from the hidden state") {
+    options.moe.score = kernels::ScoreFunction::kSoftmax;
+    options.moe.group_score = kernels::GroupScore::kMax;
+    options.moe.normalize_gates = false;
+    options.moe.has_selection_bias = false;
+    options.q_lora_rank = 0;
+  }
+  const Training cpu = train(options, layout, on({}, kNumSteps));
+  options.numerics.activation_dtype = DType::kBFloat16;
+  const Training cuda = train(options, layout, on(kCuda, kNumSteps));
   CHECK(largest_loss_gap(cuda, cpu) < 1e-2);
   CHECK(cpu.steps.back().loss < cpu.steps.front().loss);
 }
