@@ -35,6 +35,11 @@ std::optional<int> environment_number(const char* name) {
 // Rank i of a node takes its device i. Only ranks whose tensors travel through the host may share
 // one.
 Device choose_device(const config::Run& run, int local_rank) {
+  if (!has_device_backend(DeviceType::kCuda)) {
+    throw ConfigError(
+        "run.device is CUDA, and this program was built without it: configure it with "
+        "-DFATHOM_CUDA=ON (docs/cuda.md), or set run.device=CPU");
+  }
   const int num_devices = device_backend(DeviceType::kCuda).num_devices();
   if (num_devices == 0) {
     throw ConfigError(

@@ -39,6 +39,7 @@ class DeviceBackend {
   virtual std::unique_ptr<DeviceQueue> make_queue(int index) const = 0;
 };
 
+bool has_device_backend(DeviceType type) noexcept;
 // Throws DeviceError when this build has no such backend.
 const DeviceBackend& device_backend(DeviceType type);
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can tell, in steps of less than ten minutes: every test program of the CUDA build, compute-sanitizer on small
-# shapes (where it is installed), the time of every kernel, and PyTorch's own kernels beside them (where torch is installed). Writes
+# shapes (where it is installed), the time of every kernel, PyTorch's own kernels beside them (where torch is installed), and a training step. Writes
 # docs/results-gpu.md, with the card, the driver and the date. Runs from the repository (scripts/build.sh cuda first) and from the folder that
 # scripts/bundle.sh makes.
 #   scripts/gpu_check.sh [STATE_FOLDER]      default gpu-check; what passed there is not run again, so an interrupted check goes on
@@ -13,9 +13,11 @@ most_seconds=590
 if [ -x bin/kernel_bench_cuda ]; then
   tests=(bin/*_tests_cuda)
   bench=bin/kernel_bench_cuda
+  program=bin/fathom
 else
   mapfile -t tests < <(find build/cuda/tests -type f -name '*_tests_cuda' -perm -u+x 2>/dev/null | sort)
   bench=build/cuda/tests/bench/kernel_bench_cuda
+  program=build/cuda/fathom
 fi
 [ -x "$bench" ] || { echo "gpu_check.sh: no CUDA build here; run scripts/build.sh cuda" >&2; exit 1; }
 card=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | head -n 1)
@@ -69,5 +71,6 @@ if python3 -c 'import torch' 2>/dev/null; then
 else
   echo "PyTorch's kernels ... skipped, torch is not installed"
 fi
+lines training training.jsonl bash scripts/gpu_training.sh "$program" "$state/training"
 python3 scripts/gpu_report.py "$state" docs/results-gpu.md || failed=1
 exit "$failed"

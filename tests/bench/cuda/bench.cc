@@ -151,10 +151,7 @@ void Bench::time(const std::string& name, const std::string& shape, const Work& 
     line["share_of_floor"] = rounded(floor / time);
   } catch (const std::exception& error) {
     line["error"] = error.what();
-    // tests/kernels/cuda/slots_test.cc demands the kernels; here one that is not written yet is
-    // told.
-    failed_ = failed_ || std::string_view(error.what()).find("no cuda kernel in this build") ==
-                             std::string_view::npos;
+    failed_ = true;
   }
   std::printf("%s\n", line.dump().c_str());
   std::fflush(stdout);

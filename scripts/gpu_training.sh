@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Trains configs/runs/bench-lite-3b.textproto on one GPU for its 30 steps and writes a line of JSON: the median of the steps after the tenth
+# (tokens/s, share of the card's peak), peak memory, seconds from the start of the program to its first step's line.
+#   scripts/gpu_training.sh PROGRAM FOLDER [CONFIG ARGUMENT...]
+set -euo pipefail
+program=$1
+folder=$2
+shift 2
+config=${1:-configs/runs/bench-lite-3b.textproto}
+shift $(($# > 0 ? 1 : 0))
+rm -rf "$folder"
+mkdir -p "$folder/data"
+
+# Words of random letters: what they say does not matter to a step's time, that tokens differ does (routing).
+python3 - "$folder/data/text.txt" <<'TEXT'
+import random, sys
+random.seed(1)
+words = ["".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=random.randint(2, 9))) for _ in range(20000)]
+with open(sys.argv[1], "w") as out:
+    for _ in range(4000):
+        out.write(" ".join(random.choices(words, k=300)) + "\n\n")
+TEXT
+"$program" train-tokenizer "$folder/data/text.txt" --vocab_size 4096 --output "$folder/data/tokenizer.json" >&2
+"$program" tokenize "$folder/data/text.txt" --tokenizer "$folder/data/tokenizer.json" --output "$folder/data/train" >&2
+
+begin=$(date +%s%N)
+"$program" pretrain "$config" --set run.directory="$folder/run" --set "data.train[0].path=$folder/data/train" "$@" | while read -r line; do
+  case "$line" in "step "*1/*) [ -e "$folder/first" ] || echo $((($(date +%s%N) - begin) / 1000000)) >"$folder/first" ;; esac
+  echo "$line" >&2
+done
+python3 - "$folder" <<'RESULT'
+import json, statistics, sys
+folder = sys.argv[1]
+lines = [json.loads(line) for line in open(folder + "/run/metrics.jsonl")]
+steps = [line for line in lines if "event" not in line]
+warm = steps[len(steps) // 3:]
+median = lambda name: statistics.median(step[name] for step in warm)
+result = {"steps": len(warm), "tokens_per_s": median("tokens_per_s"), "step_ms": median("step_ms"),
+          "peak_memory_gib": max(step["peak_memory_bytes"] for step in steps) / 2**30,
+          "first_step_s": int(open(folder + "/first").read()) / 1000, "loss": steps[-1]["loss"]}
+if "mfu" in warm[0]:
+    result["mfu"] = median("mfu")
+for name in sorted(name for name in warm[0] if name.endswith("_ms") and name != "step_ms"):
+    result[name] = median(name)
+print(json.dumps(result))
+RESULT

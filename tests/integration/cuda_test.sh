@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# The whole program on the emulated CUDA device: training follows the CPU in float32 and bfloat16, on one rank and on two that share the
+# device; what one device has written the other goes on from; sampling and GRPO; what is refused, and how.
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+cpu=$fathom
+cuda=$4
+rm -rf "$folder"/cuda-*
+small=(--set train.steps=3 --set train.global_batch_size=2 --set train.sequence_length=16 --set model.num_layers=2
+  --set numerics.mode=FAST --set "data.tokenizer=$data/tokenizer.json")
+device=(--set run.device=CUDA --set run.transport=MPI)
+
+# expect_close RUN TOLERANCE: losses of the CPU's run.
+expect_close() {
+  python3 - "$folder/cuda-cpu" "$1" "$2" <<'CHECK' >"$folder/out" 2>&1 || fail "$what: other losses than the CPU's"
+import json, sys
+def losses(run):
+    lines = [json.loads(line) for line in open(run + "/metrics.jsonl")]
+    return [line["loss"] for line in lines if "event" not in line]
+want, found = losses(sys.argv[1]), losses(sys.argv[2])
+print(want, found)
+assert len(want) == len(found) == 3 and all(abs(a - b) < float(sys.argv[3]) for a, b in zip(want, found))
+CHECK
+}
+
+what="the CPU"
+launch 1 "$folder/cuda-cpu" "${small[@]}"
+expect_status 0 "$what"
+
+fathom=$cuda
+what="float32 on one rank"
+launch 1 "$folder/cuda-float32" "${small[@]}" "${device[@]}" --set optimizer.parameter_dtype=FLOAT32
+expect_status 0 "$what"
+expect_close "$folder/cuda-float32" 1e-4
+
+what="bfloat16 on two ranks with experts spread over them"
+launch 2 "$folder/cuda-run" "${small[@]}" "${device[@]}" --set mesh.expert=2 --set checkpoint.interval=2
+expect_status 0 "$what"
+expect_text "mfu" "$what"
+expect_close "$folder/cuda-run" 2e-2
+
+what="the checkpoint of CUDA on the CPU"
+fathom=$cpu
+launch 1 "$folder/cuda-run" "${small[@]}" --resume 2 --set optimizer.master_weights=true --set optimizer.parameter_dtype=BFLOAT16
+expect_status 0 "$what"
+expect_close "$folder/cuda-run" 2e-2
+
+what="the checkpoint of the CPU on CUDA"
+fathom=$cuda
+launch 1 "$folder/cuda-sft" "${small[@]}" "${device[@]}" --set "train.init_from=$folder/cuda-cpu/checkpoints/step-00000003"
+expect_status 0 "$what"
+
+what="sampling"
+for cache in expanded latent; do
+  run_ranks 2 "$fathom" generate "$folder/cuda-run" --prompt "The licence" --samples 2 --max_new_tokens 4 --seed 5 --cache "$cache" \
+    --set run.device=CUDA --set run.transport=MPI --output "$folder/cuda-$cache.jsonl" >"$folder/out" 2>&1
+  status=$?
+  expect_status 0 "$what with the cache $cache"
+  [ "$(grep -c '"completion"' "$folder/cuda-$cache.jsonl")" -eq 2 ] || fail "$what with the cache $cache: not two completions"
+done
+
+what="GRPO"
+command=grpo
+launch 1 "$folder/cuda-grpo" "${small[@]}" "${device[@]}" --set train.steps=1 --set "data.train=[]" \
+  --set "train.init_from=$folder/cuda-cpu/checkpoints/step-00000003" --set "grpo.problems[0]={family: \"sorting\" difficulty: 2}" \
+  --set 'grpo.rewards[0]={kind: COMMAND command: "n=0; while read -r line; do n=$((n + 1)); echo $n; done"}' --set grpo.prompts_per_step=1 --set grpo.group_size=2 \
+  --set rollout.max_new_tokens=4 --set train.sequence_length=32
+expect_status 0 "$what"
+
+what="refusals"
+command=pretrain
+launch 1 "$folder/cuda-refused" "${small[@]}" --set run.device=CUDA --set numerics.mode=EXACT
+expect_status 93 "EXACT on CUDA"
+expect_text "numerics.mode EXACT is not available on run.device CUDA yet" "EXACT on CUDA"
+launch 2 "$folder/cuda-refused" "${small[@]}" --set run.device=CUDA
+expect_status 93 "two ranks and one device"
+expect_text "has no CUDA device of its own: the node has 1" "two ranks and one device"
+fathom=$cpu
+launch 1 "$folder/cuda-refused" "${small[@]}" --set run.device=CUDA
+expect_status 93 "a program without CUDA"
+expect_text "this program was built without it: configure it with -DFATHOM_CUDA=ON" "a program without CUDA"
+[ ! -e "$folder/cuda-refused" ] || fail "a refused run left a folder"
