@@ -108,12 +108,13 @@ int train(std::span<const std::string> arguments, Session& session, const Traini
   const std::unique_ptr<RunFolder> folder = open_run_folder(session, config);
   const std::optional<std::int64_t> resume = choose_checkpoint(invocation, config);
 
-  trainer::TrainingLoop loop(config, opened.tokenizer_hash,
-                             {session.device_world(), session.device(), session.heartbeat(), [&](const std::string& line) {
-                                if (speaks) {
-                                  std::cout << line << '\n' << std::flush;
-                                }
-                              }});
+  trainer::TrainingLoop loop(
+      config, opened.tokenizer_hash,
+      {session.device_world(), session.device(), session.heartbeat(), [&](const std::string& line) {
+         if (speaks) {
+           std::cout << line << '\n' << std::flush;
+         }
+       }});
   const std::unique_ptr<trainer::TrainingTask> task = opened.make(loop);
   const std::filesystem::path heartbeats =
       std::filesystem::path(config.run().directory()) / "log" / "heartbeat";

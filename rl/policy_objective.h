@@ -20,8 +20,7 @@ class LogprobRecorder final : public model::TokenLoss {
  public:
   // Both outlive the recorder. lengths [sequences]: tokens of each completion.
   LogprobRecorder(const PolicyBatch& batch, std::span<const PolicySequence> sequences);
-  void weigh(int micro_batch, const Tensor& losses, Tensor& weights,
-             Stream& stream) override;
+  void weigh(int micro_batch, const Tensor& losses, Tensor& weights, Stream& stream) override;
   Logprobs take() { return std::move(logprobs_); }
 
  private:
@@ -52,8 +51,7 @@ class PolicyObjective final : public model::TokenLoss {
   // is another rank's.
   PolicyObjective(const PolicyLossOptions& options, const PolicyBatch& batch,
                   std::vector<Sequence> sequences);
-  void weigh(int micro_batch, const Tensor& losses, Tensor& weights,
-             Stream& stream) override;
+  void weigh(int micro_batch, const Tensor& losses, Tensor& weights, Stream& stream) override;
 
   // Collective over `world`: sums and extremes over the sequences, exact, so that they do not
   // depend on the layout. `counts`: whether this rank's are to be counted; those of other tensor

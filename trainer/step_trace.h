@@ -33,8 +33,8 @@ struct TraceOptions {
 // collective over `world`.
 class StepTrace {
  public:
-  // `model`, `optimizer`, `world` and `stream` must outlive it; resume_step: see JsonLines. Throws IoError,
-  // and ConfigError on every rank when the model has no tensor elements_of.
+  // `model`, `optimizer`, `world` and `stream` must outlive it; resume_step: see JsonLines. Throws
+  // IoError, and ConfigError on every rank when the model has no tensor elements_of.
   StepTrace(TraceOptions options, std::optional<std::int64_t> resume_step,
             model::PipelinedModel& model, optim::Optimizer& optimizer,
             parallel::Communicator& world, Stream& stream);
