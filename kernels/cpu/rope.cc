@@ -1,5 +1,7 @@
 #include "kernels/rope.h"
 
+#include <algorithm>
+
 #include "kernels/cpu/simd.h"
 
 namespace fathom::kernels {
@@ -9,28 +11,31 @@ namespace hn = simd::hn;
 
 constexpr std::int64_t kGrainElements = 16384;
 
-// to = from rotated by the angles of cos_sin, whose sines get the signs of `signs` (in pairs).
-// Every lane is one product, another product and their sum, in a register as in the tail.
+// `count` columns of to = from rotated by the angles of cos_sin, whose sines get the signs of
+// `signs` (in pairs). Every lane is one product, another product and their sum, each rounded:
+// written for vectors at the end of a row too, since g++ 12 contracts the scalar form to vfmaddsub
+// whatever -ffp-contract says.
+template <class Signs>
+void rotate_vector(const float* from, const float* cos_sin, Signs signs, std::size_t count,
+                   float* to) {
+  const simd::Tag d;
+  const auto there = hn::FirstN(d, count);
+  const auto x = hn::MaskedLoad(there, d, from);
+  const auto angles = hn::MaskedLoad(there, d, cos_sin);
+  const auto direct = hn::Mul(x, hn::DupEven(angles));
+  const auto crossed = hn::Mul(hn::Reverse2(d, x), hn::Mul(hn::DupOdd(angles), signs));
+  hn::BlendedStore(hn::Add(direct, crossed), there, d, to);
+}
+
 void rotate(const float* from, const float* cos_sin, std::int64_t rope_size, float sign,
             float* to) {
   const simd::Tag d;
   const auto signs =
       hn::OddEven(hn::Set(d, sign), hn::Set(d, -sign));  // even lanes -sign, odd lanes sign
-  std::int64_t i = 0;
-  for (; i + simd::kVectorLanes <= rope_size; i += simd::kVectorLanes) {
-    const auto x = hn::LoadU(d, from + i);
-    const auto angles = hn::LoadU(d, cos_sin + i);
-    const auto direct = hn::Mul(x, hn::DupEven(angles));
-    const auto crossed = hn::Mul(hn::Reverse2(d, x), hn::Mul(hn::DupOdd(angles), signs));
-    hn::StoreU(hn::Add(direct, crossed), d, to + i);
-  }
-  for (; i < rope_size; i += 2) {
-    const float a = from[i];
-    const float b = from[i + 1];
-    const float cosine = cos_sin[i];
-    const float sine = sign * cos_sin[i + 1];
-    to[i] = a * cosine - b * sine;
-    to[i + 1] = b * cosine + a * sine;
+  for (std::int64_t i = 0; i < rope_size; i += simd::kVectorLanes) {
+    const auto count =
+        static_cast<std::size_t>(std::min<std::int64_t>(simd::kVectorLanes, rope_size - i));
+    rotate_vector(from + i, cos_sin + i, signs, count, to + i);
   }
 }
 

@@ -5,6 +5,15 @@
 #include "tests/kernels/op_reference.h"
 
 namespace fathom::kernels {
+namespace {
+
+// A product that no compiler joins with the sum that follows.
+float product(float a, float b) {
+  const volatile float rounded = a * b;
+  return rounded;
+}
+
+}  // namespace
 
 // Numbers worked out by hand from DeepSeek-V2/V3's published settings: theta 10000, 64 rotated
 // columns, factor 40, 4096 positions.
@@ -124,6 +133,23 @@ TEST_CASE("rope refuses positions outside the table and columns outside the rows
   CHECK_THROWS_AS(rope({2, 5, 2, 4}, forward, table, positions(1), x, x, stream), InternalError);
   CHECK_THROWS_AS(rope({2, 3, 0, 4}, forward, table, positions(1), x, x, stream), InternalError);
   CHECK_THROWS_AS(rope({2, 5, 0, 6}, forward, table, positions(1), x, x, stream), InternalError);
+}
+
+TEST_CASE("rope rounds each product and their sum, in whole vectors and behind them") {
+  Stream stream;
+  const int rope_size = GENERATE(2, 6, 8, 22, 64);
+  const Tensor table = rope_table(rope_frequencies(rope_size, 10000.0, {}), 9, stream);
+  const Tensor positions = tensor_of<std::int32_t>({7, 8}, Shape{2}, stream);
+  const Tensor source = random_tensor(Shape{2, rope_size}, "source", stream);
+  Tensor turned = filled(source.shape(), 0.0F, stream);
+  rope({1, 0, 0, rope_size}, RopeDirection::kForward, table, positions, source, turned, stream);
+  for (std::int64_t i = 0; i < source.numel(); i += 2) {
+    const float* angle = table.data<float>() + 7 * rope_size + i;
+    const float a = source.data<float>()[i];
+    const float b = source.data<float>()[i + 1];
+    CHECK(turned.data<float>()[i] == product(a, angle[0]) - product(b, angle[1]));
+    CHECK(turned.data<float>()[i + 1] == product(b, angle[0]) + product(a, angle[1]));
+  }
 }
 
 }  // namespace fathom::kernels
