@@ -62,7 +62,9 @@ class CudaAddressRange final : public AddressRange {
   CudaAddressRange(const CudaAddressRange&) = delete;
   CudaAddressRange& operator=(const CudaAddressRange&) = delete;
 
-  std::byte* base() const noexcept override { return reinterpret_cast<std::byte*>(base_); }
+  std::byte* base() const noexcept override {
+    return reinterpret_cast<std::byte*>(base_);  // NOLINT(performance-no-int-to-ptr): the driver's
+  }
   std::int64_t bytes() const noexcept override { return bytes_; }
   std::int64_t alignment() const noexcept override { return kAlignment; }
   bool is_host_memory() const noexcept override { return false; }

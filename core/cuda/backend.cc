@@ -48,8 +48,8 @@ class CudaBackend final : public DeviceBackend {
   }
 };
 
-const CudaBackend backend;
-const DeviceBackendRegistration registration(DeviceType::kCuda, backend);
+const CudaBackend kBackend;
+const DeviceBackendRegistration kRegistration(DeviceType::kCuda, kBackend);
 
 }  // namespace
 }  // namespace fathom

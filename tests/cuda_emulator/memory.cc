@@ -12,6 +12,11 @@ namespace {
 
 constexpr std::size_t kDeviceBytes = std::size_t{4} << 30;
 
+// The driver's addresses are integers.
+void* pointer_to(CUdeviceptr address) {
+  return reinterpret_cast<void*>(address);  // NOLINT(performance-no-int-to-ptr)
+}
+
 // Global as the device is: all streams of the process share it.
 struct DeviceMemory {
   std::mutex mutex;
@@ -23,7 +28,7 @@ struct DeviceMemory {
 
   void protect(int protection) {
     for (const auto& [address, bytes] : mapped) {
-      mprotect(reinterpret_cast<void*>(address), bytes, protection);
+      mprotect(pointer_to(address), bytes, protection);
     }
   }
 };
@@ -65,7 +70,7 @@ CUresult cuMemAddressReserve(CUdeviceptr* address, std::size_t bytes, std::size_
 }
 
 CUresult cuMemAddressFree(CUdeviceptr address, std::size_t bytes) {
-  munmap(reinterpret_cast<void*>(address), bytes);
+  munmap(pointer_to(address), bytes);
   return CUDA_SUCCESS;
 }
 
@@ -111,7 +116,7 @@ CUresult cuMemSetAccess(CUdeviceptr address, std::size_t bytes, const CUmemAcces
   DeviceMemory& memory = device_memory();
   const std::lock_guard lock(memory.mutex);
   // Every bit set: NaN in every floating-point type, so that a read of undefined memory shows.
-  void* start = reinterpret_cast<void*>(address);
+  void* start = pointer_to(address);
   mprotect(start, bytes, PROT_READ | PROT_WRITE);
   std::memset(start, 0xff, bytes);
   if (memory.num_users == 0) {

@@ -20,7 +20,7 @@ struct AttentionCase {
         num_tokens(starts.back()),
         q(make({num_tokens, shape.num_heads * (shape.nope_size + shape.rope_size)}, "q")),
         kv(make({num_tokens, shape.num_heads * (shape.nope_size + shape.value_size)}, "kv")),
-        latent(make({num_tokens, shape.rope_column + shape.rope_size + extra_columns}, "latent")),
+        latent(make({num_tokens, shape.rope_column + shape.rope_size + kExtraColumns}, "latent")),
         dout(make({num_tokens, shape.num_heads * shape.value_size}, "dout")),
         dlatent(make(latent.shape(), "old dlatent")),
         segments(tensor_of(starts, Shape{static_cast<std::int64_t>(starts.size())}, devices.cpu)) {}
@@ -64,7 +64,7 @@ struct AttentionCase {
                        result.dlatent, stream);
   }
 
-  static constexpr std::int64_t extra_columns = 8;
+  static constexpr std::int64_t kExtraColumns = 8;
   AttentionShape shape;
   std::vector<std::int32_t> starts;
   DType dtype;

@@ -83,7 +83,8 @@ TEST_CASE("Tiles of an expert are numbered once each, in bands of rows") {
         const TilePlace place = tile_place(i, num_rows, num_columns);
         REQUIRE((place.row_tile >= 0 && place.row_tile < num_rows));
         REQUIRE((place.column_tile >= 0 && place.column_tile < num_columns));
-        ++counts[static_cast<std::size_t>(place.row_tile * num_columns + place.column_tile)];
+        const int tile = place.row_tile * num_columns + place.column_tile;
+        ++counts[static_cast<std::size_t>(tile)];
       }
       CHECK(counts == std::vector<int>(counts.size(), 1));
     }

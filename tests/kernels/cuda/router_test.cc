@@ -48,14 +48,14 @@ RouterOptions without_groups(int num_experts, int top_k, ScoreFunction score) {
 }
 
 const std::vector<RouterOptions>& all_options() {
-  static const std::vector<RouterOptions> options{v3_options(),
-                                                  v2_options(),
-                                                  many_groups(),
-                                                  without_groups(1, 1, ScoreFunction::kSigmoid),
-                                                  without_groups(7, 3, ScoreFunction::kSoftmax),
-                                                  without_groups(64, 6, ScoreFunction::kSoftmax),
-                                                  without_groups(512, 8, ScoreFunction::kSigmoid)};
-  return options;
+  static const std::vector<RouterOptions> kOptions{v3_options(),
+                                                   v2_options(),
+                                                   many_groups(),
+                                                   without_groups(1, 1, ScoreFunction::kSigmoid),
+                                                   without_groups(7, 3, ScoreFunction::kSoftmax),
+                                                   without_groups(64, 6, ScoreFunction::kSoftmax),
+                                                   without_groups(512, 8, ScoreFunction::kSigmoid)};
+  return kOptions;
 }
 
 struct Routed {

@@ -82,7 +82,7 @@ TEST_CASE("The same layout on CUDA has the same bits again") {
 TEST_CASE("Every parallel mode on one CUDA device follows one rank on it") {
   Layout alone;
   alone.micro_batch_size = 2;
-  static const Training reference = train(small_options(), alone, on(kCuda, 3));
+  static const Training kReference = train(small_options(), alone, on(kCuda, 3));
   const Layout layout =
       GENERATE(Layout{{1, 2, 1, 1}, {}, 2, {}}, Layout{{1, 1, 2, 1}, {}, 2, {}},
                Layout{{2, 1, 1, 1}, {}, 2, {}}, Layout{{1, 2, 1, 2}, {}, 2, {}},
@@ -90,10 +90,10 @@ TEST_CASE("Every parallel mode on one CUDA device follows one rank on it") {
   INFO(to_string(layout));
   SmallTraining training = on(kCuda, 3);
   const Training found = train(small_options(), layout, training);
-  for (std::size_t step = 0; step < reference.steps.size(); ++step) {
+  for (std::size_t step = 0; step < kReference.steps.size(); ++step) {
     INFO("step " << step);
-    CHECK(found.steps[step].loss == Approx(reference.steps[step].loss).epsilon(1e-5));
-    CHECK(found.steps[step].grad_norm == Approx(reference.steps[step].grad_norm).epsilon(1e-4));
+    CHECK(found.steps[step].loss == Approx(kReference.steps[step].loss).epsilon(1e-5));
+    CHECK(found.steps[step].grad_norm == Approx(kReference.steps[step].grad_norm).epsilon(1e-4));
   }
 }
 
