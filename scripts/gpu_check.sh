@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can tell, in steps of less than ten minutes: every test program of the CUDA build, compute-sanitizer on small
-# shapes (where it is installed), the time of every kernel, PyTorch's own kernels beside them (where torch is installed), and a training step. Writes
+# shapes (where it is installed), the time of every kernel, PyTorch's own kernels beside them (where torch is installed), and training steps. Writes
 # docs/results-gpu.md, with the card, the driver and the date. Runs from the repository (scripts/build.sh cuda first) and from the folder that
 # scripts/bundle.sh makes.
 #   scripts/gpu_check.sh [STATE_FOLDER]      default gpu-check; what passed there is not run again, so an interrupted check goes on
@@ -71,6 +71,8 @@ if python3 -c 'import torch' 2>/dev/null; then
 else
   echo "PyTorch's kernels ... skipped, torch is not installed"
 fi
-lines training training.jsonl bash scripts/gpu_training.sh "$program" "$state/training"
+for name in lite-3b moonlight-slice; do
+  lines "training-$name" "training-$name.jsonl" bash scripts/gpu_training.sh "$program" "$state/training" "configs/runs/bench-$name.textproto"
+done
 python3 scripts/gpu_report.py "$state" docs/results-gpu.md || failed=1
 exit "$failed"

@@ -27,15 +27,13 @@ def row(key, ours, rival):
     return "| " + " | ".join(cells) + " |"
 
 
-def training_table(result):
+def training_step(result):
     share = f"{100 * result['mfu']:.1f}% of the card's bfloat16 peak" if "mfu" in result else "share of the peak unknown"
     phases = ", ".join(f"{name[:-3].replace('_', ' ')} {result[name]:.1f} ms" for name in result if name.endswith("_ms") and name != "step_ms")
     return [
         "",
-        "## Training",
-        "",
-        f"`configs/runs/bench-lite-3b.textproto` by `scripts/gpu_training.sh`, median of {result['steps']} steps of 32,768 tokens: {result['tokens_per_s']:,.0f} tokens/s,",
-        f"{share}, {result['step_ms']:.1f} ms a step ({phases}), {result['peak_memory_gib']:.1f} GiB at most, {result['first_step_s']:.1f} s from start to first step.",
+        f"`{result['config']}`, median of {result['steps']} steps of {result['tokens']:,} tokens: {result['tokens_per_s']:,.0f} tokens/s, {share},",
+        f"{result['step_ms']:.1f} ms a step ({phases}), {result['peak_memory_gib']:.1f} GiB at most, {result['first_step_s']:.1f} s from start to first step.",
     ]
 
 
@@ -66,9 +64,11 @@ def report(state, date):
             "|---|---|---|---|---|---|---|",
             *(row(key, line, rival.get(key, {})) for key, line in ours.items()),
         ]
-    training = state / "training.jsonl"
-    if training.exists() and training.read_text().strip():
-        text += training_table(json.loads(training.read_text().strip().splitlines()[-1]))
+    training = [path.read_text().strip() for path in sorted(state.glob("training-*.jsonl"))]
+    if any(training):
+        text += ["", "## Training", "", "By `scripts/gpu_training.sh`."]
+        for lines in filter(None, training):
+            text += training_step(json.loads(lines.splitlines()[-1]))
     return "\n".join(text) + "\n"
 
 

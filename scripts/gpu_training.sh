@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
-# Trains configs/runs/bench-lite-3b.textproto on one GPU for its 30 steps and writes a line of JSON: the median of the steps after the tenth
-# (tokens/s, share of the card's peak), peak memory, seconds from the start of the program to its first step's line.
-#   scripts/gpu_training.sh PROGRAM FOLDER [CONFIG ARGUMENT...]
+# Trains a config on one GPU and writes a line of JSON: the medians of the steps after the first third (tokens/s, share of the card's peak), peak
+# memory, seconds from the start of the program to its first step's line.
+#   scripts/gpu_training.sh PROGRAM FOLDER CONFIG [ARGUMENT...]       configs/runs/bench-lite-3b.textproto, bench-moonlight-slice.textproto
 set -euo pipefail
 program=$1
 folder=$2
-shift 2
-config=${1:-configs/runs/bench-lite-3b.textproto}
-shift $(($# > 0 ? 1 : 0))
+config=$3
+shift 3
 rm -rf "$folder"
 mkdir -p "$folder/data"
 
@@ -28,14 +27,14 @@ begin=$(date +%s%N)
   case "$line" in "step "*1/*) [ -e "$folder/first" ] || echo $((($(date +%s%N) - begin) / 1000000)) >"$folder/first" ;; esac
   echo "$line" >&2
 done
-python3 - "$folder" <<'RESULT'
+python3 - "$folder" "$config" <<'RESULT'
 import json, statistics, sys
-folder = sys.argv[1]
+folder, config = sys.argv[1:]
 lines = [json.loads(line) for line in open(folder + "/run/metrics.jsonl")]
 steps = [line for line in lines if "event" not in line]
 warm = steps[len(steps) // 3:]
 median = lambda name: statistics.median(step[name] for step in warm)
-result = {"steps": len(warm), "tokens_per_s": median("tokens_per_s"), "step_ms": median("step_ms"),
+result = {"config": config.removeprefix("./"), "steps": len(warm), "tokens": steps[1]["tokens"] - steps[0]["tokens"], "tokens_per_s": median("tokens_per_s"), "step_ms": median("step_ms"),
           "peak_memory_gib": max(step["peak_memory_bytes"] for step in steps) / 2**30,
           "first_step_s": int(open(folder + "/first").read()) / 1000, "loss": steps[-1]["loss"]}
 if "mfu" in warm[0]:

@@ -15,7 +15,7 @@ program "$root/bin/bad_tests_cuda" "[ -e $root/mended ]"
 program "$root/bin/kernel_bench_cuda" "echo '{\"op\": \"add\", \"shape\": \"1\", \"us\": 2, \"tbs\": 1, \"share_of_floor\": 0.5}'"
 program "$root/bin/fathom" "exit 0"
 cat >"$root/scripts/gpu_training.sh" <<'TRAINING'
-echo '{"steps": 20, "tokens_per_s": 100000.0, "step_ms": 327.7, "peak_memory_gib": 70.0, "first_step_s": 5.0, "mfu": 0.45, "optimizer_ms": 15.0}'
+echo '{"config": "configs/runs/x", "tokens": 32768, "steps": 20, "tokens_per_s": 100000.0, "step_ms": 327.7, "peak_memory_gib": 70.0, "first_step_s": 5.0, "mfu": 0.45, "optimizer_ms": 15.0}'
 TRAINING
 check() { PATH=$root/tools:$PATH bash "$root/scripts/gpu_check.sh" "$root/state" >"$root/out" 2>&1; }
 times_ran() { grep -c "/$1\$" "$root/ran"; }

@@ -46,10 +46,10 @@ class Report(unittest.TestCase):
         self.assertIn("| rope | 1 | failed: no such thing |", text)
 
     def test_training(self):
-        self.write("training.jsonl", {"steps": 2, "tokens_per_s": 99999.6, "step_ms": 327.68, "peak_memory_gib": 70.04,
+        self.write("training-x.jsonl", {"config": "configs/x", "tokens": 32768, "steps": 2, "tokens_per_s": 99999.6, "step_ms": 327.68, "peak_memory_gib": 70.04,
                                       "first_step_s": 5.5, "mfu": 0.4449, "optimizer_ms": 15.1})
         text = gpu_report.report(self.state, "2001-02-03")
-        self.assertIn("median of 2 steps of 32,768 tokens: 100,000 tokens/s,\n44.5% of the card's bfloat16 peak, 327.7 ms a step (optimizer 15.1 ms)", text)
+        self.assertIn("`configs/x`, median of 2 steps of 32,768 tokens: 100,000 tokens/s, 44.5% of the card's bfloat16 peak,\n327.7 ms a step (optimizer 15.1 ms)", text)
         self.assertIn("70.0 GiB at most, 5.5 s from start to first step.", text)
 
 
