@@ -38,8 +38,8 @@ TEST_CASE("stable_order on CUDA is that of std::stable_sort") {
   }
   std::vector<std::int32_t> want(keys.size());
   std::iota(want.begin(), want.end(), 0);
-  std::ranges::stable_sort(want, {},
-                           [&](std::int32_t i) { return keys[static_cast<std::size_t>(i)]; });
+  std::ranges::sort(
+      want, {}, [&](std::int32_t i) { return std::pair(keys[static_cast<std::size_t>(i)], i); });
   const Tensor order = cuda::stable_order(
       devices.to_cuda(tensor_of(keys, Shape{count}, devices.cpu)), num_keys, devices.cuda);
   CHECK(to_host<std::int32_t>(order, devices.cuda) == want);
