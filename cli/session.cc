@@ -32,6 +32,14 @@ std::optional<int> environment_number(const char* name) {
                                                                    : std::nullopt;
 }
 
+// Read by CUDA when it starts; what the user has set stays. Loading a kernel at its first call, and
+// more streams than queues to the device, would let work wait for a communication that waits for
+// another rank.
+void prepare_cuda_environment() {
+  setenv("CUDA_MODULE_LOADING", "EAGER", 0);
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+}
+
 // Rank i of a node takes its device i. Only ranks whose tensors travel through the host may share
 // one.
 Device choose_device(const config::Run& run, int local_rank) {
@@ -121,6 +129,9 @@ config::Launch Session::launch() const {
 void Session::use_device(const config::Run& run) {
   if (run.device() == config::Run::CPU) {
     return;
+  }
+  if (world().world_size() > 1) {
+    prepare_cuda_environment();
   }
   parallel::agree(world(), [&] { device_ = choose_device(run, mpi_ ? mpi_->local_rank() : 0); });
   if (run.transport() == config::Run::NCCL && world().world_size() > 1) {

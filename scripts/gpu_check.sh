@@ -55,8 +55,8 @@ lines() {
   step "$name" bash -c 'file=$1; shift; "$@" >"$file"' _ "$state/$file" "$@"
 }
 
-for program in "${tests[@]}"; do
-  step "$(basename "$program")" "$program"
+for test in "${tests[@]}"; do
+  step "$(basename "$test")" "$test"
 done
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do

@@ -4,6 +4,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -49,6 +50,9 @@ class CudaAddressRange final : public AddressRange {
     }
   }
   ~CudaAddressRange() override {
+    if (std::uncaught_exceptions() > 0) {
+      return;  // as the queue: the device may be waiting for ranks that do not come
+    }
     cudaSetDevice(device_);
     cudaDeviceSynchronize();
     if (committed_ > 0) {
@@ -87,10 +91,13 @@ class CudaAddressRange final : public AddressRange {
     CUmemGenericAllocationHandle piece{};
     const auto size = static_cast<std::size_t>(bytes);
     const CUdeviceptr address = base_ + static_cast<CUdeviceptr>(committed_);
-    if (driver_.create(&piece, size, &properties, 0) != CUDA_SUCCESS) {
-      throw DeviceError(concat("out of memory on cuda:", device_, ": ", bytes,
-                               " more bytes asked for, ", committed_, " of ", bytes_,
-                               " taken by this process"));
+    const CUresult created = driver_.create(&piece, size, &properties, 0);
+    if (created != CUDA_SUCCESS) {
+      throw DeviceError(concat(created == CUDA_ERROR_OUT_OF_MEMORY
+                                   ? std::string("out of memory")
+                                   : concat("cuMemCreate: error ", static_cast<int>(created)),
+                               " on cuda:", device_, ": ", bytes, " more bytes asked for, ",
+                               committed_, " of ", bytes_, " taken by this process"));
     }
     pieces_.push_back(piece);
     CUmemAccessDesc access{};

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
+#include <utility>
 
 #include "core/cuda/check.h"
 
@@ -26,8 +28,14 @@ CudaQueue::CudaQueue(int device) : device_(device) {
   }
 }
 
-// Errors while a program ends help nobody: they are not looked at.
+// Errors while a program ends help nobody: they are not looked at. A rank that unwinds must come to
+// its end, which tells the others: it does not wait for a device that may wait for them, and leaves
+// everything to the end of the process.
 CudaQueue::~CudaQueue() {
+  if (std::uncaught_exceptions() > 0) {
+    new std::unordered_map(std::move(states_));
+    return;
+  }
   cudaSetDevice(device_);
   if (stream_ != nullptr) {
     cudaStreamSynchronize(stream_);

@@ -39,22 +39,30 @@ void check_blas(cublasStatus_t status, std::string_view call,
   }
 }
 
-// Outside the streams' allocators, whose peaks it would change. Null when there is none left.
+// Outside the streams' allocators, whose peaks it would change. Null when there is none left. In
+// the stream's order: freeing for the whole device would wait for communications that wait for
+// other ranks.
 class DeviceBytes {
  public:
-  explicit DeviceBytes(std::int64_t bytes) {
-    if (cudaMalloc(&data_, static_cast<std::size_t>(bytes)) != cudaSuccess) {
+  DeviceBytes(std::int64_t bytes, CudaQueue& queue) : stream_(queue.stream()) {
+    queue.use_device();
+    if (cudaMallocAsync(&data_, static_cast<std::size_t>(bytes), stream_) != cudaSuccess) {
       cudaGetLastError();  // it is answered here
       data_ = nullptr;
     }
   }
-  ~DeviceBytes() { cudaFree(data_); }
+  ~DeviceBytes() {
+    if (data_ != nullptr) {
+      cudaFreeAsync(data_, stream_);
+    }
+  }
   DeviceBytes(const DeviceBytes&) = delete;
   DeviceBytes& operator=(const DeviceBytes&) = delete;
   std::byte* data() const noexcept { return static_cast<std::byte*>(data_); }
 
  private:
   void* data_ = nullptr;
+  cudaStream_t stream_;
 };
 
 class Event {
@@ -174,7 +182,7 @@ class Preference {
 // cuBLASLt of one queue, with the algorithms it has chosen.
 class Blas {
  public:
-  explicit Blas(CudaQueue& queue) : queue_(queue), workspace_(kWorkspaceBytes) {
+  explicit Blas(CudaQueue& queue) : queue_(queue), workspace_(kWorkspaceBytes, queue) {
     if (workspace_.data() == nullptr) {
       throw DeviceError(concat("out of memory on cuda:", queue.device(), ": no ", kWorkspaceBytes,
                                " bytes for cuBLASLt"));
@@ -207,7 +215,7 @@ class Blas {
     if (!product.output.is_adding) {
       plan.algorithm = fastest(plan, choice, product);  // the output is written again afterwards
     } else if (bytes <= kMaxScratchBytes) {
-      const DeviceBytes scratch(bytes);
+      const DeviceBytes scratch(bytes, queue_);
       if (scratch.data() != nullptr) {
         Product trial = product;
         trial.output.data = scratch.data();

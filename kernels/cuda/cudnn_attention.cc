@@ -62,12 +62,14 @@ class GraphBuilder {
       lengths_ = graph_->tensor(Attributes()
                                     .set_uid(kLengths)
                                     .set_data_type(fe::DataType_t::INT32)
+                                    .set_alignment(sizeof(std::int32_t))
                                     .set_dim({plan.num_batches, 1, 1, 1})
                                     .set_stride({1, 1, 1, 1}));
       for (std::int64_t kind = 0; kind < kNumRowSizes; ++kind) {
         offsets_.push_back(graph_->tensor(Attributes()
                                               .set_uid(kOffsets + kind)
                                               .set_data_type(fe::DataType_t::INT64)
+                                              .set_alignment(sizeof(std::int64_t))
                                               .set_dim({plan.num_batches + 1, 1, 1, 1})
                                               .set_stride({1, 1, 1, 1})));
       }
@@ -92,7 +94,7 @@ class GraphBuilder {
         .set_dim({plan_.num_batches, plan_.num_heads, plan_.batch_tokens, size})
         .set_stride({plan_.batch_tokens * row, head_stride, row, 1});
     if (kind == kLseRow) {
-      tensor.set_data_type(fe::DataType_t::FLOAT);
+      tensor.set_data_type(fe::DataType_t::FLOAT).set_alignment(sizeof(float));
     }
     if (plan_.is_ragged) {
       tensor.set_ragged_offset(offsets_[static_cast<std::size_t>(kind)]);
@@ -211,9 +213,10 @@ class Batches {
     plan_.scale = shape.scale;
     plan_.num_batches = attention.num_segments();
     plan_.batch_tokens = attention.max_segment_tokens;
-    plan_.is_ragged = plan_.num_batches * plan_.batch_tokens != attention.num_tokens();
+    const bool is_even = plan_.num_batches * plan_.batch_tokens == attention.num_tokens();
+    plan_.is_ragged = !is_even || (is_backward && !backward_reads_lse_strides());
     if (plan_.is_ragged) {
-      make_ragged();
+      make_ragged(is_even);
     }
   }
 
@@ -250,13 +253,23 @@ class Batches {
     std::int64_t row_bytes;
   };
 
+  // Before 9.26 some backward kernels of dense batches take the lse for packed, head before token.
+  static bool backward_reads_lse_strides() {
+    constexpr std::size_t kFirstVersion = 92600;
+    return cudnnGetVersion() >= kFirstVersion;
+  }
+
   static std::int64_t power_of_two_from(std::int64_t size) {
     return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(size)));
   }
 
-  void make_ragged() {
-    plan_.num_tokens = attention_.num_tokens();
-    plan_.num_batches = power_of_two_from(std::max<std::int64_t>(1, plan_.num_batches));
+  // Sizes that vary from call to call are rounded up, so that few plans are built: segments, with
+  // empty ones, and tokens, which only size a backward's scratch.
+  void make_ragged(bool is_even) {
+    plan_.num_tokens = plan_.is_backward ? power_of_two_from(attention_.num_tokens()) : 0;
+    if (!is_even) {
+      plan_.num_batches = power_of_two_from(std::max<std::int64_t>(1, plan_.num_batches));
+    }
     constexpr std::int64_t kMinTokens = 128;
     const std::int64_t longest =
         plan_.batch_tokens > 0 ? plan_.batch_tokens : attention_.num_tokens();
@@ -310,15 +323,21 @@ void add_inputs(Batches& batches, const ExpandedAttention& attention) {
 bool cudnn_supports(const ExpandedAttention& attention) {
   constexpr std::int64_t kPack = 8;  // bfloat16 in 16 bytes
   constexpr int kMaxSize = 256;
+  constexpr int kLatentKey = 192;  // with values of 128: the one unequal pair that Hopper's kernels
+  constexpr int kLatentValue = 128;  // are made for
   const AttentionShape& shape = attention.shape;
   const auto is_aligned = [](const Tensor& tensor) {
     return reinterpret_cast<std::uintptr_t>(tensor.raw()) % 16 == 0;
   };
+  const bool is_known_pair =
+      attention.key_size() == shape.value_size ||
+      (attention.key_size() == kLatentKey && shape.value_size == kLatentValue);
   const bool has_pair = attention.max_segment_tokens != 1 && attention.num_tokens() > 1;
-  return attention.q.dtype() == DType::kBFloat16 && has_pair && attention.key_size() % kPack == 0 &&
-         shape.nope_size % kPack == 0 && shape.value_size % kPack == 0 &&
-         attention.key_size() <= kMaxSize && shape.value_size <= kMaxSize &&
-         is_aligned(attention.q) && is_aligned(attention.keys) && is_aligned(attention.kv);
+  return attention.q.dtype() == DType::kBFloat16 && has_pair && is_known_pair &&
+         attention.key_size() % kPack == 0 && shape.nope_size % kPack == 0 &&
+         shape.value_size % kPack == 0 && attention.key_size() <= kMaxSize &&
+         shape.value_size <= kMaxSize && is_aligned(attention.q) && is_aligned(attention.keys) &&
+         is_aligned(attention.kv);
 }
 
 void cudnn_attention_forward(const ExpandedAttention& attention, Tensor& out, Tensor& lse,

@@ -39,7 +39,8 @@ bool fits_tensor_cores(const GroupedOperands<__nv_bfloat16>& operands, const Gro
   const auto fits = [&](int size) {
     return size > 0 && fits_packs<__nv_bfloat16>(size, {operands.a, operands.b, operands.c});
   };
-  return sizes.num_tokens > 0 && fits(sizes.out_size) && fits(sizes.in_size);
+  return sizes.num_tokens > 0 && sizes.num_experts > 0 && fits(sizes.out_size) &&
+         fits(sizes.in_size);
 }
 
 template <GroupedProduct kProduct>

@@ -128,9 +128,34 @@ void NcclChannel::connect(const ncclUniqueId& id) {
     config.blocking = 0;
     check_nccl(ncclCommInitRankConfig(&comm_, size, id, rank, &config), "ncclCommInitRankConfig");
     settle("ncclCommInitRankConfig");
+    if (size == 2) {
+      exchange_first_messages();
+    }
   } catch (const CommError& error) {
     fail(error.message());
   }
+}
+
+// NCCL connects two ranks when they first send to one another, which waits for both: here, where
+// both are, and not in the middle of a schedule in which each waits for the other somewhere else.
+void NcclChannel::exchange_first_messages() {
+  const int peer = 1 - name_.rank;
+  void* bytes = nullptr;
+  check_cuda(cudaMallocAsync(&bytes, 2, stream_), "cudaMallocAsync");
+  check_nccl(ncclGroupStart(), "ncclGroupStart");
+  check_nccl(ncclSend(bytes, 1, ncclInt8, peer, comm_, stream_), "ncclSend");
+  check_nccl(ncclRecv(static_cast<std::byte*>(bytes) + 1, 1, ncclInt8, peer, comm_, stream_),
+             "ncclRecv");
+  check_nccl(ncclGroupEnd(), "ncclGroupEnd");
+  settle("the first messages");
+  check_cuda(cudaFreeAsync(bytes, stream_), "cudaFreeAsync");
+  wait_until([this] {
+    const cudaError_t status = cudaStreamQuery(stream_);
+    if (status != cudaErrorNotReady) {
+      check_cuda(status, "cudaStreamQuery");
+    }
+    return status == cudaSuccess;
+  });
 }
 
 std::shared_ptr<NcclOperation> NcclChannel::start(const char* operation, Stream& compute,
@@ -164,17 +189,24 @@ void NcclChannel::issue_between_events(NcclOperation& operation, Stream& compute
 }
 
 void NcclChannel::settle(const char* call) {
+  wait_until([&] {
+    ncclResult_t state = ncclInProgress;
+    check_nccl(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
+    if (state == ncclInProgress) {
+      return false;
+    }
+    check_nccl(state, call);
+    return true;
+  });
+}
+
+void NcclChannel::wait_until(const std::function<bool()>& is_done) {
   using Clock = std::chrono::steady_clock;
   const CommOptions& options = owner_.options;
   const auto start_time = Clock::now();
   Heartbeat* const heartbeat = options.heartbeat;
   bool is_waiting = false;
-  for (ncclResult_t state = ncclInProgress;;) {
-    check_nccl(ncclCommGetAsyncError(comm_, &state), "ncclCommGetAsyncError");
-    if (state != ncclInProgress) {
-      check_nccl(state, call);
-      break;
-    }
+  while (!is_done()) {
     if (owner_.monitor.has_failed() || (options.aborted != nullptr && options.aborted->load())) {
       throw CommError("was given up, because another rank or communication failed");
     }

@@ -20,7 +20,11 @@ struct NcclRank {
   NcclRank(int device_index, const CommOptions& comm_options)
       : device(device_index),
         options(comm_options),
-        monitor({.deadline = options.deadline, .heartbeat = options.heartbeat}) {}
+        // In one group: each abort would else wait for kernels of channels that are yet to be told.
+        monitor({.deadline = options.deadline,
+                 .heartbeat = options.heartbeat,
+                 .before_aborts = [] { ncclGroupStart(); },
+                 .after_aborts = [] { ncclGroupEnd(); }}) {}
   int device;
   CommOptions options;
   OperationMonitor monitor;
@@ -88,9 +92,12 @@ class NcclChannel final : public DeviceTransport {
  private:
   NcclChannel(OperationName group, NcclRank& owner);
   void connect(const ncclUniqueId& id);
+  void exchange_first_messages();
   void issue_between_events(NcclOperation& operation, Stream& compute, const Issue& issue);
   // Returns when the last call is no longer under way.
   void settle(const char* call);
+  // Throws CommError at the deadline and when the rank's communications have failed.
+  void wait_until(const std::function<bool()>& is_done);
   // What was caught says what failed: a CommError that says where, and the end of all channels.
   [[noreturn]] void fail(const std::string& reason);
 

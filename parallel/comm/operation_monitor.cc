@@ -71,8 +71,14 @@ void OperationMonitor::fail(const std::string& message) noexcept {
     failure_ = message;
   }
   // Outside the lock: a transport may be waiting for it.
+  if (options_.before_aborts) {
+    options_.before_aborts();
+  }
   for (const auto& transport : transports()) {
     transport->abort();
+  }
+  if (options_.after_aborts) {
+    options_.after_aborts();
   }
 }
 

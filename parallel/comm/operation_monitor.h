@@ -3,6 +3,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
@@ -56,6 +57,9 @@ class OperationMonitor {
     std::chrono::milliseconds deadline{std::chrono::minutes(30)};
     std::chrono::milliseconds interval{20};
     Heartbeat* heartbeat = nullptr;  // may be null; outlives the monitor
+    // Around the aborts of all transports; may be empty.
+    std::function<void()> before_aborts = {};
+    std::function<void()> after_aborts = {};
   };
   explicit OperationMonitor(const Options& options);
   ~OperationMonitor();

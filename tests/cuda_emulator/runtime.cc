@@ -37,6 +37,11 @@ cudaError_t cudaFreeHost(void* memory) {
   std::free(memory);
   return cudaSuccess;
 }
+cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t /*stream*/) {
+  return cudaMallocHost(memory, bytes);
+}
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t /*stream*/) { return cudaFreeHost(memory); }
+cudaError_t cudaStreamQuery(cudaStream_t /*stream*/) { return cudaSuccess; }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind /*kind*/,
                             cudaStream_t /*stream*/) {
   const fathom::emulator::MemoryAccess access;

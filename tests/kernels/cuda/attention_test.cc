@@ -102,7 +102,7 @@ constexpr AttentionShape kOdd{.num_heads = 3,
                               .value_size = 21,
                               .rope_column = 3,
                               .scale = 0.3F};
-constexpr AttentionShape kLarge{.num_heads = 1,
+constexpr AttentionShape kLarge{.num_heads = 2,
                                 .nope_size = 128,
                                 .rope_size = 64,
                                 .value_size = 128,
@@ -127,7 +127,7 @@ TEST_CASE("Attention and its gradients on CUDA are those of the CPU") {
                                              {kEven, {0, 64, 128}},
                                              {kEven, {0, 1, 2, 67, 67, 140}},
                                              {kOdd, {0, 63, 97, 98, 150}},
-                                             {kLarge, {0, 100}},
+                                             {kLarge, {0, 50, 100}},
                                              {kLargest, {0, 5, 40}}}));
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
   Devices devices;
