@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads)
 // dkv's k_nope columns and, summed over the heads in ascending order, dlatent's k_rope columns: a
 // block a token.
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     split_key_gradients(const T* dkeys, T* dkv, T* dlatent, PackedSizes size) {
   using P = Pack<T, N>;
   const std::int64_t token = blockIdx.x;

@@ -114,7 +114,7 @@ __device__ __forceinline__ void make_scores(const ForwardMemory<T>& memory,
 
 // One block a head and tile of queries; the tiles with most keys first.
 template <class T, int N>
-__global__ void __launch_bounds__(kTiledThreads)
+__global__ void __launch_bounds__(kTiledThreads, 1)
     forward(TiledInputs<T> inputs, T* out, float* lse, int num_tiles) {
   const int head = static_cast<int>(blockIdx.x) % inputs.num_heads;
   const int tile = num_tiles - 1 - static_cast<int>(blockIdx.x) / inputs.num_heads;

@@ -2,9 +2,9 @@
 
 #include <filesystem>
 #include <fstream>
-#include <regex>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "tests/support/catch.h"
 #include "tests/support/paths.h"
@@ -12,18 +12,24 @@
 namespace fathom::kernels {
 namespace {
 
+// Adds the names that `text` declares: the last word of "extern constinit KernelSlot<...> name;".
+void add_declared(const std::string& text, std::set<std::string>& names) {
+  constexpr std::string_view kDeclaration = "extern constinit KernelSlot<";
+  for (std::size_t at = text.find(kDeclaration); at != std::string::npos;
+       at = text.find(kDeclaration, at + 1)) {
+    const std::size_t end = text.find(';', at);
+    const std::size_t before = text.find_last_of(" \n", end);
+    names.insert(text.substr(before + 1, end - before - 1));
+  }
+}
+
 // The names of all slots that the headers of kernels/ declare.
 std::set<std::string> declared_slots() {
   std::set<std::string> names;
-  const std::regex declaration(R"(extern constinit KernelSlot<[^;]*\s(\w+);)");
   for (const auto& file : std::filesystem::directory_iterator(test::source_path("kernels"))) {
     if (file.path().extension() == ".h") {
       std::ifstream in(file.path());
-      const std::string text(std::istreambuf_iterator<char>(in), {});
-      for (std::sregex_iterator found(text.begin(), text.end(), declaration), end; found != end;
-           ++found) {
-        names.insert((*found)[1]);
-      }
+      add_declared(std::string(std::istreambuf_iterator<char>(in), {}), names);
     }
   }
   return names;
