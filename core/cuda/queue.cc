@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cstring>
 #include <exception>
-#include <utility>
 
 #include "core/cuda/check.h"
 
@@ -33,14 +32,14 @@ CudaQueue::CudaQueue(int device) : device_(device) {
 // everything to the end of the process.
 CudaQueue::~CudaQueue() {
   if (std::uncaught_exceptions() > 0) {
-    new std::unordered_map(std::move(states_));
+    [[maybe_unused]] States* const left_alive = states_.release();
     return;
   }
   cudaSetDevice(device_);
   if (stream_ != nullptr) {
     cudaStreamSynchronize(stream_);
   }
-  states_.clear();
+  states_.reset();
   for (Staging& staging : staging_) {
     if (staging.free_again != nullptr) {
       cudaEventDestroy(staging.free_again);

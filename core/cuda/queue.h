@@ -36,7 +36,7 @@ class CudaQueue final : public DeviceQueue {
   // globals, and two streams never share a workspace.
   template <class State>
   State& state() {
-    std::shared_ptr<void>& slot = states_[std::type_index(typeid(State))];
+    std::shared_ptr<void>& slot = (*states_)[std::type_index(typeid(State))];
     if (slot == nullptr) {
       slot = std::make_shared<State>(*this);
     }
@@ -58,7 +58,8 @@ class CudaQueue final : public DeviceQueue {
   cudaStream_t stream_ = nullptr;
   std::array<Staging, 2> staging_;
   std::size_t next_staging_ = 0;
-  std::unordered_map<std::type_index, std::shared_ptr<void>> states_;
+  using States = std::unordered_map<std::type_index, std::shared_ptr<void>>;
+  std::unique_ptr<States> states_ = std::make_unique<States>();
 };
 
 // The queue of a CUDA stream.
