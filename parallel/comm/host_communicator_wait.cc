@@ -80,7 +80,12 @@ void HostCommunicator::finish(Pending& pending) {
     }
   } catch (...) {
     inherited_.has_failed->store(true);
-    failed_.push_back(std::move(pending));
+    const bool has_tensors = std::ranges::any_of(pending.kept, &Tensor::defined);
+    if (has_tensors) {
+      failed_.push_back(std::move(pending));
+    } else {  // host integers, in memory that the caller gives up
+      pending.transfer = nullptr;
+    }
     throw;
   }
   pending.transfer = nullptr;
