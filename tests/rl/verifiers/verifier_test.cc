@@ -1,6 +1,6 @@
 #include "rl/verifiers/verifier.h"
 
-#include <chrono>
+#include <ctime>
 #include <vector>
 
 #include "core/error.h"
@@ -132,7 +132,7 @@ TEST_CASE("Hostile answers of a megabyte are wrong, or without a verdict, at onc
       {"countdown:3,5", "3 + 5"},
       {"knights_and_knaves", "A knight"},
       {"text", "x"}};
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of this process: others may keep the cores busy
   for (const std::string part : {"9", "(", ")", "{", "1+", "3*(", "+", "-", " ", "a", "knight ",
                                  ",", "1 ", "\\", "\\frac", "9^", "\xff", "=", "**"}) {
     std::string text;
@@ -144,7 +144,7 @@ TEST_CASE("Hostile answers of a megabyte are wrong, or without a verdict, at onc
       CHECK(verdict(name, truth, text) != "correct");
     }
   }
-  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
+  CHECK(std::clock() - start < 20 * CLOCKS_PER_SEC);
 }
 
 }  // namespace fathom::rl
