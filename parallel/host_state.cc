@@ -9,7 +9,10 @@ void HostState::tensor(const StateSlice& slice, Tensor& local) {
     visitor_->tensor(slice, local);
     return;
   }
-  Tensor here = Tensor::empty(local.shape(), local.dtype(), host_);
+  if (!host_) {
+    host_.emplace();
+  }
+  Tensor here = Tensor::empty(local.shape(), local.dtype(), *host_);
   const std::span bytes(here.raw(), static_cast<std::size_t>(here.size_bytes()));
   if (access() == Access::kRead) {
     copy_to_host(local, bytes, *stream_);

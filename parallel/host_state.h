@@ -1,5 +1,7 @@
 #pragma once
 
+#include <optional>
+
 #include "core/stream.h"
 #include "parallel/state_visitor.h"
 
@@ -20,7 +22,7 @@ class HostState final : public StateVisitor {
  private:
   StateVisitor* visitor_;
   Stream* stream_;
-  Stream host_;
+  std::optional<Stream> host_;  // once a tensor is on a device
 };
 
 }  // namespace fathom::parallel
