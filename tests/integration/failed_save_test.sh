@@ -42,7 +42,12 @@ what="a folder that became read-only"
 mkdir "$folder/read_only"
 ln -s "$small" "$folder/read_only/checkpoints"
 start 2 "$folder/read_only"
-mount -o remount,ro "$small"
+# A file that is being written refuses it: a checkpoint may be under way.
+for _ in $(seq 100); do
+  mount -o remount,ro "$small" 2>/dev/null && break
+  sleep 0.05
+done
+mount | grep -F "$small" | grep -q -E '\(ro[,)]' || fail "$what: the file system cannot be made read-only"
 finish 60
 mount -o remount,rw "$small"
 expect_failed_save "Read-only file system"
