@@ -3,6 +3,8 @@
 # x86-64-v3 (AVX2 with FMA) or wider; the bits of a run do not depend on it.
 set(FATHOM_ARCH x86-64-v3 CACHE STRING "-march of every target")
 
+option(FATHOM_FUZZ "Build the fuzz targets with libFuzzer (clang)" OFF)
+
 add_library(fathom_flags INTERFACE)
 # One arithmetic everywhere (docs/numerics.md): no contraction, no fast-math; FMA only where it is written out.
 target_compile_options(fathom_flags INTERFACE
@@ -13,6 +15,9 @@ if(FATHOM_SANITIZER)
   target_compile_options(fathom_flags INTERFACE
     -fsanitize=${FATHOM_SANITIZER} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   target_link_options(fathom_flags INTERFACE -fsanitize=${FATHOM_SANITIZER})
+endif()
+if(FATHOM_FUZZ)
+  target_compile_options(fathom_flags INTERFACE -fsanitize=fuzzer-no-link)
 endif()
 
 # fathom_library(NAME SOURCES a.cc ... LINK fathom_core ...): the static library of one folder.

@@ -16,6 +16,7 @@ packages=(
   libgmp-dev                                                    # exact answers
   libboost-context-dev                                          # fibers of the emulated CUDA device in tests
   catch2 clang-format-19 clang-tidy-19 python3-h5py             # tests and checks
+  clang-19 libclang-rt-19-dev                                   # libFuzzer
   patchelf xz-utils                                             # scripts/bundle.sh
   dict-gcide xz-utils gzip                                      # the quickstart's text and its rivals
 )

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # All checks and tests, on a fresh Debian 12 or Ubuntu 24.04: packages, format, build, every test, clang-tidy, the unit tests once
-# more under the address and undefined-behaviour sanitizers, and the CUDA build where nvcc is there. Closes with "N passed, N failed"; exits 1 if anything failed.
+# more under the address and undefined-behaviour sanitizers, a minute of fuzzing for each reader of files from outside, and the CUDA build
+# where nvcc is there. Closes with "N passed, N failed"; exits 1 if anything failed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Open MPI refuses to start as root, which is what one is in most containers, unless it is told twice.
@@ -53,5 +54,6 @@ for preset in cpu asan; do
     [ "$preset" != cpu ] || check python3 scripts/check_tidy.py
   fi
 done
+check bash scripts/fuzz.sh 60
 check bash scripts/check_cuda_build.sh
 finish
