@@ -1,5 +1,8 @@
 #include "model/lm_head.h"
 
+#include <algorithm>
+#include <utility>
+
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
 #include "kernels/permute.h"
@@ -16,49 +19,107 @@ void scale_logits(Tensor& logits, const Context& context) {
   }
 }
 
+// The most tokens that a chunk may have, in whole units of tokens in which gradients are summed, so
+// that a unit stays one contribution.
+std::int64_t tokens_of_chunk(const ModelOptions& options) {
+  const std::int64_t unit = std::max<std::int64_t>(1, options.numerics.gradients.unit_tokens);
+  return std::max(unit, options.head_chunk_tokens / unit * unit);
+}
+
 }  // namespace
 
+// What there is of the tokens of a micro-batch, or of a chunk of them, on this rank.
+struct LmHead::Tokens {
+  Tensor x;  // [tokens, hidden]
+  Targets targets;
+  Tensor row_max, loss;  // [tokens]
+  // [2 tokens]: the sums of the exponentials, then the targets' logits, so that one reduction
+  // serves both; chunk by chunk.
+  Tensor sums;
+  Tensor dx;  // [tokens, hidden]; undefined where there are no gradients
+
+  std::int64_t size() const { return x.size(0); }
+  static Tensor row_sum(const Tensor& sums) { return sums.narrow(0, sums.size(0) / 2); }
+  static Tensor target_logit(const Tensor& sums) {
+    return sums.narrow(sums.size(0) / 2, sums.size(0));
+  }
+
+  static Tokens of(const Tensor& x, const Targets& targets, const Context& context) {
+    const Shape per_token{x.size(0)};
+    const auto floats = [&](const Shape& shape) {
+      return Tensor::empty(shape, DType::kFloat32, context.stream);
+    };
+    Tensor dx;
+    if (context.pass == Pass::kTrain) {
+      dx = Tensor::empty(x.shape(), x.dtype(), context.stream);
+    }
+    return {x, targets, floats(per_token), floats(per_token), floats(Shape{2 * x.size(0)}), dx};
+  }
+
+  Tokens chunk(std::int64_t begin, std::int64_t end) const {
+    const auto rows = [&](const Tensor& tensor) {
+      return tensor.defined() ? tensor.narrow(begin, end) : Tensor();
+    };
+    return {rows(x),
+            {rows(targets.ids), rows(targets.weights), rows(targets.mask)},
+            rows(row_max),
+            rows(loss),
+            sums.narrow(2 * begin, 2 * end),
+            rows(dx)};
+  }
+};
+
 LmHead::LmHead(const ModelOptions& options, const parallel::Mesh& mesh)
-    : num_chunks_(options.numerics.chunks_per_rank(mesh.tensor())),
+    : class_chunks_(options.numerics.chunks_per_rank(mesh.tensor())),
+      chunk_tokens_(tokens_of_chunk(options)),
       linear_(parallel::row_cut_parameter("lm_head.weight",
                                           Shape{options.vocab_size, options.hidden_size},
                                           mesh.tensor(), mesh.data()),
-              {.out = num_chunks_}),
+              {.out = class_chunks_}),
       first_class_(linear_.weight().pieces[0].row_begin) {}
 
-void LmHead::forward(const Tensor& x, const Targets& targets, int depth, Saved& saved,
-                     const Context& context) const {
+Tensor LmHead::forward_backward(const Tensor& x, const Targets& targets, int depth,
+                                const Context& context) {
   Stream& stream = context.stream;
   parallel::Communicator& tensor = context.mesh.tensor();
-  const Tensor all = parallel::gather_token_rows(tensor, x, stream);
-  const std::int64_t num_tokens = all.size(0);
-  Tensor logits = scaled_logits(all, context);
-
-  Tensor row_max = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);
-  kernels::cross_entropy_row_max(logits, row_max, stream);
-  tensor.all_reduce(row_max, parallel::ReduceOp::kMax, stream).wait();
-  // Both sums in one array, so that one reduction serves them.
-  Tensor sums = Tensor::empty(Shape{2, num_tokens}, DType::kFloat32, stream);
-  Tensor row_sum = sums.narrow(0, 1).reshape(Shape{num_tokens});
-  Tensor target_logit = sums.narrow(1, 2).reshape(Shape{num_tokens});
-  kernels::cross_entropy_exp_sum(logits, {targets.ids, first_class_, num_chunks_}, row_max, row_sum,
-                                 target_logit, stream);
-  tensor.all_reduce(sums, parallel::ReduceOp::kSum, stream).wait();
-
-  Tensor loss = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);
-  kernels::cross_entropy_loss(row_sum, target_logit, targets.mask, loss, stream);
-  // Each tensor rank counts its own tokens: every token is counted once.
-  context.losses->add_token_losses(depth, context.local(loss));
-  Tensor weights = targets.weights;
-  if (context.token_loss != nullptr && depth == 0) {
-    weights = Tensor::empty(Shape{num_tokens}, DType::kFloat32, stream);
-    context.token_loss->weigh(context.micro_batch, loss, weights, stream);
+  Tokens all = Tokens::of(parallel::gather_token_rows(tensor, x, stream), targets, context);
+  const bool has_gradients = all.dx.defined();
+  TokenLoss* const token_loss = depth == 0 ? context.token_loss : nullptr;
+  Tensor held;  // of the chunk that was last worked on
+  for (std::int64_t begin = 0; begin < all.size(); begin += chunk_tokens_) {
+    Tokens chunk = all.chunk(begin, std::min(begin + chunk_tokens_, all.size()));
+    held = Tensor();  // its memory serves this chunk
+    held = forward_chunk(chunk, context);
+    if (has_gradients && token_loss == nullptr) {
+      backward_chunk(chunk, held, context);
+    }
   }
-  if (context.pass == Pass::kTrain) {
-    kernels::cross_entropy_backward(logits, {targets.ids, weights, row_sum}, first_class_, stream);
-    scale_logits(logits, context);
-    saved.x = all;
-    saved.d_logits = logits;
+  // Each tensor rank counts its own tokens: every token is counted once.
+  context.losses->add_token_losses(depth, context.local(all.loss));
+  if (token_loss != nullptr) {
+    all.targets.weights = Tensor::empty(all.loss.shape(), DType::kFloat32, stream);
+    token_loss->weigh(context.micro_batch, all.loss, all.targets.weights, stream);
+  }
+  if (!has_gradients) {
+    return Tensor();
+  }
+  if (token_loss != nullptr) {
+    backward_from_last(all, std::move(held), context);
+  }
+  return parallel::sum_and_scatter_token_rows(tensor, all.dx, stream);
+}
+
+// The gradients of all chunks, from the last one on, whose exponentials are still there.
+void LmHead::backward_from_last(const Tokens& all, Tensor held, const Context& context) {
+  for (std::int64_t end = all.size(); end > 0;) {
+    const std::int64_t begin = (end - 1) / chunk_tokens_ * chunk_tokens_;
+    Tokens chunk = all.chunk(begin, end);
+    if (!held.defined()) {
+      held = repeat_chunk(chunk, context);
+    }
+    backward_chunk(chunk, std::move(held), context);
+    held = Tensor();
+    end = begin;
   }
 }
 
@@ -68,15 +129,46 @@ Tensor LmHead::scaled_logits(const Tensor& x, const Context& context) const {
   return logits;
 }
 
-Tensor LmHead::backward_input(Saved& saved, const Context& context) const {
-  return parallel::sum_and_scatter_token_rows(
-      context.mesh.tensor(), linear_.backward_input(saved.d_logits, context.stream),
-      context.stream);
+// exp(logits - row_max), in place of the logits, and what this rank's classes add to the sums.
+Tensor LmHead::exponentiate(const Tokens& chunk, Tensor logits, Tensor& sums,
+                            Stream& stream) const {
+  Tensor row_sum = Tokens::row_sum(sums);
+  Tensor target_logit = Tokens::target_logit(sums);
+  kernels::cross_entropy_exp_sum(logits, {chunk.targets.ids, first_class_, class_chunks_},
+                                 chunk.row_max, row_sum, target_logit, stream);
+  return logits;
 }
 
-void LmHead::backward_weight(Saved& saved, const Context& context) {
-  linear_.backward_weight(saved.d_logits, saved.x, context.stream);
-  saved = Saved();
+// Sets row_max, sums and loss. Returns the exponentials of this rank's logits.
+Tensor LmHead::forward_chunk(Tokens& chunk, const Context& context) const {
+  Stream& stream = context.stream;
+  parallel::Communicator& tensor = context.mesh.tensor();
+  Tensor logits = scaled_logits(chunk.x, context);
+  kernels::cross_entropy_row_max(logits, chunk.row_max, stream);
+  tensor.all_reduce(chunk.row_max, parallel::ReduceOp::kMax, stream).wait();
+  logits = exponentiate(chunk, logits, chunk.sums, stream);
+  tensor.all_reduce(chunk.sums, parallel::ReduceOp::kSum, stream).wait();
+  kernels::cross_entropy_loss(Tokens::row_sum(chunk.sums), Tokens::target_logit(chunk.sums),
+                              chunk.targets.mask, chunk.loss, stream);
+  return logits;
+}
+
+// The exponentials again, where row_max and sums are those of all ranks already.
+Tensor LmHead::repeat_chunk(const Tokens& chunk, const Context& context) const {
+  Tensor of_this_rank = Tensor::empty(chunk.sums.shape(), DType::kFloat32, context.stream);
+  return exponentiate(chunk, scaled_logits(chunk.x, context), of_this_rank, context.stream);
+}
+
+// Sets dx and adds to the weight's gradient; writes over the exponentials.
+void LmHead::backward_chunk(Tokens& chunk, Tensor exponentials, const Context& context) {
+  Stream& stream = context.stream;
+  Tensor& d_logits = exponentials;
+  kernels::cross_entropy_backward(
+      d_logits, {chunk.targets.ids, chunk.targets.weights, Tokens::row_sum(chunk.sums)},
+      first_class_, stream);
+  scale_logits(d_logits, context);
+  linear_.backward_input(d_logits, chunk.dx, kernels::Accumulate::kOverwrite, stream);
+  linear_.backward_weight(d_logits, chunk.x, stream);
 }
 
 Tensor LmHead::logits(const Tensor& x, const Tensor& row_indices, const Context& context) const {

@@ -32,8 +32,8 @@ Mtp::Mtp(const std::string& prefix, int depth, const ModelOptions& options, cons
       hidden_projection_(projection_half(prefix, options.hidden_size, 1, mesh)),
       layer_(prefix, options, options.moe.num_experts == 0, cos_sin, mesh) {}
 
-Tensor Mtp::forward(const Tensor& hidden, const Embedding& embedding, const LmHead& head,
-                    Saved& saved, const Context& context) const {
+Tensor Mtp::forward(const Tensor& hidden, const Embedding& embedding, LmHead& head, Saved& saved,
+                    const Context& context) const {
   Stream& stream = context.stream;
   const auto depth = static_cast<std::size_t>(depth_);
   saved.hidden = hidden;
@@ -45,17 +45,15 @@ Tensor Mtp::forward(const Tensor& hidden, const Embedding& embedding, const LmHe
   kernels::add_in_place(projected, hidden_projection_.forward(saved.hidden_normed, stream), stream);
   saved.y = layer_.forward(projected, saved.layer, context);
   const Tensor normed = head_norm_.forward(saved.y, saved.y_inv_rms, stream);
-  head.forward(normed, context.batch.targets[depth], depth_, saved.head, context);
+  saved.d_head_norm = head.forward_backward(normed, context.batch.targets[depth], depth_, context);
   if (context.pass != Pass::kTrain) {
     saved = Saved();
   }
   return normed;
 }
 
-Tensor Mtp::backward_input(const Tensor& dy, const LmHead& head, Saved& saved,
-                           const Context& context) const {
+Tensor Mtp::backward_input(const Tensor& dy, Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
-  saved.d_head_norm = head.backward_input(saved.head, context);
   if (dy.defined()) {
     kernels::add_in_place(saved.d_head_norm, dy, stream);
   }
@@ -71,10 +69,8 @@ Tensor Mtp::backward_input(const Tensor& dy, const LmHead& head, Saved& saved,
                                      stream);
 }
 
-void Mtp::backward_weight(Embedding& embedding, LmHead& head, Saved& saved,
-                          const Context& context) {
+void Mtp::backward_weight(Embedding& embedding, Saved& saved, const Context& context) {
   Stream& stream = context.stream;
-  head.backward_weight(saved.head, context);
   head_norm_.backward_weight(saved.d_head_norm, saved.y, saved.y_inv_rms, stream);
   layer_.backward_weight(saved.layer, context);
   embedding_projection_.backward_weight(saved.d_projected, saved.embedded_normed, stream);

@@ -23,9 +23,9 @@ class Mtp {
     Tensor hidden, hidden_inv_rms, hidden_normed;
     DecoderLayer::Saved layer;
     Tensor y, y_inv_rms;
-    LmHead::Saved head;
+    Tensor d_head_norm;  // through the head; backward_input adds what comes through the next module
     // Left by backward_input for backward_weight.
-    Tensor d_head_norm, d_projected, d_embedded_norm, d_hidden_norm;
+    Tensor d_projected, d_embedded_norm, d_hidden_norm;
   };
 
   // prefix: "model.layers.61."; depth from 1.
@@ -33,13 +33,12 @@ class Mtp {
       const parallel::Mesh& mesh);
 
   // hidden [local tokens, hidden] -> h^k, input of the next module
-  Tensor forward(const Tensor& hidden, const Embedding& embedding, const LmHead& head, Saved& saved,
+  Tensor forward(const Tensor& hidden, const Embedding& embedding, LmHead& head, Saved& saved,
                  const Context& context) const;
   // dy: gradient of h^k from the next module, undefined for the last one. Returns the gradient of
   // `hidden`.
-  Tensor backward_input(const Tensor& dy, const LmHead& head, Saved& saved,
-                        const Context& context) const;
-  void backward_weight(Embedding& embedding, LmHead& head, Saved& saved, const Context& context);
+  Tensor backward_input(const Tensor& dy, Saved& saved, const Context& context) const;
+  void backward_weight(Embedding& embedding, Saved& saved, const Context& context);
   void for_each_parameter(const parallel::VisitParameter& visit);
   Moe* moe() noexcept { return layer_.moe(); }
 

@@ -70,6 +70,10 @@ struct ModelOptions {
   float rms_norm_epsilon = 1e-6F;
   float initializer_range = 0.006F;
   int mtp_depth = 0;
+  // Tokens whose logits a rank holds at a time: in bfloat16 half a GB of V3's vocabulary. Each
+  // chunk adds to all of the weight's gradient; with 2,048 tokens a product does 500 operations for
+  // each byte of that, several times what a processor needs to be busy.
+  std::int64_t head_chunk_tokens = 2048;
   MoeOptions moe;
   NumericsOptions numerics;
 

@@ -123,7 +123,7 @@ void TransformerStage::forward_head(const Tensor& hidden, int micro_batch, Saved
     return;
   }
   const ProfilerRange range(*stream_, "head");
-  head_->forward(normed, ctx.batch.targets[0], 0, saved.head, ctx);
+  saved.d_final_norm = head_->forward_backward(normed, ctx.batch.targets[0], 0, ctx);
   saved.mtp.resize(std::min(mtp_.size(), ctx.batch.targets.size() - 1));
   Tensor mtp_hidden = normed;
   for (std::size_t k = 0; k < saved.mtp.size(); ++k) {
@@ -135,25 +135,23 @@ void TransformerStage::forward_head(const Tensor& hidden, int micro_batch, Saved
 Tensor TransformerStage::backward_head(Saved& saved, const Context& ctx, bool with_weights) {
   Tensor d_hidden;
   for (std::size_t k = saved.mtp.size(); k-- > 0;) {
-    d_hidden = mtp_[k].backward_input(d_hidden, *head_, saved.mtp[k], ctx);
+    d_hidden = mtp_[k].backward_input(d_hidden, saved.mtp[k], ctx);
     if (with_weights) {
-      mtp_[k].backward_weight(*embedding_, *head_, saved.mtp[k], ctx);
+      mtp_[k].backward_weight(*embedding_, saved.mtp[k], ctx);
     }
   }
-  saved.d_final_norm = head_->backward_input(saved.head, ctx);
   if (d_hidden.defined()) {
     kernels::add_in_place(saved.d_final_norm, d_hidden, ctx.stream);
   }
   Tensor dx = final_norm_->backward_input(saved.d_final_norm, saved.hidden, saved.final_inv_rms,
                                           ctx.stream);
   if (with_weights) {
-    head_weights(saved, ctx);
+    final_norm_weights(saved, ctx);
   }
   return dx;
 }
 
-void TransformerStage::head_weights(Saved& saved, const Context& ctx) {
-  head_->backward_weight(saved.head, ctx);
+void TransformerStage::final_norm_weights(Saved& saved, const Context& ctx) {
   final_norm_->backward_weight(saved.d_final_norm, saved.hidden, saved.final_inv_rms, ctx.stream);
   saved.hidden = Tensor();
   saved.d_final_norm = Tensor();
@@ -190,9 +188,9 @@ void TransformerStage::backward_weight(int micro_batch) {
   Saved& saved = saved_.at(micro_batch);
   if (stage_.is_last) {
     for (std::size_t k = saved.mtp.size(); k-- > 0;) {
-      mtp_[k].backward_weight(*embedding_, *head_, saved.mtp[k], ctx);
+      mtp_[k].backward_weight(*embedding_, saved.mtp[k], ctx);
     }
-    head_weights(saved, ctx);
+    final_norm_weights(saved, ctx);
   }
   for (std::size_t i = layers_.size(); i-- > 0;) {
     const ProfilerRange range(*stream_, "weight gradients of layer", layer_number(i));

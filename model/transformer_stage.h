@@ -78,15 +78,14 @@ class TransformerStage final : public parallel::PipelineStage {
     Embedding::Saved embedding;
     std::vector<DecoderLayer::Saved> layers;
     Tensor hidden, final_inv_rms;  // input of the final norm
-    LmHead::Saved head;
     std::vector<Mtp::Saved> mtp;
-    Tensor d_final_norm;
+    Tensor d_final_norm;  // through the head; the backward adds what comes through MTP
   };
   Context context(int micro_batch);
   int layer_number(std::size_t index) const { return stage_.first_layer + static_cast<int>(index); }
   void forward_head(const Tensor& hidden, int micro_batch, Saved& saved, const Context& context);
   Tensor backward_head(Saved& saved, const Context& context, bool with_weights);
-  void head_weights(Saved& saved, const Context& context);
+  void final_norm_weights(Saved& saved, const Context& context);
   Tensor run_backward(int micro_batch, const Tensor& output_grad, bool with_weights);
 
   ModelOptions options_;

@@ -163,6 +163,21 @@ TEST_CASE("EXACT: every layout has the bits of one rank, with two MTP modules") 
   check_layouts(options, some_layouts());
 }
 
+TEST_CASE("EXACT: the chunks of the head do not show in any layout") {
+  model::ModelOptions options = small_options();
+  options.mtp_depth = 2;
+  Layout alone;
+  alone.micro_batch_size = 2;
+  const Training whole = train(exact(options), alone, long_training());
+  options.head_chunk_tokens = 4;
+  std::vector<Layout> table = some_layouts();
+  table.push_back(alone);
+  for (const Layout& layout : table) {
+    INFO(testing::to_string(layout));
+    CHECK(difference(whole, train(exact(options), layout, long_training())) == "");
+  }
+}
+
 TEST_CASE("EXACT: the check of layouts can fail") {
   Layout alone;
   const Training reference = train(exact(small_options()), alone, long_training());

@@ -8,6 +8,7 @@ model::ModelOptions policy_options() {
   model::ModelOptions options = testing::exact(testing::small_options());
   options.vocab_size = 264;
   options.max_position = kPolicyLength;
+  options.head_chunk_tokens = 12;  // several chunks in a micro-batch
   options.numerics.gradients.tokens_per_step = 16 * kPolicyLength;
   return options;
 }
