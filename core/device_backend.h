@@ -9,6 +9,13 @@
 
 namespace fathom {
 
+// Work that a queue has recorded; see Graph.
+class DeviceGraph {
+ public:
+  virtual ~DeviceGraph() = default;
+  virtual void launch() = 0;  // on that queue; asynchronous
+};
+
 // The device's side of a Stream: work is done in the order in which it was given. The CPU and the
 // meta device have none.
 class DeviceQueue {
@@ -23,6 +30,11 @@ class DeviceQueue {
   virtual void copy_from_host(const std::byte* from, std::byte* to, std::int64_t bytes) = 0;
   // Returns when the bytes are in host memory.
   virtual void copy_to_host(const std::byte* from, std::byte* to, std::int64_t bytes) = 0;
+  // In between, what is given is recorded instead of done; what would wait for it, or takes from or
+  // leaves in host memory, throws InternalError.
+  virtual void begin_capture() = 0;
+  virtual std::unique_ptr<DeviceGraph> end_capture() = 0;
+  virtual void abandon_capture() noexcept = 0;
   // Names for what is given between the two, for a profiler; see ProfilerRange.
   virtual void begin_range(const char* /*name*/) {}
   virtual void end_range() {}

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <utility>
 
 #include "core/allocator.h"
 #include "core/device.h"
@@ -34,6 +35,10 @@ class Stream {
   // for.
   DeviceQueue* queue() const noexcept { return queue_.get(); }
   const std::shared_ptr<Allocator>& allocator() const noexcept { return allocator_; }
+  // From here on tensors are made in `allocator`'s memory, of the same device -> the one before.
+  std::shared_ptr<Allocator> exchange_allocator(std::shared_ptr<Allocator> allocator) noexcept {
+    return std::exchange(allocator_, std::move(allocator));
+  }
   int num_threads() const noexcept;
 
   void synchronize() {  // blocks until all work queued so far is done

@@ -35,6 +35,20 @@ struct Driver {
       driver_function<decltype(&cuMemSetAccess)>("cuMemSetAccess");
 };
 
+// Mapping memory does no work of a stream, and may go on while the thread records some.
+class RelaxedCapture {
+ public:
+  RelaxedCapture() {
+    check_cuda(cudaThreadExchangeStreamCaptureMode(&mode_), "cudaThreadExchangeStreamCaptureMode");
+  }
+  ~RelaxedCapture() { cudaThreadExchangeStreamCaptureMode(&mode_); }
+  RelaxedCapture(const RelaxedCapture&) = delete;
+  RelaxedCapture& operator=(const RelaxedCapture&) = delete;
+
+ private:
+  cudaStreamCaptureMode mode_ = cudaStreamCaptureModeRelaxed;
+};
+
 class CudaAddressRange final : public AddressRange {
  public:
   explicit CudaAddressRange(int device) : device_(device) {
@@ -78,6 +92,7 @@ class CudaAddressRange final : public AddressRange {
     const std::int64_t wanted = round_up(bytes, kPieceBytes);
     if (wanted > committed_) {
       check_cuda(cudaSetDevice(device_), "cudaSetDevice");
+      const RelaxedCapture relaxed;
       add_piece(wanted - committed_);
     }
   }

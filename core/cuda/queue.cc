@@ -7,6 +7,8 @@
 #include <exception>
 
 #include "core/cuda/check.h"
+#include "core/cuda/graph.h"
+#include "core/error.h"
 
 namespace fathom {
 namespace {
@@ -53,7 +55,13 @@ CudaQueue::~CudaQueue() {
 
 void CudaQueue::use_device() const { check_cuda(cudaSetDevice(device_), "cudaSetDevice"); }
 
+void CudaQueue::refuse_in_capture(const char* what) const {
+  FATHOM_CHECK(!is_capturing_, what, " while work for cuda:", device_,
+               " is recorded: a graph knows nothing of the host");
+}
+
 void CudaQueue::synchronize() {
+  refuse_in_capture("waiting for the device");
   use_device();
   check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
 }
@@ -70,6 +78,31 @@ void CudaQueue::copy(const std::byte* from, std::byte* to, std::int64_t bytes) {
       "cudaMemcpyAsync between places of a device");
 }
 
+// Of this thread's calls only: what NCCL's watch does meanwhile is its own business.
+void CudaQueue::begin_capture() {
+  refuse_in_capture("a second recording");
+  use_device();
+  check_cuda(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal),
+             "cudaStreamBeginCapture");
+  is_capturing_ = true;
+}
+
+std::unique_ptr<DeviceGraph> CudaQueue::end_capture() {
+  is_capturing_ = false;
+  cudaGraph_t graph = nullptr;
+  check_cuda(cudaStreamEndCapture(stream_, &graph), "cudaStreamEndCapture");
+  return std::make_unique<CudaGraph>(graph, *this);
+}
+
+void CudaQueue::abandon_capture() noexcept {
+  is_capturing_ = false;
+  cudaGraph_t graph = nullptr;
+  cudaStreamEndCapture(stream_, &graph);  // why it is abandoned is under way as an exception
+  if (graph != nullptr) {
+    cudaGraphDestroy(graph);
+  }
+}
+
 void CudaQueue::begin_range(const char* name) { nvtxRangePushA(name); }
 
 void CudaQueue::end_range() { nvtxRangePop(); }
@@ -82,6 +115,7 @@ CudaQueue::Staging& CudaQueue::next_staging() {
 }
 
 void CudaQueue::copy_from_host(const std::byte* from, std::byte* to, std::int64_t bytes) {
+  refuse_in_capture("a copy from the host");
   use_device();
   for (std::int64_t first = 0; first < bytes; first += kStagingBytes) {
     const auto count = static_cast<std::size_t>(std::min(kStagingBytes, bytes - first));
@@ -94,6 +128,7 @@ void CudaQueue::copy_from_host(const std::byte* from, std::byte* to, std::int64_
 }
 
 void CudaQueue::copy_to_host(const std::byte* from, std::byte* to, std::int64_t bytes) {
+  refuse_in_capture("a copy to the host");
   use_device();
   for (std::int64_t first = 0; first < bytes; first += kStagingBytes) {
     const auto count = static_cast<std::size_t>(std::min(kStagingBytes, bytes - first));

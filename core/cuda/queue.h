@@ -28,6 +28,10 @@ class CudaQueue final : public DeviceQueue {
   void copy(const std::byte* from, std::byte* to, std::int64_t bytes) override;
   void copy_from_host(const std::byte* from, std::byte* to, std::int64_t bytes) override;
   void copy_to_host(const std::byte* from, std::byte* to, std::int64_t bytes) override;
+  void begin_capture() override;
+  std::unique_ptr<DeviceGraph> end_capture() override;
+  void abandon_capture() noexcept override;
+  bool is_capturing() const noexcept { return is_capturing_; }
   void begin_range(const char* name) override;
   void end_range() override;
 
@@ -38,6 +42,7 @@ class CudaQueue final : public DeviceQueue {
   State& state() {
     std::shared_ptr<void>& slot = (*states_)[std::type_index(typeid(State))];
     if (slot == nullptr) {
+      refuse_in_capture("setting up a library");
       slot = std::make_shared<State>(*this);
     }
     return *static_cast<State*>(slot.get());
@@ -53,9 +58,11 @@ class CudaQueue final : public DeviceQueue {
     cudaEvent_t free_again = nullptr;
   };
   Staging& next_staging();
+  void refuse_in_capture(const char* what) const;
 
   int device_;
   cudaStream_t stream_ = nullptr;
+  bool is_capturing_ = false;
   std::array<Staging, 2> staging_;
   std::size_t next_staging_ = 0;
   using States = std::unordered_map<std::type_index, std::shared_ptr<void>>;

@@ -209,7 +209,7 @@ class Blas {
     const std::vector<cublasLtMatmulAlgo_t> choice = candidates(plan, product);
     plan.algorithm = choice.front();
     const std::int64_t bytes = bytes_of(product);
-    if (choice.size() == 1 || bytes < kMinComparedBytes || is_capturing()) {
+    if (choice.size() == 1 || bytes < kMinComparedBytes || queue_.is_capturing()) {
       return plan;
     }
     if (!product.output.is_adding) {
@@ -254,12 +254,6 @@ class Blas {
                                product.output.dtype));
     }
     return algorithms;
-  }
-
-  bool is_capturing() const {
-    cudaStreamCaptureStatus status{};
-    check_cuda(cudaStreamIsCapturing(queue_.stream(), &status), "cudaStreamIsCapturing");
-    return status != cudaStreamCaptureStatusNone;
   }
 
   // Of those that give the first one's bits. Writes the product's output, of which nothing is kept.

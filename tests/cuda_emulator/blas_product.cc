@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/bfloat16.h"
+#include "core/cuda/queue.h"
 #include "cuda_runtime.h"
 #include "kernels/cuda/blas.h"
 
@@ -33,9 +34,7 @@ std::vector<float> whole(const Factor& factor, DType dtype, std::int64_t num_row
   return values;
 }
 
-}  // namespace
-
-void product(const Product& product, Stream& /*stream*/) {
+void multiply(const Product& product) {
   const emulator::MemoryAccess access;
   const auto [num_rows, num_columns, inner_size] =
       std::tuple(product.num_rows, product.num_columns, product.inner_size);
@@ -65,6 +64,12 @@ void product(const Product& product, Stream& /*stream*/) {
       }
     }
   }
+}
+
+}  // namespace
+
+void product(const Product& product, Stream& stream) {
+  emulator::submit(cuda_queue(stream).stream(), [product] { multiply(product); });
 }
 
 }  // namespace fathom::kernels::cuda

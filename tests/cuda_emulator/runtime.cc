@@ -1,16 +1,51 @@
-// Streams, events and copies of the emulated device: all of them are done at once.
+// Streams, events, copies and graphs of the emulated device: all that is not captured is done at
+// once.
 
 #include <chrono>
 #include <cstdlib>
+#include <functional>
+#include <memory>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "cuda.h"
 #include "cuda_runtime.h"
 
-struct CUstream_st {};
+using Work = std::vector<std::function<void()>>;
+
+struct CUstream_st {
+  std::unique_ptr<Work> captured;  // while a capture is under way
+};
+struct CUgraph_st {
+  Work work;
+};
+struct CUgraphExec_st {
+  Work work;
+};
 struct CUevent_st {
   std::chrono::steady_clock::time_point recorded;
 };
+
+namespace fathom::emulator {
+
+void submit(cudaStream_t stream, std::function<void()> work) {
+  if (stream != nullptr && stream->captured) {
+    stream->captured->push_back(std::move(work));
+  } else {
+    work();
+  }
+}
+
+}  // namespace fathom::emulator
+
+namespace {
+
+cudaError_t unless_captured(cudaStream_t stream) {
+  return stream != nullptr && stream->captured ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
+
+}  // namespace
 
 const char* cudaGetErrorName(cudaError_t error) {
   return error == cudaSuccess ? "cudaSuccess" : "cudaError";
@@ -37,20 +72,25 @@ cudaError_t cudaFreeHost(void* memory) {
   std::free(memory);
   return cudaSuccess;
 }
-cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t /*stream*/) {
-  return cudaMallocHost(memory, bytes);
+cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t stream) {
+  const cudaError_t refusal = unless_captured(stream);
+  return refusal == cudaSuccess ? cudaMallocHost(memory, bytes) : refusal;
 }
 cudaError_t cudaFreeAsync(void* memory, cudaStream_t /*stream*/) { return cudaFreeHost(memory); }
-cudaError_t cudaStreamQuery(cudaStream_t /*stream*/) { return cudaSuccess; }
+cudaError_t cudaStreamQuery(cudaStream_t stream) { return unless_captured(stream); }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind /*kind*/,
-                            cudaStream_t /*stream*/) {
-  const fathom::emulator::MemoryAccess access;
-  std::memcpy(to, from, bytes);
+                            cudaStream_t stream) {
+  fathom::emulator::submit(stream, [=] {
+    const fathom::emulator::MemoryAccess access;
+    std::memcpy(to, from, bytes);
+  });
   return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t /*stream*/) {
-  const fathom::emulator::MemoryAccess access;
-  std::memset(to, value, bytes);
+cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t stream) {
+  fathom::emulator::submit(stream, [=] {
+    const fathom::emulator::MemoryAccess access;
+    std::memset(to, value, bytes);
+  });
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned /*flags*/) {
@@ -61,7 +101,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   delete stream;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t /*stream*/) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) { return unless_captured(stream); }
 cudaError_t cudaStreamWaitEvent(cudaStream_t /*stream*/, cudaEvent_t /*event*/,
                                 unsigned /*flags*/) {
   return cudaSuccess;
@@ -84,6 +124,45 @@ cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEve
 }
 cudaError_t cudaEventQuery(cudaEvent_t /*event*/) { return cudaSuccess; }
 cudaError_t cudaEventSynchronize(cudaEvent_t /*event*/) { return cudaSuccess; }
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode /*mode*/) {
+  if (stream->captured) {
+    return cudaErrorIllegalState;
+  }
+  stream->captured = std::make_unique<Work>();
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  if (!stream->captured) {
+    return cudaErrorIllegalState;
+  }
+  *graph = new CUgraph_st{std::move(*stream->captured)};
+  stream->captured.reset();
+  return cudaSuccess;
+}
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
+  static thread_local cudaStreamCaptureMode current = cudaStreamCaptureModeGlobal;
+  std::swap(*mode, current);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long /*flags*/) {
+  *executable = new CUgraphExec_st{graph->work};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream) {
+  for (const auto& work : executable->work) {
+    fathom::emulator::submit(stream, work);
+  }
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable) {
+  delete executable;
+  return cudaSuccess;
+}
 cudaError_t cudaFuncSetAttribute(const void* /*kernel*/, cudaFuncAttribute /*attribute*/,
                                  int value) {
   constexpr int kSharedBytesOfSm90 = 227 << 10;

@@ -3,7 +3,8 @@
 // The part of CUDA that Fathom's kernels and runtime use, on CPU threads: for tests on machines
 // without a GPU. A block runs on the calling thread, its CUDA threads as fibers that give way at
 // barriers and warp operations, so that a missing barrier shows as a wrong result and one that not
-// all threads reach as an error. Blocks run one after another; streams are done at once. Memory of
+// all threads reach as an error. Blocks run one after another; streams are done at once, and a capture
+// keeps kernels, copies and products as they were given. Memory of
 // the device can be touched by kernels and copies alone: a host that reads it crashes. What is not
 // emulated: the memory model between warps without barriers, divergence inside a warp operation
 // (all lanes must take part), occupancy, speed.
@@ -68,13 +69,17 @@ inline int4 make_int4(int x, int y, int z, int w) { return {x, y, z, w}; }
 
 using cudaStream_t = struct CUstream_st*;
 using cudaEvent_t = struct CUevent_st*;
+using cudaGraph_t = struct CUgraph_st*;
+using cudaGraphExec_t = struct CUgraphExec_st*;
 
 enum cudaError_t : int {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
-  cudaErrorLaunchFailure = 719,
   cudaErrorNotReady = 600,
+  cudaErrorLaunchFailure = 719,
+  cudaErrorStreamCaptureUnsupported = 900,
+  cudaErrorIllegalState = 401,
 };
 enum cudaMemcpyKind : int {
   cudaMemcpyHostToHost,
@@ -85,6 +90,11 @@ enum cudaMemcpyKind : int {
 };
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 inline constexpr unsigned cudaEventDisableTiming = 2;
+enum cudaStreamCaptureMode : int {
+  cudaStreamCaptureModeGlobal,
+  cudaStreamCaptureModeThreadLocal,
+  cudaStreamCaptureModeRelaxed,
+};
 enum cudaFuncAttribute : int { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaDeviceAttr : int {
   cudaDevAttrMultiProcessorCount = 16,
@@ -128,6 +138,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
 cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t start, cudaEvent_t end);
 cudaError_t cudaEventQuery(cudaEvent_t event);
 cudaError_t cudaEventSynchronize(cudaEvent_t event);
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph);
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* executable, cudaGraph_t graph,
+                                 unsigned long long flags = 0);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable);
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute attribute, int value);
 cudaError_t cudaGetDriverEntryPointByVersion(const char* name, void** function, unsigned version,
                                              unsigned long long flags,
@@ -147,6 +165,9 @@ struct ThreadState {
   int lane() const { return static_cast<int>(thread.x % 32); }
 };
 extern thread_local ThreadState* current;
+
+// Work of a stream: done at once, or kept while the stream is captured.
+void submit(cudaStream_t stream, std::function<void()> work);
 
 void run(dim3 grid, dim3 block, std::size_t shared_bytes, const std::function<void()>& thread_body);
 void sync_threads();
@@ -198,8 +219,11 @@ template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
   std::tuple<std::decay_t<Parameters>...> copies(std::forward<Arguments>(arguments)...);
-  fathom::emulator::run(config->gridDim, config->blockDim, config->dynamicSmemBytes,
-                        [&] { std::apply(kernel, copies); });
+  fathom::emulator::submit(
+      config->stream, [shape = *config, kernel, copies = std::move(copies)] {
+        fathom::emulator::run(shape.gridDim, shape.blockDim, shape.dynamicSmemBytes,
+                              [&] { std::apply(kernel, copies); });
+      });
   return cudaSuccess;
 }
 
