@@ -31,6 +31,7 @@ trainer::GenerationOptions GenerationRequest::options_for(const StoredModel& sto
         "the training forward bit for bit, and attention to latents sums in another order; take "
         "--cache expanded, or add --set numerics.mode=FAST");
   }
+  result.uses_graphs = stored.config.run().cuda_graphs();
   result.seed = seed.value_or(stored.config.run().seed());
   trainer::set_vocabulary(*stored.tokenizer, result);
   result.is_stop = stop.condition(*stored.tokenizer);

@@ -16,6 +16,7 @@ std::array<std::uint32_t, 4> philox(std::array<std::uint32_t, 2> key,
 class RandomSource {
  public:
   RandomSource(std::uint64_t seed, std::string_view purpose) noexcept;
+  explicit RandomSource(std::array<std::uint32_t, 2> key) noexcept : key_(key) {}  // of key()
 
   std::array<std::uint32_t, 2> key() const noexcept { return key_; }  // of philox
   std::uint64_t bits(std::uint64_t index) const noexcept;

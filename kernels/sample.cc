@@ -1,6 +1,6 @@
 #include "kernels/sample.h"
 
-#include <iterator>
+#include <bit>
 
 #include "kernels/check_tensor.h"
 #include "kernels/cross_entropy.h"
@@ -8,12 +8,16 @@
 
 namespace fathom::kernels {
 
-constinit KernelSlot<void(const SamplingOptions&, std::span<const SampleKey>, std::int64_t,
-                          const Tensor&, Tensor&, Stream&)>
+constinit KernelSlot<void(const SamplingOptions&, const Tensor&, std::int64_t, const Tensor&,
+                          Tensor&, Stream&)>
     sample_tokens_slot{"sample_tokens"};
 
-void sample_tokens(const SamplingOptions& options, std::span<const SampleKey> keys,
-                   std::int64_t num_allowed, Tensor& logits, Tensor& tokens, Stream& stream) {
+std::array<std::int64_t, 2> sample_key(const RandomSource& random, std::int64_t position) {
+  return {std::bit_cast<std::int64_t>(random.key()), position};
+}
+
+void sample_tokens(const SamplingOptions& options, const Tensor& keys, std::int64_t num_allowed,
+                   Tensor& logits, Tensor& tokens, Stream& stream) {
   const TensorCheck check("sample_tokens", stream);
   check.rank("logits", logits, 2);
   check.dtype_and_device("logits", logits, DType::kFloat32);
@@ -24,8 +28,9 @@ void sample_tokens(const SamplingOptions& options, std::span<const SampleKey> ke
                    options.top_p <= 1.0F,
                "temperature ", options.temperature, ", top_k ", options.top_k, ", top_p ",
                options.top_p);
-  FATHOM_CHECK(options.temperature == 0.0F || std::ssize(keys) == logits.size(0), keys.size(),
-               " keys for ", logits.size(0), " rows");
+  if (options.temperature > 0.0F) {
+    check.shape("keys", keys, Shape{logits.size(0), 2}, DType::kInt64);
+  }
   if (options.temperature > 0.0F && options.temperature != 1.0F) {
     scale(logits, 1.0F / options.temperature, stream);
   }

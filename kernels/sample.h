@@ -1,7 +1,7 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <span>
 
 #include "core/rng.h"
 #include "core/stream.h"
@@ -19,17 +19,15 @@ struct SamplingOptions {
   float top_p = 1.0F;        // in (0, 1]
 };
 
-// What the random numbers of a row are for.
-struct SampleKey {
-  RandomSource random;        // of the sequence
-  std::int64_t position = 0;  // of the token to come
-};
+// What the random numbers of a row are for, as a row of `keys` below: the random source of the
+// sequence, and the position of the token to come.
+std::array<std::int64_t, 2> sample_key(const RandomSource& random, std::int64_t position);
 
 // tokens[i] = argmax over the tokens v that may follow of logits[i, v] / temperature + g(i, v), a
 // draw from their distribution (Gumbel-max; Gumbel 1954), with g = -log(-log(u)), u the uniform
 // number position * vocab_size + v of the row's key. Of equal sums the lowest id. What is drawn
 // depends on the row and its key alone.
-//   keys         [num_rows], on the host; not read at temperature 0
+//   keys         [num_rows, 2] int64, sample_key of each; not read at temperature 0
 //   num_allowed  ids from there on are never drawn
 //   logits       [num_rows, vocab_size] float32, in-out: divided by the temperature (multiplied by
 //                its inverse in float32), unless that is 0
@@ -38,8 +36,8 @@ struct SampleKey {
 // or +inf or with nothing above -inf, InternalError on a mismatch. On CUDA, where nobody waits for
 // the logits, such a row gets the token -1 for the caller to find; sums of probabilities are of
 // multiples of 2^-40, and exp and log may differ by a rounding.
-void sample_tokens(const SamplingOptions& options, std::span<const SampleKey> keys,
-                   std::int64_t num_allowed, Tensor& logits, Tensor& tokens, Stream& stream);
+void sample_tokens(const SamplingOptions& options, const Tensor& keys, std::int64_t num_allowed,
+                   Tensor& logits, Tensor& tokens, Stream& stream);
 
 // logprobs[i] = log softmax(logits[i])[tokens[i]], nats: by the kernels of the cross-entropy, so
 // that it is minus the loss of the training forward, bit for bit.
@@ -51,8 +49,8 @@ void token_logprobs(Tensor& logits, const Tensor& tokens, int num_chunks, Tensor
                     Stream& stream);
 
 // For backends; arguments as above, the logits divided already.
-extern constinit KernelSlot<void(const SamplingOptions&, std::span<const SampleKey>, std::int64_t,
-                                 const Tensor&, Tensor&, Stream&)>
+extern constinit KernelSlot<void(const SamplingOptions&, const Tensor&, std::int64_t, const Tensor&,
+                                 Tensor&, Stream&)>
     sample_tokens_slot;
 
 }  // namespace fathom::kernels

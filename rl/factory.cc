@@ -182,6 +182,7 @@ trainer::GenerationOptions make_rollout_options(const config::RunConfig& config,
   options.max_step_tokens = rollout.max_step_tokens();
   options.cache_tokens = rollout.cache_tokens();
   options.cache = trainer::make_cache_form(config);
+  options.uses_graphs = config.run().cuda_graphs();
   trainer::set_vocabulary(tokenizer, options);
   return options;
 }

@@ -84,6 +84,7 @@ void DataTask::sample() {
   }
   GenerationOptions options;
   options.cache = make_cache_form(loop_->config());
+  options.uses_graphs = loop_->config().run().cuda_graphs();
   options.sampling.temperature = static_cast<float>(evaluation.temperature());
   options.seed = loop_->config().run().seed();
   options.purpose = "evaluation sample";

@@ -1,6 +1,8 @@
 #include "kernels/sample.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <limits>
@@ -78,11 +80,11 @@ class Shortlist {
 // The largest sum of logit and noise so far.
 class GumbelRace {
  public:
-  GumbelRace(std::span<const float> logits, const SampleKey& key, std::int64_t vocab_size)
+  // key: a row of the keys
+  GumbelRace(std::span<const float> logits, const std::int64_t* key, std::int64_t vocab_size)
       : logits_(logits),
-        random_(key.random),
-        first_index_(static_cast<std::uint64_t>(key.position) *
-                     static_cast<std::uint64_t>(vocab_size)) {}
+        random_(std::bit_cast<std::array<std::uint32_t, 2>>(key[0])),
+        first_index_(static_cast<std::uint64_t>(key[1]) * static_cast<std::uint64_t>(vocab_size)) {}
 
   void enter(std::int32_t id) {
     const auto index = static_cast<std::size_t>(id);
@@ -123,7 +125,7 @@ class GumbelRace {
 
  private:
   std::span<const float> logits_;
-  const RandomSource& random_;
+  RandomSource random_;
   std::uint64_t first_index_;
   double best_ = -std::numeric_limits<double>::infinity();
   std::int32_t winner_ = std::numeric_limits<std::int32_t>::max();
@@ -137,7 +139,7 @@ std::int32_t likeliest(std::span<const float> logits) {
 }
 
 std::int32_t draw(std::span<const float> logits, const SamplingOptions& options,
-                  const SampleKey& key, std::int64_t vocab_size, Shortlist& shortlist) {
+                  const std::int64_t* key, std::int64_t vocab_size, Shortlist& shortlist) {
   GumbelRace race(logits, key, vocab_size);
   race.enter(likeliest(logits));  // never cut off; a good start spares the others most
   if (options.top_k == 0 && options.top_p == 1.0F) {
@@ -150,11 +152,12 @@ std::int32_t draw(std::span<const float> logits, const SamplingOptions& options,
   return race.winner();
 }
 
-void sample_tokens_cpu(const SamplingOptions& options, std::span<const SampleKey> keys,
-                       std::int64_t num_allowed, const Tensor& logits, Tensor& tokens,
-                       Stream& stream) {
+void sample_tokens_cpu(const SamplingOptions& options, const Tensor& keys, std::int64_t num_allowed,
+                       const Tensor& logits, Tensor& tokens, Stream& stream) {
   const std::int64_t vocab_size = logits.size(1);
   const float* const rows = logits.data<float>();
+  const bool is_greedy = options.temperature == 0.0F;
+  const std::int64_t* const row_keys = is_greedy ? nullptr : keys.data<std::int64_t>();
   auto* const chosen = tokens.mutable_data<std::int32_t>();
   stream.parallel_for(logits.size(0), 1, [&](std::int64_t begin, std::int64_t end) {
     Shortlist shortlist;
@@ -162,10 +165,8 @@ void sample_tokens_cpu(const SamplingOptions& options, std::span<const SampleKey
       const std::span<const float> row(rows + i * vocab_size, static_cast<std::size_t>(vocab_size));
       check_row(row, static_cast<std::size_t>(num_allowed), i);
       const auto allowed = row.first(static_cast<std::size_t>(num_allowed));
-      chosen[i] =
-          options.temperature == 0.0F
-              ? likeliest(allowed)
-              : draw(allowed, options, keys[static_cast<std::size_t>(i)], vocab_size, shortlist);
+      chosen[i] = is_greedy ? likeliest(allowed)
+                            : draw(allowed, options, row_keys + 2 * i, vocab_size, shortlist);
     }
   });
 }

@@ -1,7 +1,4 @@
-#include <vector>
-
 #include "core/cuda/launch.cuh"
-#include "core/host_copy.h"
 #include "kernels/cuda/device_tensor.cuh"
 #include "kernels/cuda/philox.cuh"
 #include "kernels/cuda/scan.cuh"
@@ -155,11 +152,12 @@ __device__ Word last_rank(const Row& row, const SamplingOptions& options, float 
 
 // --- The draw
 
-// A row's key, as the host lays it out.
+// A row of the keys.
 struct Key {
   std::uint32_t random[2];
-  std::uint64_t first_index;  // of its random numbers
+  std::uint64_t position;
 };
+static_assert(sizeof(Key) == 2 * sizeof(std::int64_t));
 
 // The largest sum of logit and noise so far.
 struct Race {
@@ -189,15 +187,16 @@ __device__ __forceinline__ float bound_of(float logit, Word bits) {
 // The winner among the ids of at least the rank `last`.
 __device__ std::int32_t draw(const Row& row, const Key& key, Word likeliest, Word last) {
   const uint2 random = make_uint2(key.random[0], key.random[1]);
+  const std::uint64_t first_index = key.position * static_cast<std::uint64_t>(row.vocab_size);
   const std::int32_t first = id_of(likeliest);
   Race race;  // the likeliest is never cut off; a good start spares the others most
-  race.enter(noisy(row.logits[first], random_bits(random, key.first_index + first)), first);
+  race.enter(noisy(row.logits[first], random_bits(random, first_index + first)), first);
   row.for_each_allowed([&](std::int64_t id) {
     const float logit = row.logits[id];
     if (rank_of(logit, id) < last) {
       return;
     }
-    const Word bits = random_bits(random, key.first_index + id);
+    const Word bits = random_bits(random, first_index + id);
     const double slack = 1e-3 + 1e-6 * fabs(race.best);
     if (bound_of(logit, bits) >= static_cast<float>(race.best - slack)) {
       race.enter(noisy(logit, bits), static_cast<std::int32_t>(id));
@@ -230,29 +229,12 @@ __global__ void __launch_bounds__(kThreads) sample(Sampling task) {
   }
 }
 
-// [num_rows] Keys.
-Tensor keys_of(std::span<const SampleKey> keys, std::int64_t vocab_size, Stream& stream) {
-  std::vector<Key> values;
-  for (const SampleKey& key : keys) {
-    const auto random = key.random.key();
-    values.push_back(
-        {{random[0], random[1]},
-         static_cast<std::uint64_t>(key.position) * static_cast<std::uint64_t>(vocab_size)});
-  }
-  static_assert(sizeof(Key) == 2 * sizeof(std::int64_t));
-  Tensor there = Tensor::empty(Shape{std::ssize(keys), 2}, DType::kInt64, stream);
-  copy_from_host(std::as_bytes(std::span(values)), there, stream);
-  return there;
-}
-
-void sample_tokens_cuda(const SamplingOptions& options, std::span<const SampleKey> keys,
+void sample_tokens_cuda(const SamplingOptions& options, const Tensor& keys,
                         std::int64_t num_allowed, const Tensor& logits, Tensor& tokens,
                         Stream& stream) {
   FATHOM_CHECK(logits.size(1) <= kMaxIds, logits.size(1), " ids: CUDA draws from up to ", kMaxIds);
-  const bool is_greedy = options.temperature == 0.0F;
-  const Tensor key_values = is_greedy ? Tensor() : keys_of(keys, logits.size(1), stream);
   const Sampling task{options,
-                      is_greedy ? nullptr : reinterpret_cast<const Key*>(key_values.raw()),
+                      reinterpret_cast<const Key*>(keys.raw()),
                       device_data<float>(logits),
                       device_data<std::int32_t>(tokens),
                       logits.size(1),

@@ -14,6 +14,12 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+// What the random numbers of a row are for.
+struct SampleKey {
+  RandomSource random;
+  std::int64_t position = 0;
+};
+
 // The definition in sample.h, one id after the other.
 std::int32_t reference_token(std::vector<float> logits, std::int64_t num_allowed,
                              const SamplingOptions& options, const SampleKey& key) {
@@ -76,7 +82,12 @@ std::vector<std::int32_t> sample(const std::vector<float>& logits, std::int64_t 
   const auto vocab_size = static_cast<std::int64_t>(logits.size()) / num_rows;
   Tensor rows = tensor_of(logits, {num_rows, vocab_size}, stream);
   Tensor tokens = Tensor::empty({num_rows}, DType::kInt32, stream);
-  const std::vector<SampleKey> keys = make_keys(num_rows);
+  std::vector<std::int64_t> numbers;
+  for (const SampleKey& key : make_keys(num_rows)) {
+    const auto row = sample_key(key.random, key.position);
+    numbers.insert(numbers.end(), row.begin(), row.end());
+  }
+  const Tensor keys = tensor_of(numbers, {num_rows, 2}, stream);
   sample_tokens(options, keys, num_allowed, rows, tokens, stream);
   return vector_of<std::int32_t>(tokens);
 }

@@ -3,18 +3,16 @@
 #include <algorithm>
 #include <bit>
 #include <iterator>
+#include <optional>
 
 #include "core/error.h"
 #include "core/host_copy.h"
 #include "model/packed_weights.h"
 #include "parallel/comm/agree.h"
 #include "parallel/pipeline/executor.h"
-#include "trainer/generation/generation_batch.h"
 
 namespace fathom::trainer {
 namespace {
-
-constexpr std::int32_t kNoToken = -1;
 
 std::vector<Feed> whole_of(std::span<const Feed> feeds) {
   std::vector<Feed> whole;
@@ -24,6 +22,15 @@ std::vector<Feed> whole_of(std::span<const Feed> feeds) {
 }
 
 }  // namespace
+
+// What one call works with.
+struct Generator::Session {
+  const GenerationOptions& options;
+  Scheduler scheduler;
+  std::vector<RandomSource> random = {};  // by sequence
+  model::GenerationCache cache = {};
+  std::optional<DecodeGraphs> graphs = {};
+};
 
 Generator::Generator(model::PipelinedModel& model, const parallel::Mesh& mesh, Stream& stream)
     : model_(&model),
@@ -37,18 +44,23 @@ Generator::Generator(model::PipelinedModel& model, const parallel::Mesh& mesh, S
 std::vector<Completion> Generator::generate(std::span<const Prompt> prompts,
                                             const GenerationOptions& options,
                                             const GenerationEvents& events) {
-  const int num_data_ranks = mesh_->shape().data;
-  Scheduler scheduler(prompts, options, model_->options().max_position, num_data_ranks);
-  std::vector<RandomSource> random;
+  Session session{
+      .options = options,
+      .scheduler = {prompts, options, model_->options().max_position, mesh_->shape().data}};
+  Scheduler& scheduler = session.scheduler;
   for (const Prompt& prompt : prompts) {
-    random.emplace_back(options.seed, concat(options.purpose, '/', prompt.id, '/', prompt.sample));
+    session.random.emplace_back(options.seed,
+                                concat(options.purpose, '/', prompt.id, '/', prompt.sample));
   }
   const model::PackedWeights packed(*model_, *stream_);
-  model::GenerationCache cache = model_->make_cache(options.cache, scheduler.num_pages());
+  session.cache = model_->make_cache(options.cache, scheduler.num_pages());
+  if (can_record()) {
+    session.graphs.emplace(*stream_, options.uses_graphs);
+  }
   for (std::int64_t num_steps = 1; !scheduler.is_done(); ++num_steps) {
     const std::vector<std::vector<Feed>> step = scheduler.next_step();
     const MicroBatchFeeds mine = deal(step[static_cast<std::size_t>(mesh_->coordinates().data)]);
-    const std::vector<Drawn> drawn = run_step(mine, scheduler, random, options, cache);
+    const std::vector<Drawn> drawn = run_step(mine, session);
     std::vector<Feed> whole;  // of all data ranks, as run_step draws
     std::vector<std::size_t> counts;
     for (const std::vector<Feed>& feeds : step) {
@@ -70,7 +82,15 @@ std::vector<Completion> Generator::generate(std::span<const Prompt> prompts,
       events.step(num_steps, scheduler.completions());
     }
   }
+  decode_counts_ = session.graphs ? session.graphs->counts() : DecodeCounts{};
   return scheduler.take_completions();
+}
+
+// Whether nothing in a step of single tokens asks the host or another rank.
+bool Generator::can_record() const {
+  const parallel::MeshShape& shape = mesh_->shape();
+  return Graph::is_supported(*stream_) && shape.tensor == 1 && shape.pipeline == 1 &&
+         shape.expert == 1;
 }
 
 // Feeds of a data rank to its micro-batches in turn.
@@ -83,17 +103,51 @@ Generator::MicroBatchFeeds Generator::deal(std::span<const Feed> feeds) const {
 }
 
 // -> what the last stage drew; nothing on other pipeline ranks.
-std::vector<Generator::Drawn> Generator::run_step(const MicroBatchFeeds& feeds,
-                                                  const Scheduler& scheduler,
-                                                  std::span<const RandomSource> random,
-                                                  const GenerationOptions& options,
-                                                  model::GenerationCache& cache) {
-  std::vector<model::MicroBatch> micro_batches;
+std::vector<Drawn> Generator::run_step(const MicroBatchFeeds& feeds, Session& session) {
+  std::vector<GenerationBatch> batches;
   for (const std::vector<Feed>& of_micro_batch : feeds) {
-    micro_batches.push_back(
-        make_generation_batch(of_micro_batch, scheduler, mesh_->tensor().world_size(), *stream_));
+    GenerationInputs inputs(of_micro_batch, session.scheduler, session.random);
+    if (session.graphs && inputs.is_decode()) {
+      return decode(inputs, session);  // of the only micro-batch
+    }
+    inputs.fill_rows(mesh_->tensor().world_size());
+    const BatchShape shape = inputs.shape();
+    Tensor numbers =
+        Tensor::empty(Shape{GenerationInputs::num_numbers(shape)}, DType::kInt32, *stream_);
+    inputs.copy_to(numbers, *stream_);
+    batches.push_back(GenerationInputs::batch_in(numbers, shape));
   }
-  std::vector<Tensor> logits(feeds.size());
+  std::vector<Tensor> logits = forward(batches, session.cache);
+  std::vector<Drawn> drawn;
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    if (logits[i].defined()) {
+      DrawnRows rows(logits[i].size(0), *stream_);
+      draw(batches[i], session.options, logits[i], rows);
+      std::ranges::copy(rows.to_host(rows.num_rows(), *stream_), std::back_inserter(drawn));
+    }
+  }
+  return drawn;
+}
+
+std::vector<Drawn> Generator::decode(GenerationInputs& inputs, Session& session) {
+  const std::int64_t count = inputs.shape().num_logit_rows;
+  inputs.fill_decode();
+  const DrawnRows& rows =
+      session.graphs->run(inputs, [&](const GenerationBatch& batch, DrawnRows& drawn) {
+        std::vector<Tensor> logits = forward({&batch, 1}, session.cache);
+        draw(batch, session.options, logits[0], drawn);
+      });
+  return rows.to_host(count, *stream_);
+}
+
+// -> logits of each batch, where the last stage is this rank's and the batch wants some.
+std::vector<Tensor> Generator::forward(std::span<const GenerationBatch> batches,
+                                       model::GenerationCache& cache) {
+  std::vector<model::MicroBatch> micro_batches;
+  for (const GenerationBatch& batch : batches) {
+    micro_batches.push_back(batch.micro_batch);
+  }
+  std::vector<Tensor> logits(batches.size());
   model::StageStep step;
   step.micro_batches = micro_batches;
   step.pass = model::Pass::kGenerate;
@@ -101,46 +155,33 @@ std::vector<Generator::Drawn> Generator::run_step(const MicroBatchFeeds& feeds,
   step.logits = logits;
   model_->begin_step(step);
   parallel::run(schedule_, model_->stages(), mesh_->pipeline(), *stream_);
-  std::vector<Drawn> drawn;
-  for (std::size_t i = 0; i < feeds.size(); ++i) {
-    if (logits[i].defined()) {
-      draw(whole_of(feeds[i]), random, options, logits[i], drawn);
-    }
-  }
-  return drawn;
+  return logits;
 }
 
 // The same on all tensor ranks, which hold the same logits.
-void Generator::draw(std::span<const Feed> feeds, std::span<const RandomSource> random,
-                     const GenerationOptions& options, Tensor& logits, std::vector<Drawn>& drawn) {
-  std::vector<kernels::SampleKey> keys;
-  for (const Feed& feed : feeds) {
-    keys.push_back({random[feed.sequence], feed.first + feed.count});
-  }
-  const Shape per_row{std::ssize(feeds)};
-  Tensor tokens = Tensor::empty(per_row, DType::kInt32, *stream_);
-  Tensor logprobs = Tensor::empty(per_row, DType::kFloat32, *stream_);
+void Generator::draw(const GenerationBatch& batch, const GenerationOptions& options, Tensor& logits,
+                     DrawnRows& drawn) {
+  Tensor tokens = drawn.tokens();
+  Tensor logprobs = drawn.logprobs();
   const std::int64_t num_allowed =
       options.num_allowed == 0 ? logits.size(1) : std::min(options.num_allowed, logits.size(1));
   try {
-    kernels::sample_tokens(options.sampling, keys, num_allowed, logits, tokens, *stream_);
+    kernels::sample_tokens(options.sampling, batch.sample_keys, num_allowed, logits, tokens,
+                           *stream_);
   } catch (const ConfigError&) {  // logits that are not finite: for exchange() to tell all ranks
-    drawn.resize(drawn.size() + feeds.size(), {kNoToken, 0.0F});
+    const std::vector<std::int32_t> none(static_cast<std::size_t>(drawn.num_rows()),
+                                         Drawn::kNoToken);
+    from_host<std::int32_t>(none, tokens, *stream_);
     return;
   }
   parallel::Communicator& tensor = mesh_->tensor();
   const int num_chunks = model_->options().numerics.chunks_per_rank(tensor) * tensor.world_size();
   kernels::token_logprobs(logits, tokens, num_chunks, logprobs, *stream_);
-  const std::vector<std::int32_t> drawn_tokens = to_host<std::int32_t>(tokens, *stream_);
-  const std::vector<float> drawn_logprobs = to_host<float>(logprobs, *stream_);
-  for (std::size_t i = 0; i < feeds.size(); ++i) {
-    drawn.push_back({drawn_tokens[i], drawn_logprobs[i]});
-  }
 }
 
 // What all data ranks drew, rank by rank: counts[rank] tokens of each.
-std::vector<Generator::Drawn> Generator::exchange(const std::vector<Drawn>& mine,
-                                                  std::span<const std::size_t> counts) {
+std::vector<Drawn> Generator::exchange(const std::vector<Drawn>& mine,
+                                       std::span<const std::size_t> counts) {
   const std::size_t width = 2 * std::ranges::max(counts);
   if (width == 0) {
     return {};
@@ -155,7 +196,7 @@ std::vector<Generator::Drawn> Generator::exchange(const std::vector<Drawn>& mine
   for (std::size_t rank = 0; rank < counts.size(); ++rank) {
     for (std::size_t i = 0; i < counts[rank]; ++i) {
       const std::size_t at = rank * width + 2 * i;
-      if (all[at] == kNoToken) {
+      if (all[at] == Drawn::kNoToken) {
         throw parallel::Shared<ConfigError>(
             "the model's logits are not finite: the weights have diverged; take an earlier "
             "checkpoint");

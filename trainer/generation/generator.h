@@ -8,6 +8,9 @@
 #include "model/pipelined_model.h"
 #include "parallel/mesh.h"
 #include "parallel/pipeline/schedule.h"
+#include "trainer/generation/decode_graphs.h"
+#include "trainer/generation/drawn_rows.h"
+#include "trainer/generation/generation_batch.h"
 #include "trainer/generation/scheduler.h"
 #include "trainer/generation/sequence.h"
 
@@ -32,31 +35,35 @@ class Generator {
   // The completions of all prompts, in their order, on every rank. Collective over the mesh, with
   // the same arguments on all ranks. A prompt that fills all positions of the model gets no token
   // but those begun. Allocates the cache that the options ask
-  // for. Holds the weights twice while it runs (model/packed_weights.h). Throws ConfigError when
-  // the cache is too small (scheduler.h), and when the weights give no finite logits.
+  // for, and drops it. Holds the weights twice while it runs (model/packed_weights.h). Throws
+  // ConfigError when the cache is too small (scheduler.h), and when the weights give no finite
+  // logits.
   std::vector<Completion> generate(std::span<const Prompt> prompts,
                                    const GenerationOptions& options,
                                    const GenerationEvents& events = {});
 
+  // Of this rank in the last call.
+  const DecodeCounts& decode_counts() const noexcept { return decode_counts_; }
+
  private:
-  struct Drawn {
-    std::int32_t token = 0;
-    float logprob = 0.0F;
-  };
+  struct Session;
   // Of one data rank: feeds of each micro-batch.
   using MicroBatchFeeds = std::vector<std::vector<Feed>>;
 
+  bool can_record() const;
   MicroBatchFeeds deal(std::span<const Feed> feeds) const;
-  std::vector<Drawn> run_step(const MicroBatchFeeds& feeds, const Scheduler& scheduler,
-                              std::span<const RandomSource> random,
-                              const GenerationOptions& options, model::GenerationCache& cache);
-  void draw(std::span<const Feed> feeds, std::span<const RandomSource> random,
-            const GenerationOptions& options, Tensor& logits, std::vector<Drawn>& drawn);
+  std::vector<Drawn> run_step(const MicroBatchFeeds& feeds, Session& session);
+  std::vector<Drawn> decode(GenerationInputs& inputs, Session& session);
+  std::vector<Tensor> forward(std::span<const GenerationBatch> batches,
+                              model::GenerationCache& cache);
+  void draw(const GenerationBatch& batch, const GenerationOptions& options, Tensor& logits,
+            DrawnRows& drawn);
   std::vector<Drawn> exchange(const std::vector<Drawn>& mine, std::span<const std::size_t> counts);
 
   model::PipelinedModel* model_;
   const parallel::Mesh* mesh_;
   Stream* stream_;
+  DecodeCounts decode_counts_;
   parallel::Schedule schedule_;  // a micro-batch for each pipeline rank, so that none is idle
 };
 

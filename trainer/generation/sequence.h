@@ -51,6 +51,9 @@ struct GenerationOptions {
   // max_sequences of the longest sequence that there can be. With fewer, sequences may have to wait
   // and to be fed again.
   std::int64_t cache_tokens = 0;
+  // On CUDA, steps of one token a sequence are recorded and launched again (decode_graphs.h). The
+  // same bits either way.
+  bool uses_graphs = true;
 };
 
 }  // namespace fathom::trainer

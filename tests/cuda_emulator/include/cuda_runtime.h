@@ -3,11 +3,11 @@
 // The part of CUDA that Fathom's kernels and runtime use, on CPU threads: for tests on machines
 // without a GPU. A block runs on the calling thread, its CUDA threads as fibers that give way at
 // barriers and warp operations, so that a missing barrier shows as a wrong result and one that not
-// all threads reach as an error. Blocks run one after another; streams are done at once, and a capture
-// keeps kernels, copies and products as they were given. Memory of
-// the device can be touched by kernels and copies alone: a host that reads it crashes. What is not
-// emulated: the memory model between warps without barriers, divergence inside a warp operation
-// (all lanes must take part), occupancy, speed.
+// all threads reach as an error. Blocks run one after another; streams are done at once, and a
+// capture keeps kernels, copies and products as they were given. Memory of the device can be
+// touched by kernels and copies alone: a host that reads it crashes. What is not emulated: the
+// memory model between warps without barriers, divergence inside a warp operation (all lanes must
+// take part), occupancy, speed.
 
 #include <algorithm>
 #include <cmath>
@@ -219,11 +219,10 @@ template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
                                Arguments&&... arguments) {
   std::tuple<std::decay_t<Parameters>...> copies(std::forward<Arguments>(arguments)...);
-  fathom::emulator::submit(
-      config->stream, [shape = *config, kernel, copies = std::move(copies)] {
-        fathom::emulator::run(shape.gridDim, shape.blockDim, shape.dynamicSmemBytes,
-                              [&] { std::apply(kernel, copies); });
-      });
+  fathom::emulator::submit(config->stream, [shape = *config, kernel, copies = std::move(copies)] {
+    fathom::emulator::run(shape.gridDim, shape.blockDim, shape.dynamicSmemBytes,
+                          [&] { std::apply(kernel, copies); });
+  });
   return cudaSuccess;
 }
 

@@ -9,11 +9,14 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 std::vector<std::int32_t> sample(const Tensor& logits, std::int64_t num_allowed,
                                  const SamplingOptions& options, Stream& stream) {
-  std::vector<SampleKey> keys;
+  std::vector<std::int64_t> numbers;
   for (std::int64_t i = 0; i < logits.size(0); ++i) {
     // Numbers of the random source below and beyond 2^32.
-    keys.push_back({RandomSource(7, concat("row ", i)), i % 2 == 0 ? 3 * i : i << 40});
+    const auto row = sample_key(RandomSource(7, concat("row ", i)), i % 2 == 0 ? 3 * i : i << 40);
+    numbers.insert(numbers.end(), row.begin(), row.end());
   }
+  Tensor keys = Tensor::empty(Shape{logits.size(0), 2}, DType::kInt64, stream);
+  from_host<std::int64_t>(numbers, keys, stream);
   Tensor used_up = logits;
   Tensor tokens = Tensor::empty(Shape{logits.size(0)}, DType::kInt32, stream);
   sample_tokens(options, keys, num_allowed, used_up, tokens, stream);
