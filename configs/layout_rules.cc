@@ -24,6 +24,8 @@ bool check_axes(const Mesh& mesh, int world_size, Problems& problems) {
   if (!sensible) {
     return false;
   }
+  problems.require(mesh.group_elements() >= 0, "mesh.group_elements (", mesh.group_elements(),
+                   ") is a number of weights, or 0");
   const std::int64_t others = std::int64_t{mesh.pipeline()} * mesh.tensor();
   if (mesh.data() == 0) {
     problems.add("mesh.pipeline (", mesh.pipeline(), ") x mesh.tensor (", mesh.tensor(),

@@ -16,8 +16,8 @@ Embedding::Embedding(const ModelOptions& options, const parallel::Mesh& mesh,
 Tensor Embedding::forward(const Tensor& tokens, Saved& saved, const Context& context) const {
   saved.tokens = tokens;
   Tensor rows =
-      Tensor::empty(Shape{tokens.size(0), table_.shape[1]}, table_.value.dtype(), context.stream);
-  kernels::embedding_forward(tokens, table_.value, first_row(), rows, context.stream);
+      Tensor::empty(Shape{tokens.size(0), table_.shape[1]}, table_.value().dtype(), context.stream);
+  kernels::embedding_forward(tokens, table_.value(), first_row(), rows, context.stream);
   return parallel::sum_and_scatter_token_rows(context.mesh.tensor(), rows, context.stream);
 }
 

@@ -59,7 +59,7 @@ void fill_normal(const parallel::Piece& piece, std::uint64_t seed, float std, co
 
 void initialize(parallel::Parameter& parameter, std::uint64_t seed, float std, Stream& stream) {
   if (parameter.initial_value != parallel::InitialValue::kNormal) {
-    kernels::fill(parameter.value,
+    kernels::fill(parameter.value(),
                   parameter.initial_value == parallel::InitialValue::kOnes ? 1.0F : 0.0F, stream);
     return;
   }
@@ -67,7 +67,7 @@ void initialize(parallel::Parameter& parameter, std::uint64_t seed, float std, S
     return;
   }
   for (const parallel::Piece& piece : parameter.pieces) {
-    fill_normal(piece, seed, std, parameter.value, stream);
+    fill_normal(piece, seed, std, parameter.value(), stream);
   }
 }
 

@@ -114,7 +114,7 @@ AttentionCache Mla::make_cache(CacheForm form, std::int64_t num_pages, Stream& s
   AttentionCache cache;
   cache.form = form;
   const auto empty = [&](const Shape& shape) {
-    return Tensor::empty(shape, kv_b_.weight().value.dtype(), stream);
+    return Tensor::empty(shape, kv_b_.weight().value().dtype(), stream);
   };
   if (form == CacheForm::kExpanded) {
     cache.pages = empty(kernels::attention_pages_shape(shape_, num_pages));
@@ -125,7 +125,7 @@ AttentionCache Mla::make_cache(CacheForm form, std::int64_t num_pages, Stream& s
   cache.pages = empty(kernels::latent_pages_shape(shape_, num_pages));
   cache.packed_key = empty(kernels::packed_shape(Shape{heads, rank, shape_.nope_size}));
   cache.packed_value = empty(kernels::packed_shape(Shape{heads, shape_.value_size, rank}));
-  kernels::pack_absorbed(shape_, kv_b_.weight().value, cache.packed_key, cache.packed_value,
+  kernels::pack_absorbed(shape_, kv_b_.weight().value(), cache.packed_key, cache.packed_value,
                          stream);
   return cache;
 }

@@ -49,7 +49,7 @@ void expert_products(const Tensor& x, const parallel::Parameter& weights, const 
     kernels::packed_grouped_matmul_forward(x, weights.packed.reshape(shape), offsets, y, stream);
   } else {
     kernels::grouped_matmul_forward(
-        x, weights.value.reshape(Shape{num_experts, y.size(1), x.size(1)}), offsets, y, stream);
+        x, weights.value().reshape(Shape{num_experts, y.size(1), x.size(1)}), offsets, y, stream);
   }
 }
 
@@ -198,7 +198,7 @@ Tensor Moe::backward_experts(const Tensor& dy, Saved& saved, Tensor& d_gates,
   const std::int64_t rows = saved.route.num_expert_rows;
   Tensor d_activated = Tensor::empty(Shape{rows, width}, dy.dtype(), stream);
   kernels::grouped_matmul_backward_input(
-      saved.d_expert_y, experts_down_.value.reshape(Shape{local_experts_, hidden_size_, width}),
+      saved.d_expert_y, experts_down_.value().reshape(Shape{local_experts_, hidden_size_, width}),
       saved.route.offsets, d_activated, stream);
   if (!saved.activated.defined()) {
     saved.activated = Tensor::empty(d_activated.shape(), dy.dtype(), stream);
@@ -210,7 +210,7 @@ Tensor Moe::backward_experts(const Tensor& dy, Saved& saved, Tensor& d_gates,
   Tensor d_expert_x = Tensor::empty(Shape{rows, hidden_size_}, dy.dtype(), stream);
   kernels::grouped_matmul_backward_input(
       saved.d_gate_up,
-      experts_gate_up_.value.reshape(Shape{local_experts_, 2 * width, hidden_size_}),
+      experts_gate_up_.value().reshape(Shape{local_experts_, 2 * width, hidden_size_}),
       saved.route.offsets, d_expert_x, stream);
   return parallel::return_from_experts(saved.route, d_expert_x, expert, stream);
 }

@@ -7,8 +7,8 @@ namespace {
 
 // Weights of bfloat16 are CUDA's, on the meta device as well.
 bool serves(const parallel::Parameter& parameter) {
-  return parameter.num_matrices > 0 && parameter.value.device().type != DeviceType::kCuda &&
-         parameter.value.dtype() == DType::kFloat32;
+  return parameter.num_matrices > 0 && parameter.value().device().type != DeviceType::kCuda &&
+         parameter.value().dtype() == DType::kFloat32;
 }
 
 }  // namespace
@@ -18,7 +18,7 @@ PackedWeights::PackedWeights(PipelinedModel& model, Stream& stream) {
     if (!serves(parameter)) {
       return;
     }
-    Tensor matrices = parameter.value;
+    Tensor matrices = parameter.value();
     if (parameter.num_matrices > 1) {
       matrices = matrices.reshape(Shape{
           parameter.num_matrices, parameter.shape[0] / parameter.num_matrices, parameter.shape[1]});

@@ -1,5 +1,7 @@
 #include "model/pipelined_model.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "model/init.h"
 
@@ -26,8 +28,15 @@ PipelinedModel::PipelinedModel(const ModelOptions& options, const PipelineOption
     }
     stage_pointers_.push_back(stages_.back().get());
   }
+  // A table that another pipeline rank holds too is reduced last on both: neither holds up its
+  // other gradients for one that comes to it later.
+  if (num_ranks > 1 && (mesh.is_first_stage() || mesh.is_last_stage())) {
+    std::ranges::stable_partition(parameters, [&](const parallel::Parameter* parameter) {
+      return parameter->replicas == &mesh.shared_embedding();
+    });
+  }
   const parallel::ParameterFormat format{options.numerics.activation_dtype,
-                                         options.numerics.gradients};
+                                         options.numerics.gradients, pipeline.group_elements};
   buffer_ = std::make_unique<parallel::ParameterBuffer>(parameters, format, stream);
 }
 

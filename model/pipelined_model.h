@@ -15,6 +15,7 @@ namespace fathom::model {
 struct PipelineOptions {
   int stages_per_rank = 1;            // above 1: interleaved
   std::vector<int> layers_per_stage;  // empty: as even as possible
+  std::int64_t group_elements = 0;    // of parallel::ParameterFormat
 };
 
 // The stages of one model that a rank holds, and all their parameters.

@@ -18,7 +18,7 @@ Tensor RmsNorm::forward(const Tensor& x, Tensor& inv_rms, Stream& stream) const 
 
 void RmsNorm::forward(const Tensor& x, Tensor& y, Tensor& inv_rms, Stream& stream) const {
   inv_rms = Tensor::empty(Shape{x.size(0)}, DType::kFloat32, stream);
-  kernels::rms_norm_forward(x, gain_.value, epsilon_, y, inv_rms, stream);
+  kernels::rms_norm_forward(x, gain_.value(), epsilon_, y, inv_rms, stream);
 }
 
 Tensor RmsNorm::backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
@@ -30,7 +30,7 @@ Tensor RmsNorm::backward_input(const Tensor& dy, const Tensor& x, const Tensor& 
 
 void RmsNorm::backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Tensor& dx,
                              Stream& stream) const {
-  kernels::rms_norm_backward_input(dy, x, gain_.value, inv_rms, dx, stream);
+  kernels::rms_norm_backward_input(dy, x, gain_.value(), inv_rms, dx, stream);
 }
 
 void RmsNorm::backward_weight(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,

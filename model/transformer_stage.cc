@@ -62,6 +62,19 @@ TransformerStage::TransformerStage(const ModelOptions& options, const StageOptio
   }
 }
 
+void TransformerStage::begin_step(const StageStep& step) {
+  step_ = step;
+  num_uses_left_ = step.micro_batches.size();
+  is_last_use_ = false;
+}
+
+// The last micro-batch of the step has gone through all that uses the parameter.
+void TransformerStage::complete(parallel::Parameter& parameter) {
+  if (is_last_use_ && step_.gradient_complete) {
+    step_.gradient_complete(parameter);
+  }
+}
+
 Context TransformerStage::context(int micro_batch) {
   return Context{*stream_,
                  *mesh_,
@@ -134,10 +147,12 @@ void TransformerStage::forward_head(const Tensor& hidden, int micro_batch, Saved
 // Through MTP, head and final norm -> gradient of the last layer's output.
 Tensor TransformerStage::backward_head(Saved& saved, const Context& ctx, bool with_weights) {
   Tensor d_hidden;
-  for (std::size_t k = saved.mtp.size(); k-- > 0;) {
-    d_hidden = mtp_[k].backward_input(d_hidden, saved.mtp[k], ctx);
+  for (std::size_t k = mtp_.size(); k-- > 0;) {
+    if (k < saved.mtp.size()) {
+      d_hidden = mtp_[k].backward_input(d_hidden, saved.mtp[k], ctx);
+    }
     if (with_weights) {
-      mtp_[k].backward_weight(*embedding_, saved.mtp[k], ctx);
+      mtp_weights(k, saved, ctx);
     }
   }
   if (d_hidden.defined()) {
@@ -151,22 +166,50 @@ Tensor TransformerStage::backward_head(Saved& saved, const Context& ctx, bool wi
   return dx;
 }
 
+void TransformerStage::mtp_weights(std::size_t index, Saved& saved, const Context& ctx) {
+  if (index < saved.mtp.size()) {
+    mtp_[index].backward_weight(*embedding_, saved.mtp[index], ctx);
+  }
+  mtp_[index].for_each_parameter([this](parallel::Parameter& parameter) { complete(parameter); });
+}
+
+// And what else has all its gradients once MTP has gone through it: the head has them since the
+// forward.
 void TransformerStage::final_norm_weights(Saved& saved, const Context& ctx) {
   final_norm_->backward_weight(saved.d_final_norm, saved.hidden, saved.final_inv_rms, ctx.stream);
   saved.hidden = Tensor();
   saved.d_final_norm = Tensor();
+  complete(head_->weight());
+  complete(final_norm_->gain());
+  if (embedding_ && !stage_.is_first) {  // MTP alone uses it here
+    complete(embedding_->table());
+  }
+}
+
+void TransformerStage::layer_weights(std::size_t index, Saved& saved, const Context& ctx) {
+  layers_[index].backward_weight(saved.layers[index], ctx);
+  layers_[index].for_each_parameter(
+      [this](parallel::Parameter& parameter) { complete(parameter); });
+}
+
+void TransformerStage::embedding_weights(Saved& saved, const Context& ctx) {
+  embedding_->backward_weight(saved.embedding, ctx);
+  complete(embedding_->table());
 }
 
 Tensor TransformerStage::run_backward(int micro_batch, const Tensor& output_grad,
                                       bool with_weights) {
   const Context ctx = context(micro_batch);
   Saved& saved = saved_.at(micro_batch);
+  if (with_weights) {
+    begin_weights();
+  }
   Tensor dx = stage_.is_last ? backward_head(saved, ctx, with_weights) : output_grad;
   for (std::size_t i = layers_.size(); i-- > 0;) {
     const ProfilerRange range(*stream_, "backward of layer", layer_number(i));
     dx = layers_[i].backward_input(dx, saved.layers[i], ctx);
     if (with_weights) {
-      layers_[i].backward_weight(saved.layers[i], ctx);
+      layer_weights(i, saved, ctx);
     }
   }
   if (!stage_.is_first) {
@@ -174,7 +217,7 @@ Tensor TransformerStage::run_backward(int micro_batch, const Tensor& output_grad
   }
   embedding_->backward_input(dx, saved.embedding);
   if (with_weights) {
-    embedding_->backward_weight(saved.embedding, ctx);
+    embedding_weights(saved, ctx);
   }
   return Tensor();
 }
@@ -186,18 +229,19 @@ Tensor TransformerStage::backward_input(int micro_batch, const Tensor& output_gr
 void TransformerStage::backward_weight(int micro_batch) {
   const Context ctx = context(micro_batch);
   Saved& saved = saved_.at(micro_batch);
+  begin_weights();
   if (stage_.is_last) {
-    for (std::size_t k = saved.mtp.size(); k-- > 0;) {
-      mtp_[k].backward_weight(*embedding_, saved.mtp[k], ctx);
+    for (std::size_t k = mtp_.size(); k-- > 0;) {
+      mtp_weights(k, saved, ctx);
     }
     final_norm_weights(saved, ctx);
   }
   for (std::size_t i = layers_.size(); i-- > 0;) {
     const ProfilerRange range(*stream_, "weight gradients of layer", layer_number(i));
-    layers_[i].backward_weight(saved.layers[i], ctx);
+    layer_weights(i, saved, ctx);
   }
   if (stage_.is_first) {
-    embedding_->backward_weight(saved.embedding, ctx);
+    embedding_weights(saved, ctx);
   }
   saved_.erase(micro_batch);
 }

@@ -37,6 +37,9 @@ struct StageStep {
   float logit_scale = 1.0F;          // logits of the loss are multiplied by it: 1 / temperature
   RoutingRecord* routing = nullptr;  // see there
   TokenLoss* token_loss = nullptr;   // of depth 0, in place of the targets' weights
+  // Called for a parameter when the step has added the last to its gradient; in an order that
+  // depends on the schedule alone. May be empty.
+  parallel::VisitParameter gradient_complete;
   GenerationCache* cache = nullptr;  // Pass::kGenerate
   std::span<Tensor> logits;          // Pass::kGenerate: [rows, vocabulary] of each micro-batch's
                              // logit_rows, set by the last stage; undefined when it has none
@@ -49,7 +52,7 @@ class TransformerStage final : public parallel::PipelineStage {
   TransformerStage(const ModelOptions& options, const StageOptions& stage,
                    const parallel::Mesh& mesh, Stream& stream);
 
-  void begin_step(const StageStep& step) { step_ = step; }
+  void begin_step(const StageStep& step);
 
   Tensor forward(int micro_batch, const Tensor& input) override;
   Tensor backward_input(int micro_batch, const Tensor& output_grad) override;
@@ -87,6 +90,11 @@ class TransformerStage final : public parallel::PipelineStage {
   Tensor backward_head(Saved& saved, const Context& context, bool with_weights);
   void final_norm_weights(Saved& saved, const Context& context);
   Tensor run_backward(int micro_batch, const Tensor& output_grad, bool with_weights);
+  void mtp_weights(std::size_t index, Saved& saved, const Context& context);
+  void layer_weights(std::size_t index, Saved& saved, const Context& context);
+  void embedding_weights(Saved& saved, const Context& context);
+  void begin_weights() { is_last_use_ = --num_uses_left_ == 0; }
+  void complete(parallel::Parameter& parameter);
 
   ModelOptions options_;
   StageOptions stage_;
@@ -99,7 +107,9 @@ class TransformerStage final : public parallel::PipelineStage {
   std::optional<LmHead> head_;
   std::vector<Mtp> mtp_;
   StageStep step_;
-  std::map<int, Saved> saved_;  // by micro-batch in flight
+  std::size_t num_uses_left_ = 0;  // micro-batches whose weight gradients are still to come
+  bool is_last_use_ = false;       // of the weights in this step: no micro-batch follows
+  std::map<int, Saved> saved_;     // by micro-batch in flight
 };
 
 }  // namespace fathom::model

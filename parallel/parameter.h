@@ -42,12 +42,31 @@ struct Parameter {
   // it is not multiplied by.
   std::int64_t num_matrices = 0;
 
-  // Views into the ParameterBuffer that owns them; set by it.
-  Tensor value;               // float32 or bfloat16
-  kernels::GradientSum grad;  // sum over this rank's tokens of dL/dvalue
+  // float32 or bfloat16, as the replicas have left it: where their values are still under way,
+  // the stream waits for them first.
+  Tensor& value() {
+    arrive();
+    return value_;
+  }
+  const Tensor& value() const {
+    arrive();
+    return value_;
+  }
+  // Sum over this rank's tokens of dL/dvalue; undefined once it is being summed over the replicas.
+  kernels::GradientSum grad;
   // The matrices again, as kernels/packed_matmul.h wants them, while generation has them so
   // (model/packed_weights.h); else undefined.
   Tensor packed;
+
+ private:
+  friend class ParameterBuffer;  // owns values and gradients
+  void arrive() const {
+    if (arrival_ != nullptr) {
+      arrival_->wait();
+    }
+  }
+  Tensor value_;
+  Work* arrival_ = nullptr;  // of the values from their owners
 };
 
 using VisitParameter = std::function<void(Parameter&)>;

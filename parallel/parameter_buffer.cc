@@ -1,10 +1,12 @@
 #include "parallel/parameter_buffer.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/error.h"
 #include "core/host_copy.h"
 #include "kernels/elementwise.h"
+#include "parallel/parameter_groups.h"
 
 namespace fathom::parallel {
 namespace {
@@ -19,7 +21,8 @@ std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
 
 }  // namespace
 
-void ParameterBuffer::lay_out(ParameterGroup& group, DType value_dtype, Stream& stream) {
+void ParameterBuffer::lay_out(std::size_t index, DType value_dtype, Stream& stream) {
+  ParameterGroup& group = groups_[index];
   std::vector<std::int64_t> offsets;
   std::int64_t size = 0;
   for (const Parameter* parameter : group.parameters) {
@@ -36,7 +39,9 @@ void ParameterBuffer::lay_out(ParameterGroup& group, DType value_dtype, Stream& 
   group.value_shard = group.values.narrow(shard_begin, shard_begin + group.shard_size);
   for (std::size_t i = 0; i < group.parameters.size(); ++i) {
     Parameter& parameter = *group.parameters[i];
-    parameter.value = group.values.view_elements(offsets[i], parameter.shape);
+    places_.emplace(&parameter, Place{index, offsets[i]});
+    parameter.arrival_ = &transfers_[index].gather;
+    parameter.value_ = group.values.view_elements(offsets[i], parameter.shape);
     if (format_.is_allocated) {
       parameter.grad =
           gradient_sum(parameter, group.gradients.view_elements(offsets[i], parameter.shape));
@@ -74,20 +79,23 @@ ParameterBuffer::ParameterBuffer(const std::vector<Parameter*>& parameters,
   if (format_.dtype == DType::kInt64) {
     num_refused_ = Tensor::zeros(Shape{1}, DType::kInt64, stream);
   }
-  for (Parameter* parameter : parameters) {
-    FATHOM_CHECK(parameter->replicas != nullptr, parameter->name);
-    auto group = std::find_if(groups_.begin(), groups_.end(), [&](const ParameterGroup& candidate) {
-      return candidate.replicas == parameter->replicas;
-    });
-    if (group == groups_.end()) {
-      group = groups_.insert(groups_.end(), ParameterGroup{});
-      group->replicas = parameter->replicas;
-    }
-    group->parameters.push_back(parameter);
+  for (std::vector<Parameter*>& neighbours : cut_into_groups(parameters, format.group_elements)) {
+    ParameterGroup& group = groups_.emplace_back();
+    group.replicas = neighbours.front()->replicas;
+    group.parameters = std::move(neighbours);
   }
-  for (ParameterGroup& group : groups_) {
-    lay_out(group, format.value_dtype, stream);
+  transfers_ = std::vector<Transfers>(groups_.size());
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    lay_out(i, format.value_dtype, stream);
+    transfers_[i].num_incomplete = groups_[i].parameters.size();
   }
+}
+
+std::vector<ParameterGroup>& ParameterBuffer::groups() {
+  for (Transfers& transfers : transfers_) {
+    transfers.gather.wait();
+  }
+  return groups_;
 }
 
 std::int64_t ParameterBuffer::num_local_elements() const noexcept {
@@ -100,9 +108,16 @@ std::int64_t ParameterBuffer::num_local_elements() const noexcept {
   return total;
 }
 
-void ParameterBuffer::zero_gradients(Stream& stream) {
-  for (ParameterGroup& group : groups_) {
-    kernels::fill(group.gradients, 0.0F, stream);
+void ParameterBuffer::zero_gradients(Stream& stream, DType sent_as) {
+  FATHOM_CHECK(num_reductions_ == 0, "a new step while gradients of the last are being reduced");
+  sent_as_ = sent_as;
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    kernels::fill(groups_[i].gradients, 0.0F, stream);
+    transfers_[i].num_incomplete = groups_[i].parameters.size();
+  }
+  for (const auto& [parameter, place] : places_) {
+    parameter->grad.sum =
+        groups_[place.group].gradients.view_elements(place.offset, parameter->shape);
   }
   if (num_refused_.defined()) {
     kernels::fill(num_refused_, 0.0F, stream);
@@ -113,15 +128,38 @@ std::int64_t ParameterBuffer::num_refused(Stream& stream) const {
   return num_refused_.defined() ? to_host<std::int64_t>(num_refused_, stream)[0] : 0;
 }
 
-void ParameterBuffer::reduce(ParameterGroup& group, DType dtype, Stream& stream) const {
-  if (format_.dtype == DType::kFloat32 && dtype != DType::kFloat32) {
-    Tensor rounded = Tensor::empty(group.gradients.shape(), dtype, stream);
+void ParameterBuffer::gradient_complete(Parameter& parameter, Stream& stream) {
+  FATHOM_CHECK(parameter.grad.sum.defined(), parameter.name, " is complete already");
+  parameter.grad.sum = Tensor();  // so that nothing can be added unnoticed
+  transfers_[places_.at(&parameter).group].num_incomplete -= 1;
+  // In one order on all replicas: NCCL and the tags of messages rely on it.
+  while (num_reductions_ < groups_.size()) {
+    const std::size_t next = groups_.size() - 1 - num_reductions_;
+    if (transfers_[next].num_incomplete > 0) {
+      return;
+    }
+    start_reduction(next, stream);
+  }
+}
+
+void ParameterBuffer::start_reduction(std::size_t index, Stream& stream) {
+  ParameterGroup& group = groups_[index];
+  if (format_.dtype == DType::kFloat32 && sent_as_ != DType::kFloat32) {
+    Tensor rounded = Tensor::empty(group.gradients.shape(), sent_as_, stream);
     kernels::convert(group.gradients, rounded, stream);
     kernels::convert(rounded, group.gradients, stream);
   }
   const std::int64_t begin = group.replicas->rank() * group.shard_size;
   Tensor shard = group.gradients.narrow(begin, begin + group.shard_size);
-  group.replicas->reduce_scatter(group.gradients, shard, stream).wait();
+  transfers_[index].reduction = group.replicas->reduce_scatter(group.gradients, shard, stream);
+  ++num_reductions_;
+}
+
+void ParameterBuffer::finish_reduction(std::size_t index, Stream& stream) {
+  ParameterGroup& group = groups_[index];
+  transfers_[index].reduction.wait();
+  const std::int64_t begin = group.replicas->rank() * group.shard_size;
+  const Tensor shard = group.gradients.narrow(begin, begin + group.shard_size);
   group.gradient_shard = shard;
   if (format_.dtype == DType::kInt64) {
     group.gradient_shard = shard.view_as(DType::kFloat32, shard.shape());
@@ -129,17 +167,22 @@ void ParameterBuffer::reduce(ParameterGroup& group, DType dtype, Stream& stream)
   }
 }
 
-void ParameterBuffer::reduce_gradients(Stream& stream, DType dtype) {
-  for (ParameterGroup& group : groups_) {
-    reduce(group, dtype, stream);
+void ParameterBuffer::reduce_gradients(Stream& stream) {
+  while (num_reductions_ < groups_.size()) {
+    start_reduction(groups_.size() - 1 - num_reductions_, stream);
   }
+  for (std::size_t i = groups_.size(); i-- > 0;) {
+    finish_reduction(i, stream);
+  }
+  num_reductions_ = 0;
 }
 
 void ParameterBuffer::gather_values(Stream& stream) {
-  for (ParameterGroup& group : groups_) {
+  for (std::size_t i = 0; i < groups_.size(); ++i) {
+    ParameterGroup& group = groups_[i];
     group.gradient_shard = Tensor();
     if (group.replicas->world_size() > 1) {
-      group.replicas->all_gather(group.value_shard, group.values, stream).wait();
+      transfers_[i].gather = group.replicas->all_gather(group.value_shard, group.values, stream);
     }
   }
 }

@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <vector>
 
 #include "core/stream.h"
@@ -33,11 +35,12 @@ struct GradientFormat {
 struct ParameterFormat {
   DType value_dtype = DType::kFloat32;  // float32 or bfloat16: that of the activations
   GradientFormat gradients;
+  std::int64_t group_elements = 0;  // the least of a group; see cut_into_groups
 };
 
-// All parameters with the same replicas, back to back in one array of values and one of gradients,
-// so that one collective serves all. ZeRO stage 1 (arXiv:1910.02054): each replica owns an even
-// range of elements, its shard, and keeps the optimizer's states of that range alone.
+// Neighbouring parameters with the same replicas, back to back in one array of values and one of
+// gradients, so that one collective serves all. ZeRO stage 1 (arXiv:1910.02054): each replica owns
+// an even range of elements, its shard, and keeps the optimizer's states of that range alone.
 struct ParameterGroup {
   Communicator* replicas = nullptr;
   std::vector<Parameter*> parameters;
@@ -49,36 +52,63 @@ struct ParameterGroup {
   Tensor gradient_shard;                     // float32; set by reduce_gradients()
 };
 
-// Owns the values and gradients of a rank's parameters, and moves both between replicas.
+// Owns the values and gradients of a rank's parameters, and moves both between replicas while the
+// rank computes: a group's gradients are on their way as soon as they are complete, values until
+// they are asked for. All replicas start the groups in one order, the last one first for gradients
+// and the first one first for values, whatever order they come to them in.
 class ParameterBuffer {
  public:
-  // Allocates and hands each parameter its views. `parameters` outlive the buffer and stay where
-  // they are.
+  // Allocates and hands each parameter its views. `parameters`, in the order in which the forward
+  // pass needs them, outlive the buffer and stay where they are.
   ParameterBuffer(const std::vector<Parameter*>& parameters, const ParameterFormat& format,
                   Stream& stream);
 
-  std::vector<ParameterGroup>& groups() noexcept { return groups_; }
+  // In the order of the forward pass; their values have arrived.
+  std::vector<ParameterGroup>& groups();
   std::int64_t num_local_elements() const noexcept;  // without padding
 
-  void zero_gradients(Stream& stream);
+  // Begins the gradients of a step. float32 sums will be rounded to `sent_as` before replicas add
+  // them.
+  void zero_gradients(Stream& stream, DType sent_as = DType::kFloat32);
+  // This rank adds nothing more to the parameter's gradient. Starts the reduction of every group
+  // whose gradients are complete, and those of all groups behind it.
+  void gradient_complete(Parameter& parameter, Stream& stream);
   // gradient_shard of each group <- sum over replicas of what each has accumulated, in float32.
-  // float32 sums are rounded to `dtype` before they are added. The gradients of the group are used
-  // up: the shard lies where they were.
-  void reduce_gradients(Stream& stream, DType dtype = DType::kFloat32);
+  // Starts what has not been started and waits for all. The gradients are used up: the shard lies
+  // where they were.
+  void reduce_gradients(Stream& stream);
   // Contributions of this rank's tokens that int64 sums left out since zero_gradients(): NaN, or
   // too large.
   std::int64_t num_refused(Stream& stream) const;
-  // values of all replicas <- the owners' value shards.
+  // values of all replicas <- the owners' value shards. Started only: whoever asks for values
+  // (Parameter::value, groups) waits for them, as far as they are asked for.
   void gather_values(Stream& stream);
 
  private:
-  void lay_out(ParameterGroup& group, DType value_dtype, Stream& stream);
+  void lay_out(std::size_t group, DType value_dtype, Stream& stream);
   kernels::GradientSum gradient_sum(const Parameter& parameter, const Tensor& elements) const;
-  void reduce(ParameterGroup& group, DType dtype, Stream& stream) const;
+  void start_reduction(std::size_t group, Stream& stream);
+  void finish_reduction(std::size_t group, Stream& stream);
+
+  // Where a parameter lies.
+  struct Place {
+    std::size_t group = 0;
+    std::int64_t offset = 0;
+  };
+  // What a group has under way.
+  struct Transfers {
+    std::size_t num_incomplete = 0;  // parameters whose gradients are still added to
+    Work reduction;
+    Work gather;
+  };
 
   GradientFormat format_;
+  DType sent_as_ = DType::kFloat32;
   Tensor num_refused_;  // [1] int64; defined for int64 sums
   std::vector<ParameterGroup> groups_;
+  std::map<Parameter*, Place> places_;
+  std::size_t num_reductions_ = 0;    // started, of the last groups
+  std::vector<Transfers> transfers_;  // one a group; ends before what it moves
 };
 
 // Calls visitor.tensor for elements [begin, end) of a parameter's array, cut into at most three

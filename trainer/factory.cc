@@ -14,6 +14,7 @@ model::PipelineOptions make_pipeline_options(const config::RunConfig& config) {
   for (const std::int64_t layers : config::layers_of_stages(config)) {
     options.layers_per_stage.push_back(static_cast<int>(layers));
   }
+  options.group_elements = config.mesh().group_elements();
   return options;
 }
 

@@ -136,7 +136,7 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
 
   clock.begin("forward_backward");
   parallel::ParameterBuffer& parameters = model_->parameters();
-  parameters.zero_gradients(*stream_);
+  parameters.zero_gradients(*stream_, options.gradient_dtype);
   model::StageStep step;
   step.micro_batches = micro_batches;
   step.recompute = options.recompute;
@@ -145,12 +145,15 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
   step.logit_scale = options.logit_scale;
   step.token_loss = options.token_loss;
   step.routing = options.routing;
+  step.gradient_complete = [&](parallel::Parameter& parameter) {
+    parameters.gradient_complete(parameter, *stream_);
+  };
   model_->begin_step(step);
   parallel::run(schedule(static_cast<int>(micro_batches.size())), model_->stages(),
                 mesh_->pipeline(), *stream_);
 
   clock.begin("reduce_gradients");
-  parameters.reduce_gradients(*stream_, options.gradient_dtype);
+  parameters.reduce_gradients(*stream_);
   if (options.gradients_reduced) {
     options.gradients_reduced();
   }
@@ -174,10 +177,10 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
     optimizer_->step(options.learning_rate, optim::clip_factor(norm.norm, options.clip_norm),
                      *stream_);
   }
-  clock.begin("gather_parameters");
-  parameters.gather_values(*stream_);
   clock.begin("balance_experts");
   result.expert_load = balance_experts(options.selection_bias_rate, result.is_finite);
+  clock.begin("gather_parameters");  // last, so that nothing on the same groups waits behind it
+  parameters.gather_values(*stream_);
   clock.begin(nullptr);
   for (const auto& [axis, bytes] : traffic()) {
     result.bytes_sent[axis] = bytes - sent_before.at(axis);

@@ -101,7 +101,7 @@ void load_model(const std::filesystem::path& checkpoint, const config::RunConfig
         for (const parallel::ParameterGroup& group : model.parameters().groups()) {
           for (parallel::Parameter* parameter : group.parameters) {
             const std::int64_t size = parameter->shape.numel();
-            parallel::visit_range({parameter, 0, size, 0}, parameter->value.reshape(Shape{size}),
+            parallel::visit_range({parameter, 0, size, 0}, parameter->value().reshape(Shape{size}),
                                   "", false, values);
           }
         }

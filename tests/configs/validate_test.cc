@@ -208,6 +208,7 @@ TEST_CASE("a layout that does not fit is reported with its numbers") {
       {{"mesh.pipeline=2", "mesh.layers_per_stage=[2, 3]"},
        {"mesh.layers_per_stage adds up to 5, but model.num_layers is 4"},
        2},
+      {{"mesh.group_elements=-1"}, {"mesh.group_elements (-1) is a number of weights, or 0"}, 1},
       {{"mesh.pipeline=2", "mesh.layers_per_stage=[0, 4]"},
        {"mesh.layers_per_stage[0] (0) must be at least 1"},
        2},

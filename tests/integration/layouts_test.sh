@@ -19,18 +19,18 @@ same_bits() {
 }
 
 # Micro-batches, accumulation, threads and recomputation; each axis at 2 and at 4; pairs; interleaving and uneven stages; three
-# axes and all four, at 8 and 16 ranks.
+# axes and all four, at 8 and 16 ranks; parameters in groups of one, of a few and in as few as there can be.
 same_bits "V3's architecture" \
   data=1,micro_batch_size=2 \
   data=1,micro_batch_size=1 data=1,micro_batch_size=8,threads=2 \
   data=1,micro_batch_size=4,train.recompute.norms=true,train.recompute.swiglu=true,train.recompute.mla_up_projections=true \
   data=1,threads=2,train.recompute.layers=true \
-  data=2 data=4,micro_batch_size=2 tensor=2,micro_batch_size=4 tensor=4 pipeline=2 pipeline=4,micro_batch_size=2 \
+  data=2 data=4,micro_batch_size=2,mesh.group_elements=1 tensor=2,micro_batch_size=4 tensor=4 pipeline=2 pipeline=4,micro_batch_size=2 \
   data=2,expert=2 data=4,expert=4 tensor=2,expert=2 \
-  pipeline=2,data=2 pipeline=2,tensor=2 data=2,tensor=2 data=2,tensor=2,expert=4,micro_batch_size=4 pipeline=2,data=2,expert=2 \
+  pipeline=2,data=2,mesh.group_elements=1 pipeline=2,tensor=2 data=2,tensor=2 data=2,tensor=2,expert=4,micro_batch_size=4,mesh.group_elements=1000 pipeline=2,data=2,expert=2 \
   pipeline=2,stages_per_rank=2 pipeline=2,mesh.layers_per_stage=1,mesh.layers_per_stage=3 \
   pipeline=2,data=2,tensor=2 pipeline=2,data=2,tensor=2,expert=4,micro_batch_size=2 \
-  pipeline=2,data=2,tensor=2,expert=2,stages_per_rank=2,threads=2,train.recompute.layers=true \
+  pipeline=2,data=2,tensor=2,expert=2,stages_per_rank=2,threads=2,train.recompute.layers=true,mesh.group_elements=1 \
   data=4,tensor=4,expert=8 pipeline=2,data=4,tensor=2,expert=8 pipeline=2,data=2,tensor=4,expert=2,micro_batch_size=2
 same_bits "V2's architecture" data=1 tensor=2,data=2,expert=4 pipeline=2,data=2,expert=2 -- \
   --set model.q_lora_rank=0 --set model.mtp_depth=0 --set model.moe.score_function=SOFTMAX --set model.moe.group_score=MAX \
@@ -49,7 +49,8 @@ expect_status 0 "one rank"
 tail -n 1 "$folder/one/metrics.jsonl" | grep -q '"skipped_steps": 0,' || fail "a healthy run skipped steps"
 what="a resume on another layout"
 cp -r "$folder/one" "$folder/resumed"
-launch 4 "$folder/resumed" "${common[@]}" --set train.steps=20 --resume 10 --set mesh.pipeline=2 --set mesh.tensor=2 --set mesh.expert=2
+launch 4 "$folder/resumed" "${common[@]}" --set train.steps=20 --resume 10 --set mesh.pipeline=2 --set mesh.tensor=2 --set mesh.expert=2 \
+  --set mesh.group_elements=1
 expect_status 0 "$what"
 expect_same_bits "$folder/one" "$folder/resumed"
 

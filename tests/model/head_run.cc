@@ -118,7 +118,7 @@ void set_weight(LmHead& head, const HeadRun& run, Stream& stream) {
   const std::vector<float> all = head_weights(run.activations);
   const std::size_t first =
       static_cast<std::size_t>(weight.pieces[0].row_begin) * std::size_t{kHeadHidden};
-  weight.value =
+  weight.value() =
       device_tensor(std::span(all).subspan(first, static_cast<std::size_t>(weight.shape.numel())),
                     weight.shape, run.activations, stream);
   const DType sums = run.is_exact ? DType::kInt64 : DType::kFloat32;

@@ -39,7 +39,7 @@ TEST_CASE("Initial values are drawn by published index, and rounded to the value
     model::initialize(matrix, 11, 0.02F, stream);
     model::initialize(gain, 11, 0.02F, stream);
     Tensor found = Tensor::empty(matrix.shape, DType::kFloat32, stream);
-    kernels::convert(matrix.value, found, stream);
+    kernels::convert(matrix.value(), found, stream);
     const RandomSource source(11, "initial value of a.matrix");
     std::int64_t num_wrong = 0;
     for (std::int64_t row = 0; row < 1170; ++row) {
@@ -54,7 +54,7 @@ TEST_CASE("Initial values are drawn by published index, and rounded to the value
     }
     CHECK(num_wrong == 0);
     Tensor gains = Tensor::empty(gain.shape, DType::kFloat32, stream);
-    kernels::convert(gain.value, gains, stream);
+    kernels::convert(gain.value(), gains, stream);
     const auto ones = gains.values<float>();
     CHECK(std::all_of(ones.begin(), ones.end(), [](float value) { return value == 1.0F; }));
   });

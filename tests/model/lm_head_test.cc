@@ -38,7 +38,7 @@ Growth forward_growth(std::int64_t chunk_tokens, model::Pass pass, model::TokenL
     options.hidden_size = 8;
     options.head_chunk_tokens = chunk_tokens;
     model::LmHead head(options, mesh);
-    head.weight().value = Tensor::zeros(head.weight().shape, DType::kFloat32, stream);
+    head.weight().value() = Tensor::zeros(head.weight().shape, DType::kFloat32, stream);
     head.weight().grad.sum = Tensor::zeros(head.weight().shape, DType::kFloat32, stream);
     const auto zeros = [&](DType dtype) {
       return Tensor::zeros(Shape{kManyTokens}, dtype, stream);

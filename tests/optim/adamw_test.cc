@@ -62,7 +62,7 @@ std::map<std::string, float> train(parallel::Communicator& replicas, Stream& str
       parallel::whole_parameter("gain", Shape{kColumns}, replicas)};
   parallel::ParameterBuffer buffer({&parameters[0], &parameters[1]}, {}, stream);
   for (parallel::Parameter& parameter : parameters) {
-    auto values = parameter.value.mutable_values<float>();
+    auto values = parameter.value().mutable_values<float>();
     for (std::size_t i = 0; i < values.size(); ++i) {
       values[i] = 1.0F + 0.01F * static_cast<float>(i);
     }
@@ -86,9 +86,9 @@ std::map<std::string, float> train(parallel::Communicator& replicas, Stream& str
   Collect collect;
   optimizer.visit_state(collect);
   for (const parallel::Parameter& parameter : parameters) {
-    for (std::int64_t i = 0; i < parameter.value.numel(); ++i) {
+    for (std::int64_t i = 0; i < parameter.value().numel(); ++i) {
       collect.elements[concat("replica ", parameter.name, " ", i)] =
-          parameter.value.values<float>()[static_cast<std::size_t>(i)];
+          parameter.value().values<float>()[static_cast<std::size_t>(i)];
     }
   }
   FATHOM_CHECK(collect.integers.at("optimizer.num_updates") == 10);
@@ -147,7 +147,7 @@ TEST_CASE(
   test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
     parallel::Parameter parameter = parallel::whole_parameter("matrix", Shape{4, 4}, world);
     parallel::ParameterBuffer buffer({&parameter}, {}, stream);
-    for (float& value : parameter.value.mutable_values<float>()) {
+    for (float& value : parameter.value().mutable_values<float>()) {
       value = 1.0F;
     }
     AdamWHyperparameters hyperparameters;
@@ -167,7 +167,8 @@ TEST_CASE(
     Collect collect;
     optimizer.visit_state(collect);
     elements = collect.elements;
-    values.assign(parameter.value.values<float>().begin(), parameter.value.values<float>().end());
+    values.assign(parameter.value().values<float>().begin(),
+                  parameter.value().values<float>().end());
   });
   for (std::size_t i = 0; i < values.size(); ++i) {
     const float master = elements.at(concat("matrix ", i));
@@ -189,15 +190,15 @@ Trained train_values(DType dtype) {
   test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
     parallel::Parameter parameter = parallel::whole_parameter("matrix", Shape{9, 5}, world);
     parallel::ParameterBuffer buffer({&parameter}, {dtype, {}}, stream);
-    CHECK(parameter.value.dtype() == dtype);
+    CHECK(parameter.value().dtype() == dtype);
     std::vector<BFloat16> drawn;
     for (int i = 0; i < 45; ++i) {
       drawn.emplace_back(0.1F * static_cast<float>(i) - 2.0F);
     }
     if (dtype == DType::kBFloat16) {
-      std::copy(drawn.begin(), drawn.end(), parameter.value.mutable_data<BFloat16>());
+      std::copy(drawn.begin(), drawn.end(), parameter.value().mutable_data<BFloat16>());
     } else {
-      std::transform(drawn.begin(), drawn.end(), parameter.value.mutable_data<float>(),
+      std::transform(drawn.begin(), drawn.end(), parameter.value().mutable_data<float>(),
                      [](BFloat16 value) { return static_cast<float>(value); });
     }
     AdamWHyperparameters hyperparameters;
@@ -217,13 +218,13 @@ Trained train_values(DType dtype) {
     Collect collect;
     optimizer.visit_state(collect);
     trained.states = collect.elements;
-    Tensor values = Tensor::empty(parameter.value.shape(), DType::kFloat32, stream);
-    kernels::convert(parameter.value, values, stream);
+    Tensor values = Tensor::empty(parameter.value().shape(), DType::kFloat32, stream);
+    kernels::convert(parameter.value(), values, stream);
     trained.values.assign(values.values<float>().begin(), values.values<float>().end());
     // Weights that were read go to the values in their dtype.
-    kernels::fill(parameter.value, 0.0F, stream);
+    kernels::fill(parameter.value(), 0.0F, stream);
     optimizer.weights_loaded(stream);
-    kernels::convert(parameter.value, values, stream);
+    kernels::convert(parameter.value(), values, stream);
     CHECK(std::equal(trained.values.begin(), trained.values.end(), values.data<float>()));
   });
   return trained;

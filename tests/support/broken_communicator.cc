@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "core/error.h"
+#include "tests/support/forwarding_communicator.h"
 
 namespace fathom::testing {
 namespace {
@@ -13,14 +13,10 @@ using parallel::Communicator;
 using parallel::ReduceOp;
 using parallel::Work;
 
-class BrokenCommunicator final : public Communicator {
+class BrokenCommunicator final : public ForwardingCommunicator {
  public:
-  BrokenCommunicator(Communicator& inner, std::unique_ptr<Communicator> owned, Fault fault)
-      : inner_(&inner), owned_(std::move(owned)), fault_(fault) {}
-
-  int rank() const noexcept override { return inner_->rank(); }
-  int world_size() const noexcept override { return inner_->world_size(); }
-  const std::string& name() const noexcept override { return inner_->name(); }
+  BrokenCommunicator(Communicator& whole, std::unique_ptr<Communicator> owned, Fault fault)
+      : ForwardingCommunicator(whole, std::move(owned)), fault_(fault) {}
 
   Work all_reduce(Tensor& x, ReduceOp op, Stream& stream) override {
     if (is_reversed(x) && op == ReduceOp::kSum) {
@@ -28,7 +24,7 @@ class BrokenCommunicator final : public Communicator {
       std::copy_n(sum.data<float>(), x.numel(), x.mutable_data<float>());
       return {};
     }
-    return inner_->all_reduce(x, op, stream);
+    return inner().all_reduce(x, op, stream);
   }
   Work reduce_scatter(const Tensor& full, Tensor& shard, Stream& stream) override {
     if (is_reversed(full)) {
@@ -45,40 +41,14 @@ class BrokenCommunicator final : public Communicator {
         *found = 0;
       }
     }
-    return inner_->reduce_scatter(full, shard, stream);
-  }
-
-  Work all_gather(const Tensor& shard, Tensor& full, Stream& stream) override {
-    return inner_->all_gather(shard, full, stream);
-  }
-  Work broadcast(Tensor& x, int root, Stream& stream) override {
-    return inner_->broadcast(x, root, stream);
-  }
-  Work all_to_all(const Tensor& send, std::span<const std::int64_t> send_rows, Tensor& recv,
-                  std::span<const std::int64_t> recv_rows, Stream& stream) override {
-    return inner_->all_to_all(send, send_rows, recv, recv_rows, stream);
-  }
-  Work send(const Tensor& x, int to, Stream& stream) override {
-    return inner_->send(x, to, stream);
-  }
-  Work recv(Tensor& x, int from, Stream& stream) override { return inner_->recv(x, from, stream); }
-  void connect(std::span<const int> peers) override { inner_->connect(peers); }
-  void barrier() override { inner_->barrier(); }
-  void exchange_integers(std::span<const std::int64_t> to_each,
-                         std::span<std::int64_t> from_each) override {
-    inner_->exchange_integers(to_each, from_each);
-  }
-  void all_gather_integers(std::span<const std::int64_t> mine,
-                           std::span<std::int64_t> all) override {
-    inner_->all_gather_integers(mine, all);
+    return inner().reduce_scatter(full, shard, stream);
   }
   std::unique_ptr<Communicator> group(std::span<const int> ranks,
                                       const std::string& group_name) override {
-    auto made = inner_->group(ranks, group_name);
+    auto made = inner().group(ranks, group_name);
     Communicator& reference = *made;
     return std::make_unique<BrokenCommunicator>(reference, std::move(made), fault_);
   }
-  std::int64_t bytes_sent() const noexcept override { return inner_->bytes_sent(); }
 
  private:
   // Two ranks have only one order.
@@ -88,7 +58,7 @@ class BrokenCommunicator final : public Communicator {
   Tensor reversed_sum(const Tensor& x, Stream& stream) {
     const std::int64_t count = x.numel();
     Tensor all = Tensor::empty(Shape{world_size() * count}, DType::kFloat32, stream);
-    inner_->all_gather(x.reshape(Shape{count}), all, stream).wait();
+    inner().all_gather(x.reshape(Shape{count}), all, stream).wait();
     Tensor sum = Tensor::zeros(Shape{count}, DType::kFloat32, stream);
     float* const sums = sum.mutable_data<float>();
     for (int rank = world_size() - 1; rank >= 0; --rank) {
@@ -100,8 +70,6 @@ class BrokenCommunicator final : public Communicator {
     return sum;
   }
 
-  Communicator* inner_;
-  std::unique_ptr<Communicator> owned_;
   Fault fault_;
 };
 

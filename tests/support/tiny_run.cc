@@ -33,7 +33,8 @@ std::string to_string(const Layout& layout) {
   std::string text =
       concat("pipeline ", layout.mesh.pipeline, " x data ", layout.mesh.data, " x tensor ",
              layout.mesh.tensor, ", expert ", layout.mesh.expert, ", stages a rank ",
-             layout.pipeline.stages_per_rank, ", micro-batch ", layout.micro_batch_size);
+             layout.pipeline.stages_per_rank, ", groups of ", layout.pipeline.group_elements,
+             ", micro-batch ", layout.micro_batch_size);
   const model::RecomputeOptions& recompute = layout.recompute;
   text += recompute.norms ? ", recompute norms" : "";
   text += recompute.swiglu ? ", recompute swiglu" : "";
@@ -71,7 +72,7 @@ void TinyRun::load(const Tensors& tensors) {
   for (const parallel::ParameterGroup& group : model_->parameters().groups()) {
     for (parallel::Parameter* parameter : group.parameters) {
       const std::int64_t numel = parameter->shape.numel();
-      parallel::visit_range({parameter, 0, numel, 0}, parameter->value.reshape(Shape{numel}), "",
+      parallel::visit_range({parameter, 0, numel, 0}, parameter->value().reshape(Shape{numel}), "",
                             true, load);
     }
   }
