@@ -25,7 +25,7 @@ fuzz() {
     echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, $(ls "$learned/$name" | wc -l) learned"
   else
     echo "$name: FAILED"
-    grep -v '^#' "$log" | tail -n 60
+    grep -v -E '^(#|INFO)' "$log" | head -n 60
     rm "$log"
     return 1
   fi

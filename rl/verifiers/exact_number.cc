@@ -173,7 +173,7 @@ class Reader {
     if (count > kMaxDigits) {
       throw Beyond{concat("a number of ", count, " digits, at most ", kMaxDigits, " are read")};
     }
-    const mpq_class value(mpz_class(std::string(rest_.substr(0, count))));
+    const mpq_class value(mpz_class(std::string(rest_.substr(0, count)), 10));
     rest_.remove_prefix(count);
     return value;
   }

@@ -86,6 +86,8 @@ TEST_CASE("Fractions, mixed numbers and the decimals that they round to") {
          {R"(7\frac{3}{4})", "31/4"},
          {"-7 3/4", "-31/4"},
          {"7 5/4", "33/4", kWrong},
+         {"7 06/08", "31/4"},  // leading zeros make nothing octal, and 08 is a number
+         {"7 0010/11", "87/11"},
          {"0.5", R"(\frac{1}{2})"},
          {"(1)/(2)", "0.5"},
          {"1/0", "0", kWrong},
