@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "core/error.h"
 
@@ -22,8 +23,8 @@ bool comes_later(const BpeModel::Scratch::Candidate& a,
 }  // namespace
 
 BpeModel::BpeModel(const std::vector<BpeMerge>& merges,
-                   const std::array<std::int32_t, 256>& byte_tokens)
-    : merges_(merges.size()), byte_tokens_(byte_tokens) {
+                   const std::array<std::int32_t, 256>& byte_tokens, WholePieces whole_pieces)
+    : merges_(merges.size()), byte_tokens_(byte_tokens), whole_pieces_(std::move(whole_pieces)) {
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
     const BpeMerge& merge = merges[rank];
     merges_[pair_key(merge.left, merge.right)] = {static_cast<std::int32_t>(rank), merge.result};
@@ -40,6 +41,13 @@ void BpeModel::encode_piece(std::string_view piece, Scratch& scratch,
   if (piece.size() >= static_cast<std::size_t>(std::numeric_limits<std::int32_t>::max())) {
     throw ConfigError(
         concat("a text has ", piece.size(), " bytes in one word; want less than 2^31"));
+  }
+  if (!whole_pieces_.empty()) {
+    const auto whole = whole_pieces_.find(piece);
+    if (whole != whole_pieces_.end()) {
+      out.push_back(whole->second);
+      return;
+    }
   }
   if (piece.size() == 1) {
     out.push_back(byte_tokens_[static_cast<std::uint8_t>(piece[0])]);

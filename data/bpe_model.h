@@ -2,9 +2,13 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
+#include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
+#include "data/checksum.h"
 #include "data/pair_table.h"
 
 namespace fathom::data {
@@ -39,8 +43,13 @@ class BpeModel {
     std::vector<Candidate> heap;
   };
 
-  // A merge's rank is its place in `merges`. byte_tokens[b]: the token of byte b alone.
-  BpeModel(const std::vector<BpeMerge>& merges, const std::array<std::int32_t, 256>& byte_tokens);
+  // Tokens by their bytes.
+  using WholePieces = std::unordered_map<std::string, std::int32_t, ChecksumHash, std::equal_to<>>;
+
+  // A merge's rank is its place in `merges`. byte_tokens[b]: the token of byte b alone. A piece in
+  // `whole_pieces` becomes that token, whatever merges would make of it.
+  BpeModel(const std::vector<BpeMerge>& merges, const std::array<std::int32_t, 256>& byte_tokens,
+           WholePieces whole_pieces = {});
 
   // Appends the tokens of `piece` to `out`. O(n^2) up to a fixed small size, O(n log n) beyond.
   // Throws ConfigError for a piece of 2^31 bytes or more.
@@ -59,6 +68,7 @@ class BpeModel {
 
   PairTable<Merged> merges_;
   std::array<std::int32_t, 256> byte_tokens_;
+  WholePieces whole_pieces_;
 };
 
 }  // namespace fathom::data

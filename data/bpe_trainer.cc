@@ -6,7 +6,6 @@
 
 #include "core/error.h"
 #include "data/byte_characters.h"
-#include "data/checksum.h"
 #include "data/pair_table.h"
 #include "data/tokenizer_json.h"
 
@@ -159,10 +158,6 @@ std::int32_t num_learned_ids(const BpeTrainerOptions& options) {
 
 }  // namespace
 
-std::size_t WordCounts::Hash::operator()(std::string_view word) const noexcept {
-  return checksum(word);
-}
-
 void WordCounts::add(std::string_view document) {
   pretokenizer_.for_each_piece(document, [this](std::string_view word) {
     const auto found = counts_.find(word);
@@ -183,7 +178,7 @@ void WordCounts::merge(const WordCounts& other) {
 Tokenizer train_bpe(const WordCounts& words, const BpeTrainerOptions& options) {
   const auto num_ids = static_cast<std::size_t>(num_learned_ids(options));
   TokenizerDefinition definition;
-  definition.split = words.split();
+  definition.pretokenizer = words.pretokenizer();
   std::array<std::int32_t, 256> byte_tokens{};
   std::unordered_map<std::string, std::int32_t> id_of_token;
   for (const std::uint8_t byte : ByteCharacters().bytes_in_order()) {

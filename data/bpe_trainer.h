@@ -7,6 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "data/checksum.h"
 #include "data/pretokenizer.h"
 #include "data/tokenizer.h"
 
@@ -16,13 +17,14 @@ namespace fathom::data {
 // and merge: the sums do not depend on who counted what.
 class WordCounts {
  public:
-  explicit WordCounts(SplitPattern split = SplitPattern::kLlama3) : pretokenizer_(split) {}
+  explicit WordCounts(PretokenizerDefinition pretokenizer = published_pretokenizer("llama3"))
+      : pretokenizer_(std::move(pretokenizer)) {}
 
   // Adds the words of one document.
   void add(std::string_view document);
   void merge(const WordCounts& other);
 
-  SplitPattern split() const noexcept { return pretokenizer_.pattern(); }
+  const PretokenizerDefinition& pretokenizer() const noexcept { return pretokenizer_.definition(); }
   std::size_t num_different_words() const noexcept { return counts_.size(); }
   // visit(const std::string& word, std::int64_t count), in no order that means anything.
   template <class Visit>
@@ -33,13 +35,8 @@ class WordCounts {
   }
 
  private:
-  struct Hash {
-    using is_transparent = void;  // NOLINT(readability-identifier-naming): the standard names it
-    std::size_t operator()(std::string_view word) const noexcept;
-  };
-
   Pretokenizer pretokenizer_;
-  std::unordered_map<std::string, std::int64_t, Hash, std::equal_to<>> counts_;
+  std::unordered_map<std::string, std::int64_t, ChecksumHash, std::equal_to<>> counts_;
 };
 
 struct BpeTrainerOptions {

@@ -1,5 +1,7 @@
 #include "data/byte_characters.h"
 
+#include "data/utf8.h"
+
 namespace fathom::data {
 
 ByteCharacters::ByteCharacters() {
@@ -17,13 +19,7 @@ ByteCharacters::ByteCharacters() {
 std::string ByteCharacters::text_of(std::string_view bytes) const {
   std::string text;
   for (const char byte : bytes) {
-    const std::uint32_t character = character_of_byte_[static_cast<std::uint8_t>(byte)];
-    if (character < 0x80) {
-      text.push_back(static_cast<char>(character));
-    } else {
-      text.push_back(static_cast<char>(0xc0 | character >> 6));
-      text.push_back(static_cast<char>(0x80 | (character & 0x3f)));
-    }
+    append_utf8(character_of_byte_[static_cast<std::uint8_t>(byte)], text);
   }
   return text;
 }
@@ -31,7 +27,7 @@ std::string ByteCharacters::text_of(std::string_view bytes) const {
 std::optional<std::string> ByteCharacters::bytes_of(std::string_view text) const {
   std::string bytes;
   for (std::size_t position = 0; position < text.size();) {
-    const CodePoint character = unicode_.at(text, position);
+    const Utf8CodePoint character = code_point_at(text, position);
     if (character.value >= kNumCharacters || byte_of_character_[character.value] < 0) {
       return std::nullopt;
     }

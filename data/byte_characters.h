@@ -6,8 +6,6 @@
 #include <string>
 #include <string_view>
 
-#include "data/unicode_classes.h"
-
 namespace fathom::data {
 
 // The printable characters by which byte-level tokenizers write bytes in their files (GPT-2,
@@ -30,7 +28,6 @@ class ByteCharacters {
 
   std::array<std::uint32_t, 256> character_of_byte_{};
   std::array<std::int16_t, kNumCharacters> byte_of_character_{};  // -1: stands for none
-  UnicodeClasses unicode_;
 };
 
 }  // namespace fathom::data

@@ -17,6 +17,11 @@ namespace fathom::data {
 // XXH3-64 of the bytes.
 std::uint64_t checksum(std::string_view bytes) noexcept;
 std::uint64_t checksum(std::span<const std::byte> bytes) noexcept;
+// For hash tables with texts as keys.
+struct ChecksumHash {
+  using is_transparent = void;  // NOLINT(readability-identifier-naming): the standard names it
+  std::size_t operator()(std::string_view text) const noexcept { return checksum(text); }
+};
 // 16 hexadecimal digits.
 std::string to_hex(std::uint64_t value);
 

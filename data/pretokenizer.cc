@@ -1,181 +1,76 @@
 #include "data/pretokenizer.h"
 
-#include <array>
-#include <limits>
+#include <utility>
+
+#include "core/error.h"
+#include "data/word_patterns.h"
 
 namespace fathom::data {
 namespace {
 
-constexpr std::size_t kNoLimit = std::numeric_limits<std::size_t>::max();
-constexpr std::string_view kGpt2Regex =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kLlama3Regex =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+// DeepSeek-V2's letters that have case. Some are written as characters that another normalization
+// would replace.
+constexpr std::string_view kCasedLetters =
+    "A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u01bc-\u01bf\u01c4-\u0293"
+    "\u0295-\u02af\u0370-\u0373\u0376\u0377\u037b-\u037d\u037f\u0386\u0388-\u038a\u038c"
+    "\u038e-\u03a1\u03a3-\u03f5\u03f7-\u0481\u048a-\u052f\u0531-\u0556\u10a0-\u10c5"
+    "\u13a0-\u13f5\u13f8-\u13fd\u1c90-\u1cba\u1cbd-\u1cbf\u1d00-\u1d2b\u1d6b-\u1d77"
+    "\u1d79-\u1d9a\u1e00-\u1f15\u1f18-\u1f1d\u1f20-\u1f45\u1f48-\u1f4d\u1f50-\u1f57\u1f59"
+    "\u1f5b\u1f5d\u1f5f-\u1f7d\u1f80-\u1fb4\u1fb6-\u1fbc\u1fbe\u1fc2-\u1fc4\u1fc6-\u1fcc"
+    "\u1fd0-\u1fd3\u1fd6-\u1fdb\u1fe0-\u1fec\u1ff2-\u1ff4\u1ff6-\u1ffc\u2102\u2107"
+    "\u210a-\u2113\u2115\u2119-\u211d\u2124\u2126\u2128\u212a-\u212d\u212f-\u2134\u2139"
+    "\u213c-\u213f\u2145-\u2149\u214e\u2183\u2184\u2c00-\u2c7b\u2c7e-\u2ce4\u2ceb-\u2cee"
+    "\u2cf2\u2cf3\ua640-\ua66d\ua680-\ua69b\ua722-\ua76f\ua771-\ua787\ua78b-\ua78e"
+    "\uab70-\uabbf\ufb00-\ufb06\ufb13-\ufb17\uff21-\uff3a\uff41-\uff5a"
+    "\U00010400-\U0001044f\U000104b0-\U000104d3\U000104d8-\U000104fb\U00010c80-\U00010cb2"
+    "\U00010cc0-\U00010cf2\U000118a0-\U000118df\U0001e900-\U0001e943";
 
-bool is_newline(std::uint32_t code_point) noexcept {
-  return code_point == '\n' || code_point == '\r';
+PretokenizerDefinition deepseek_v2() {
+  return {.splits = {{"[\r\n]"},
+                     {concat("\\s?[", kCasedLetters, "]+")},
+                     {"\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"},
+                     {std::string(kSpaceAtEndRegex)},
+                     {"[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"},
+                     {"\\p{N}"}}};  // Digits of the `tokenizers` package
 }
 
-bool is_other(UnicodeClass unicode_class) noexcept {
-  return unicode_class != UnicodeClass::kLetter && unicode_class != UnicodeClass::kNumber &&
-         unicode_class != UnicodeClass::kSpace;
-}
-
-char lower(char letter) noexcept {
-  return letter >= 'A' && letter <= 'Z' ? static_cast<char>(letter - 'A' + 'a') : letter;
-}
-
-enum class Case { kExact, kIgnored };
-
-// Bytes of 's, 't, 're, 've, 'm, 'll or 'd at the start of `text`, which begins with an apostrophe;
-// 0 if none.
-std::size_t contraction_size(std::string_view text, Case letter_case) noexcept {
-  constexpr std::array<std::string_view, 7> kEndings = {"s", "t", "re", "ve", "m", "ll", "d"};
-  // Unicode folds the long s (U+017F) to s.
-  constexpr std::string_view kLongS = "\xc5\xbf";
-  if (letter_case == Case::kIgnored && text.substr(1).starts_with(kLongS)) {
-    return 1 + kLongS.size();
-  }
-  for (const std::string_view ending : kEndings) {
-    bool matches = text.size() > ending.size();
-    for (std::size_t i = 0; matches && i < ending.size(); ++i) {
-      const char letter = text[i + 1];
-      matches = ending[i] == (letter_case == Case::kIgnored ? lower(letter) : letter);
-    }
-    if (matches) {
-      return 1 + ending.size();
-    }
-  }
-  return 0;
+PretokenizerDefinition deepseek_v3() {
+  return {.splits = {{"\\p{N}{1,3}"},
+                     {"[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+"},
+                     {std::string(kDeepSeekV3WordsRegex)}}};
 }
 
 }  // namespace
 
-std::string_view regex_of(SplitPattern pattern) noexcept {
-  return pattern == SplitPattern::kGpt2 ? kGpt2Regex : kLlama3Regex;
+PretokenizerDefinition published_pretokenizer(std::string_view name) {
+  if (name == "gpt2") {
+    return {.splits = {}, .splits_as_gpt2 = true};
+  }
+  if (name == "llama3") {
+    return {.splits = {{std::string(kLlama3Regex)}}};
+  }
+  if (name == "qwen2") {
+    return {.splits = {{std::string(kQwen2Regex)}}};
+  }
+  if (name == "deepseek-v2") {
+    return deepseek_v2();
+  }
+  if (name == "deepseek-v3") {
+    return deepseek_v3();
+  }
+  throw ConfigError(concat("no published split is called \"", name,
+                           "\": there are gpt2, llama3, qwen2, deepseek-v2 and deepseek-v3"));
 }
 
-std::optional<SplitPattern> pattern_of(std::string_view regex) noexcept {
-  if (regex == kGpt2Regex) {
-    return SplitPattern::kGpt2;
+Pretokenizer::Pretokenizer(PretokenizerDefinition definition) : definition_(std::move(definition)) {
+  const auto classes = std::make_shared<const UnicodeClasses>();
+  for (const SplitStep& split : definition_.splits) {
+    steps_.push_back({make_split_pattern(split.regex, classes), split.keeps});
   }
-  if (regex == kLlama3Regex) {
-    return SplitPattern::kLlama3;
+  if (definition_.splits_as_gpt2) {
+    steps_.push_back(
+        {make_split_pattern(std::string(kGpt2Regex), classes), SplitStep::Keeps::kAll});
   }
-  return std::nullopt;
-}
-
-std::size_t Pretokenizer::piece_end(std::string_view text, std::size_t begin) const noexcept {
-  return pattern_ == SplitPattern::kGpt2 ? gpt2_piece_end(text, begin)
-                                         : llama3_piece_end(text, begin);
-}
-
-std::size_t Pretokenizer::run_end(std::string_view text, std::size_t position, UnicodeClass wanted,
-                                  std::size_t limit) const noexcept {
-  for (std::size_t count = 0; count < limit; ++count) {
-    const CodePoint next = classes_.at(text, position);
-    if (next.num_bytes == 0 || next.unicode_class != wanted) {
-      break;
-    }
-    position += next.num_bytes;
-  }
-  return position;
-}
-
-std::size_t Pretokenizer::other_run_end(std::string_view text,
-                                        std::size_t position) const noexcept {
-  for (;;) {
-    const CodePoint next = classes_.at(text, position);
-    if (next.num_bytes == 0 || !is_other(next.unicode_class)) {
-      return position;
-    }
-    position += next.num_bytes;
-  }
-}
-
-std::size_t Pretokenizer::space_piece_end(std::string_view text, std::size_t begin,
-                                          Newlines newlines) const noexcept {
-  std::size_t end = begin;
-  std::size_t last_begin = begin;
-  std::size_t after_newline = begin;
-  for (;;) {
-    const CodePoint next = classes_.at(text, end);
-    if (next.num_bytes == 0 || next.unicode_class != UnicodeClass::kSpace) {
-      break;
-    }
-    last_begin = end;
-    end += next.num_bytes;
-    if (is_newline(next.value)) {
-      after_newline = end;
-    }
-  }
-  // \s*[\r\n]+ gives back all behind the last newline of the run.
-  if (newlines == Newlines::kEndAPiece && after_newline > begin) {
-    return after_newline;
-  }
-  // \s+(?!\S) leaves the last one to the word that follows, unless it is the only one: that is what
-  // \s+ is for.
-  return end == text.size() || last_begin == begin ? end : last_begin;
-}
-
-std::size_t Pretokenizer::gpt2_piece_end(std::string_view text, std::size_t begin) const noexcept {
-  CodePoint first = classes_.at(text, begin);
-  if (first.value == '\'') {
-    const std::size_t size = contraction_size(text.substr(begin), Case::kExact);
-    if (size > 0) {
-      return begin + size;
-    }
-  }
-  std::size_t position = begin;
-  if (first.value == ' ') {
-    const CodePoint next = classes_.at(text, begin + 1);
-    if (next.num_bytes > 0 && next.unicode_class != UnicodeClass::kSpace) {
-      position = begin + 1;
-      first = next;
-    }
-  }
-  switch (first.unicode_class) {
-    case UnicodeClass::kLetter:
-    case UnicodeClass::kNumber:
-      return run_end(text, position, first.unicode_class, kNoLimit);
-    case UnicodeClass::kSpace:
-      return space_piece_end(text, begin, Newlines::kAreSpace);
-    default:
-      return other_run_end(text, position);
-  }
-}
-
-std::size_t Pretokenizer::llama3_piece_end(std::string_view text,
-                                           std::size_t begin) const noexcept {
-  const CodePoint first = classes_.at(text, begin);
-  const std::size_t second_begin = begin + first.num_bytes;
-  if (first.value == '\'') {
-    const std::size_t size = contraction_size(text.substr(begin), Case::kIgnored);
-    if (size > 0) {
-      return begin + size;
-    }
-  }
-  if (first.unicode_class == UnicodeClass::kLetter) {
-    return run_end(text, second_begin, UnicodeClass::kLetter, kNoLimit);
-  }
-  if (first.unicode_class == UnicodeClass::kNumber) {
-    return run_end(text, begin, UnicodeClass::kNumber, 3);
-  }
-  const CodePoint second = classes_.at(text, second_begin);
-  if (second.num_bytes > 0 && second.unicode_class == UnicodeClass::kLetter &&
-      !is_newline(first.value)) {
-    return run_end(text, second_begin, UnicodeClass::kLetter, kNoLimit);
-  }
-  const bool has_leading_space =
-      first.value == ' ' && second.num_bytes > 0 && is_other(second.unicode_class);
-  if (has_leading_space || is_other(first.unicode_class)) {
-    std::size_t end = other_run_end(text, has_leading_space ? second_begin : begin);
-    while (end < text.size() && is_newline(static_cast<std::uint8_t>(text[end]))) {
-      ++end;
-    }
-    return end;
-  }
-  return space_piece_end(text, begin, Newlines::kEndAPiece);
 }
 
 }  // namespace fathom::data

@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <unordered_set>
 #include <utility>
 
 #include "core/error.h"
@@ -13,11 +14,16 @@
 namespace fathom::data {
 namespace {
 
-std::array<std::int32_t, 256> byte_tokens_of(const TokenizerDefinition& definition) {
+std::vector<bool> which_are_added(const TokenizerDefinition& definition) {
   std::vector<bool> is_added(definition.tokens.size(), false);
   for (const AddedToken& added : definition.added_tokens) {
     is_added[static_cast<std::size_t>(added.id)] = true;
   }
+  return is_added;
+}
+
+std::array<std::int32_t, 256> byte_tokens_of(const TokenizerDefinition& definition) {
+  const std::vector<bool> is_added = which_are_added(definition);
   std::array<std::int32_t, 256> byte_tokens{};
   for (std::size_t id = 0; id < definition.tokens.size(); ++id) {
     const std::string& token = definition.tokens[id];
@@ -28,12 +34,44 @@ std::array<std::int32_t, 256> byte_tokens_of(const TokenizerDefinition& definiti
   return byte_tokens;
 }
 
-TokenTrie trie_of(const std::vector<AddedToken>& added_tokens) {
-  TokenTrie trie;
-  for (const AddedToken& added : added_tokens) {
-    trie.add(added.text, added.id);
+// Without added tokens: no text may become one where they are taken as text.
+BpeModel::WholePieces whole_pieces_of(const TokenizerDefinition& definition) {
+  BpeModel::WholePieces pieces;
+  if (definition.ignore_merges) {
+    const std::vector<bool> is_added = which_are_added(definition);
+    for (std::size_t id = 0; id < definition.tokens.size(); ++id) {
+      if (!is_added[id]) {
+        pieces.emplace(definition.tokens[id], static_cast<std::int32_t>(id));
+      }
+    }
   }
-  return trie;
+  return pieces;
+}
+
+std::vector<AddedToken> added_before_normalizer(const TokenizerDefinition& definition) {
+  std::vector<AddedToken> tokens;
+  for (const AddedToken& added : definition.added_tokens) {
+    if (!added.is_normalized) {
+      tokens.push_back(added);
+    }
+  }
+  return tokens;
+}
+
+// With their texts as the normalizer makes them; of equal ones the first.
+std::vector<AddedToken> added_after_normalizer(const TokenizerDefinition& definition,
+                                               const Normalizer& normalizer) {
+  std::vector<AddedToken> tokens;
+  std::unordered_set<std::string> texts;
+  for (AddedToken added : definition.added_tokens) {
+    if (added.is_normalized) {
+      added.text = normalizer.normalize(added.text);
+      if (texts.insert(added.text).second) {
+        tokens.push_back(added);
+      }
+    }
+  }
+  return tokens;
 }
 
 }  // namespace
@@ -42,11 +80,14 @@ Tokenizer::Tokenizer(std::string content, const std::string& origin, const Speci
     : json_(std::move(content)),
       hash_(to_hex(checksum(json_))),
       definition_(parse_tokenizer_json(json_, origin)),
-      pretokenizer_(definition_.split),
-      model_(definition_.merges, byte_tokens_of(definition_)),
-      added_tokens_(trie_of(definition_.added_tokens)),
+      pretokenizer_(definition_.pretokenizer),
+      model_(definition_.merges, byte_tokens_of(definition_), whole_pieces_of(definition_)),
+      normalizer_(definition_.normalizer),
+      added_tokens_(added_before_normalizer(definition_)),
+      normalized_added_tokens_(added_after_normalizer(definition_, normalizer_)),
       is_special_(definition_.tokens.size(), false) {
   for (const AddedToken& added : definition_.added_tokens) {
+    added_token_ids_.emplace(added.text, added.id);
     is_special_[static_cast<std::size_t>(added.id)] = added.is_special;
   }
   const auto id_of = [this](const std::string& name, std::string_view published_name) {
@@ -87,11 +128,19 @@ std::string Tokenizer::decode(std::span<const std::int32_t> tokens) const {
 }
 
 std::optional<std::int32_t> Tokenizer::token_id(std::string_view added_token) const {
-  const TokenTrie::Match match = added_tokens_.longest_match(added_token, 0);
-  if (match.size == 0 || match.size != added_token.size()) {
-    return std::nullopt;
-  }
-  return match.token;
+  const auto found = added_token_ids_.find(added_token);
+  return found == added_token_ids_.end() ? std::nullopt : std::optional(found->second);
+}
+
+bool Tokenizer::changes_text() const noexcept {
+  const auto changes = [](const SplitStep& split) { return split.keeps != SplitStep::Keeps::kAll; };
+  const auto takes_space = [](const AddedToken& added) {
+    return added.takes_left_space || added.takes_right_space;
+  };
+  const PretokenizerDefinition& steps = definition_.pretokenizer;
+  return !normalizer_.empty() || steps.adds_prefix_space ||
+         std::any_of(steps.splits.begin(), steps.splits.end(), changes) ||
+         std::any_of(definition_.added_tokens.begin(), definition_.added_tokens.end(), takes_space);
 }
 
 std::vector<std::int32_t> Tokenizer::text_bytes_per_token() const {
@@ -111,24 +160,37 @@ Encoder::Encoder(const Tokenizer& tokenizer, std::size_t expected_bytes) : token
 
 void Encoder::encode(std::string_view text, AddedTokens added_tokens,
                      std::vector<std::int32_t>& out) {
-  const TokenTrie& trie = tokenizer_->added_tokens_;
-  if (added_tokens == AddedTokens::kAsText || trie.empty()) {
+  if (added_tokens == AddedTokens::kAsText) {
+    encode_section(text, added_tokens, out);
+    return;
+  }
+  for (const AddedTokenFinder::Section& section : tokenizer_->added_tokens_.sections(text)) {
+    if (section.token >= 0) {
+      out.push_back(section.token);
+    } else {
+      encode_section(section.text, added_tokens, out);
+    }
+  }
+}
+
+void Encoder::encode_section(std::string_view text, AddedTokens added_tokens,
+                             std::vector<std::int32_t>& out) {
+  std::string normalized;
+  if (!tokenizer_->normalizer_.empty()) {
+    normalized = tokenizer_->normalizer_.normalize(text);
+    text = normalized;
+  }
+  if (added_tokens == AddedTokens::kAsText) {
     encode_text(text, out);
     return;
   }
-  std::size_t begin = 0;
-  for (std::size_t position = 0; position < text.size();) {
-    const TokenTrie::Match match = trie.longest_match(text, position);
-    if (match.size == 0) {
-      ++position;
-      continue;
+  for (const auto& section : tokenizer_->normalized_added_tokens_.sections(text)) {
+    if (section.token >= 0) {
+      out.push_back(section.token);
+    } else {
+      encode_text(section.text, out);
     }
-    encode_text(text.substr(begin, position - begin), out);
-    out.push_back(match.token);
-    position += match.size;
-    begin = position;
   }
-  encode_text(text.substr(begin), out);
 }
 
 void Encoder::encode_text(std::string_view text, std::vector<std::int32_t>& out) {

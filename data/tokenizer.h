@@ -9,9 +9,11 @@
 #include <unordered_map>
 #include <vector>
 
+#include "data/added_token.h"
 #include "data/bpe_model.h"
+#include "data/checksum.h"
+#include "data/normalizer.h"
 #include "data/pretokenizer.h"
-#include "data/token_trie.h"
 #include "data/tokenizer_json.h"
 
 namespace fathom::data {
@@ -49,8 +51,9 @@ struct SpecialTokenIds {
 };
 
 // Byte-level BPE as described by a Hugging Face tokenizer.json. Any bytes encode, and decode to
-// themselves. Immutable: may be shared by threads. Encoding takes linear time in the text but for
-// one long word, which takes O(n log n).
+// themselves unless the file changes texts (changes_text()). Immutable: may be shared by threads.
+// With the published splits (split_pattern.h) encoding takes linear time in the text but for one
+// long word, which takes O(n log n).
 class Tokenizer {
  public:
   // `content` is a whole tokenizer.json; `origin` names it in errors. Throws ConfigError
@@ -71,6 +74,11 @@ class Tokenizer {
   // where `tokens` ends within a character. Throws ConfigError for an id out of range.
   std::string decode(std::span<const std::int32_t> tokens) const;
 
+  // Whether a text may decode to another than was encoded: the file has a normalizer, a step of its
+  // split that drops or adds something, or an added token that takes the white space beside it.
+  bool changes_text() const noexcept;
+
+  // A model may have more rows.
   std::int32_t vocab_size() const noexcept {
     return static_cast<std::int32_t>(definition_.tokens.size());
   }
@@ -96,7 +104,10 @@ class Tokenizer {
   TokenizerDefinition definition_;
   Pretokenizer pretokenizer_;
   BpeModel model_;
-  TokenTrie added_tokens_;
+  Normalizer normalizer_;
+  AddedTokenFinder added_tokens_;             // found before the normalizer
+  AddedTokenFinder normalized_added_tokens_;  // and after it
+  std::unordered_map<std::string, std::int32_t, ChecksumHash, std::equal_to<>> added_token_ids_;
   std::vector<bool> is_special_;
   SpecialTokenIds special_tokens_;
 };
@@ -122,6 +133,9 @@ class Encoder {
     std::int32_t num_tokens = 0;  // 0: an empty slot
   };
 
+  // Between added tokens of the text as it is.
+  void encode_section(std::string_view text, AddedTokens added_tokens,
+                      std::vector<std::int32_t>& out);
   void encode_text(std::string_view text, std::vector<std::int32_t>& out);
   void encode_word(std::string_view word, std::vector<std::int32_t>& out);
 

@@ -9,6 +9,8 @@
 #include "core/error.h"
 #include "data/byte_characters.h"
 #include "data/json.h"
+#include "data/json_reader.h"
+#include "data/pretokenizer_json.h"
 
 namespace fathom::data {
 namespace {
@@ -17,97 +19,53 @@ using nlohmann::json;
 using nlohmann::ordered_json;
 
 constexpr std::int64_t kMaxVocabSize = std::int64_t{4} << 20;
+constexpr std::size_t kMaxAddedTokenBytes = 1024;
+
+constexpr std::array<std::pair<std::string_view, NormalizationForm>, 4> kForms = {
+    {{"NFC", NormalizationForm::kNfc},
+     {"NFD", NormalizationForm::kNfd},
+     {"NFKC", NormalizationForm::kNfkc},
+     {"NFKD", NormalizationForm::kNfkd}}};
 
 // Reads one file into a definition; each step leaves what the next one needs.
-class TokenizerJsonReader {
+class TokenizerJsonReader : JsonReader {
  public:
   TokenizerJsonReader(std::string_view content, const std::string& origin)
-      : origin_(origin), root_(parse_json(content, origin)) {}
+      : JsonReader(origin), origin_(origin), root_(parse_json(content, origin)) {}
 
   TokenizerDefinition read() {
     want(root_.is_object(), "want a JSON object");
     read_normalizer();
-    read_pre_tokenizer();
+    definition_.pretokenizer = parse_pretokenizer(member(root_, "pre_tokenizer"), origin_);
     want(type_of(member(root_, "decoder")) == "ByteLevel", "decoder must be ByteLevel");
-    check_model_options();
+    read_model_options();
     read_ids();
     read_merges();
     return std::move(definition_);
   }
 
  private:
-  template <class... Parts>
-  void want(bool condition, const Parts&... parts) const {
-    if (!condition) {
-      throw ConfigError(concat(origin_, ": ", parts...));
-    }
-  }
-
-  const json& member(const json& object, const char* name) const {
-    const auto found = object.find(name);
-    return found == object.end() ? null_ : *found;
-  }
-
-  static std::string type_of(const json& component) {
-    if (!component.is_object()) {
-      return "";
-    }
-    const auto type = component.find("type");
-    return type != component.end() && type->is_string() ? type->get<std::string>() : "";
-  }
-
-  static bool is_flag_set(const json& object, const char* name, bool otherwise) {
-    const auto found = object.find(name);
-    return found != object.end() && found->is_boolean() ? found->get<bool>() : otherwise;
-  }
-
-  void read_normalizer() const {
+  void read_normalizer() {
     const json& normalizer = member(root_, "normalizer");
-    const bool is_empty = normalizer.is_null() || (type_of(normalizer) == "Sequence" &&
-                                                   member(normalizer, "normalizers").empty());
-    want(is_empty, "normalizer ", type_of(normalizer), " is not supported");
-  }
-
-  void read_pre_tokenizer() {
-    const json& pre_tokenizer = member(root_, "pre_tokenizer");
-    std::vector<json> steps;
-    if (type_of(pre_tokenizer) == "Sequence") {
-      const json& list = member(pre_tokenizer, "pretokenizers");
-      want(list.is_array(), "pre_tokenizer.pretokenizers must be a list");
-      steps.assign(list.begin(), list.end());
-    } else {
-      steps.push_back(pre_tokenizer);
-    }
-    want(!steps.empty() && type_of(steps.back()) == "ByteLevel",
-         "the last pre_tokenizer must be ByteLevel");
-    want(!is_flag_set(steps.back(), "add_prefix_space", true),
-         "pre_tokenizer ByteLevel with add_prefix_space is not supported");
-    const bool use_regex = is_flag_set(steps.back(), "use_regex", true);
-    if (steps.size() == 1 && use_regex) {
-      definition_.split = SplitPattern::kGpt2;
+    if (normalizer.is_null()) {
       return;
     }
-    want(steps.size() == 2 && !use_regex && type_of(steps[0]) == "Split",
-         "pre_tokenizer must be ByteLevel, or one Split and ByteLevel without use_regex");
-    const json& split = steps[0];
-    want(member(split, "behavior") == "Isolated" && !is_flag_set(split, "invert", false),
-         "pre_tokenizer Split must have behavior Isolated and invert false");
-    const json& pattern = member(split, "pattern");
-    const json& regex = pattern.is_object() ? member(pattern, "Regex") : pattern;
-    want(regex.is_string(), "pre_tokenizer Split must have a Regex pattern");
-    const std::optional<SplitPattern> known = pattern_of(regex.get_ref<const std::string&>());
-    want(known.has_value(), "pre_tokenizer Split by an unknown pattern: ", regex.dump());
-    definition_.split = *known;
+    for (const json& step : sequence(normalizer, "normalizers")) {
+      const std::string type = type_of(step);
+      const auto* form = std::find_if(kForms.begin(), kForms.end(),
+                                      [&type](const auto& entry) { return entry.first == type; });
+      want(form != kForms.end(), "normalizer ", type,
+           " is not supported: NFC, NFD, NFKC and NFKD are");
+      definition_.normalizer.push_back(form->second);
+    }
   }
 
-  void check_model_options() const {
+  void read_model_options() {
     const json& model = member(root_, "model");
     want(model.is_object(), "model must be an object");
     // Before `type` was written, a model with merges was BPE.
     want(!model.contains("type") || type_of(model) == "BPE", "model.type must be BPE");
-    for (const char* flag : {"byte_fallback", "ignore_merges"}) {
-      want(!is_flag_set(model, flag, false), "model.", flag, " is not supported");
-    }
+    definition_.ignore_merges = flag(model, "ignore_merges", false);
     for (const char* name : {"dropout", "continuing_subword_prefix", "end_of_word_suffix"}) {
       const json& value = member(model, name);
       want(value.is_null() || value == "" || value == 0.0, "model.", name, " is not supported");
@@ -144,6 +102,7 @@ class TokenizerJsonReader {
     }
     definition_.tokens.resize(token_of_id.size());
     for (auto& [id, token] : token_of_id) {
+      // The package would give other ids to the added tokens of such a file.
       want(static_cast<std::size_t>(id) < token_of_id.size(),
            "ids have holes: ", token_of_id.size(), " tokens, but \"", token, "\" has the id ", id);
       definition_.tokens[static_cast<std::size_t>(id)] = std::move(token);
@@ -160,14 +119,19 @@ class TokenizerJsonReader {
       want(entry.is_object() && content.is_string() && content != "",
            "an entry of added_tokens has no content");
       const auto& text = content.get_ref<const std::string&>();
-      for (const char* flag : {"single_word", "lstrip", "rstrip"}) {
-        want(!is_flag_set(entry, flag, false), "added token \"", text, "\": ", flag,
-             " is not supported");
-      }
+      want(text.size() <= kMaxAddedTokenBytes, "an added token has ", text.size(),
+           " bytes, at most ", kMaxAddedTokenBytes, " are allowed");
       const std::int32_t id = checked_id(member(entry, "id"), text);
       want(seen.emplace(text, id).second, "added token \"", text, "\" twice");
       want(seen_ids.emplace(id, text).second, "two added tokens have the id ", id);
-      definition_.added_tokens.push_back({text, id, is_flag_set(entry, "special", false)});
+      const bool is_special = flag(entry, "special", false);
+      definition_.added_tokens.push_back({.text = text,
+                                          .id = id,
+                                          .is_special = is_special,
+                                          .single_word = flag(entry, "single_word", false),
+                                          .takes_left_space = flag(entry, "lstrip", false),
+                                          .takes_right_space = flag(entry, "rstrip", false),
+                                          .is_normalized = flag(entry, "normalized", !is_special)});
     }
     std::sort(definition_.added_tokens.begin(), definition_.added_tokens.end(),
               [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
@@ -214,25 +178,23 @@ class TokenizerJsonReader {
 
   const std::string& origin_;
   const json root_;
-  const json null_;
   ByteCharacters byte_characters_;
   TokenizerDefinition definition_;
   std::unordered_map<std::string, std::int32_t> id_of_characters_;  // of model.vocab
 };
 
-ordered_json pre_tokenizer_json(SplitPattern split) {
-  ordered_json byte_level = {{"type", "ByteLevel"},
-                             {"add_prefix_space", false},
-                             {"trim_offsets", true},
-                             {"use_regex", split == SplitPattern::kGpt2}};
-  if (split == SplitPattern::kGpt2) {
-    return byte_level;
+ordered_json normalizer_json(const std::vector<NormalizationForm>& forms) {
+  ordered_json steps = ordered_json::array();
+  for (const NormalizationForm form : forms) {
+    const auto* entry = std::find_if(kForms.begin(), kForms.end(),
+                                     [form](const auto& known) { return known.second == form; });
+    steps.push_back({{"type", entry->first}});
   }
-  const ordered_json pieces = {{"type", "Split"},
-                               {"pattern", {{"Regex", regex_of(split)}}},
-                               {"behavior", "Isolated"},
-                               {"invert", false}};
-  return {{"type", "Sequence"}, {"pretokenizers", ordered_json::array({pieces, byte_level})}};
+  if (steps.size() == 1) {
+    return steps[0];
+  }
+  return steps.empty() ? ordered_json()
+                       : ordered_json{{"type", "Sequence"}, {"normalizers", std::move(steps)}};
 }
 
 ordered_json added_tokens_json(const std::vector<AddedToken>& added_tokens) {
@@ -240,10 +202,10 @@ ordered_json added_tokens_json(const std::vector<AddedToken>& added_tokens) {
   for (const AddedToken& added : added_tokens) {
     list.push_back({{"id", added.id},
                     {"content", added.text},
-                    {"single_word", false},
-                    {"lstrip", false},
-                    {"rstrip", false},
-                    {"normalized", false},
+                    {"single_word", added.single_word},
+                    {"lstrip", added.takes_left_space},
+                    {"rstrip", added.takes_right_space},
+                    {"normalized", added.is_normalized},
                     {"special", added.is_special}});
   }
   return list;
@@ -277,7 +239,7 @@ ordered_json model_json(const TokenizerDefinition& definition) {
           {"end_of_word_suffix", nullptr},
           {"fuse_unk", false},
           {"byte_fallback", false},
-          {"ignore_merges", false},
+          {"ignore_merges", definition.ignore_merges},
           {"vocab", std::move(vocab)},
           {"merges", std::move(merges)}};
 }
@@ -293,8 +255,8 @@ std::string write_tokenizer_json(const TokenizerDefinition& definition) {
                              {"truncation", nullptr},
                              {"padding", nullptr},
                              {"added_tokens", added_tokens_json(definition.added_tokens)},
-                             {"normalizer", nullptr},
-                             {"pre_tokenizer", pre_tokenizer_json(definition.split)},
+                             {"normalizer", normalizer_json(definition.normalizer)},
+                             {"pre_tokenizer", pretokenizer_json(definition.pretokenizer)},
                              {"post_processor", nullptr},
                              {"decoder",
                               {{"type", "ByteLevel"},

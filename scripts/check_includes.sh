@@ -41,7 +41,7 @@ find "${folders[@]}" \( -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.
     fence("[.]pb[.]h$|^google/protobuf/", protobuf_files, protobuf_words)
     fence("^nlohmann/", "^(data|trainer|rl|cli)/", "data/, trainer/, rl/ and cli/")
     fence("^nlohmann/json[.]hpp$", "[.]cc$", ".cc files; headers take json_fwd.hpp")
-    fence("^pcre2", "^data/", "data/")
+    fence("^(pcre2|utf8proc)", "^data/", "data/")
     fence("^xxh", "^data/", "data/")
     fence("^gmp", "^rl/", "rl/")
   }

@@ -12,7 +12,8 @@ packages=(
   protobuf-compiler libprotobuf-dev                             # configs, manifests, TensorBoard events
   libboost-program-options-dev                                  # command line
   libblis-serial-dev libhwy-dev                                 # matrix products, portable SIMD
-  nlohmann-json3-dev libxxhash-dev libpcre2-dev                 # tokenizer.json, checksums, unusual splits
+  nlohmann-json3-dev libxxhash-dev                              # tokenizer.json, checksums
+  libpcre2-dev libutf8proc-dev                                  # unusual splits, normalization of texts
   libgmp-dev                                                    # exact answers
   libboost-context-dev                                          # fibers of the emulated CUDA device in tests
   catch2 clang-format-19 clang-tidy-19 python3-h5py             # tests and checks

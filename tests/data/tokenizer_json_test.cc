@@ -33,11 +33,46 @@ TEST_CASE("A written tokenizer.json reads back as the same definition") {
   const std::string written = write_tokenizer_json(read);
   const TokenizerDefinition again = parse_tokenizer_json(written, "t.json");
   CHECK(again.tokens == read.tokens);
-  CHECK(again.split == read.split);
+  CHECK(again.pretokenizer == read.pretokenizer);
   CHECK(again.merges.size() == read.merges.size());
   CHECK(write_tokenizer_json(again) == written);
   CHECK(Tokenizer(written).encode("the water's 漢字 <|pad|>") ==
         Tokenizer(fixture().dump()).encode("the water's 漢字 <|pad|>"));
+}
+
+TEST_CASE("Everything that a tokenizer may be is written") {
+  const std::string file = test::source_path("tests/fixtures/tokenizer/shapes/odd.json");
+  const TokenizerDefinition read = parse_tokenizer_json(read_file(file), file);
+  TokenizerDefinition changed = read;
+  changed.ignore_merges = true;
+  const TokenizerDefinition again = parse_tokenizer_json(write_tokenizer_json(changed), "t.json");
+  CHECK(again.normalizer == read.normalizer);
+  CHECK(again.normalizer.size() == 2);
+  CHECK(again.pretokenizer == read.pretokenizer);
+  CHECK(again.pretokenizer.adds_prefix_space);
+  CHECK(again.tokens == read.tokens);
+  CHECK(again.ignore_merges);
+  CHECK(again.added_tokens == read.added_tokens);
+}
+
+TEST_CASE("What never applies where every byte has a token may be asked for") {
+  json root = fixture();
+  root["model"]["byte_fallback"] = true;
+  root["model"]["fuse_unk"] = true;
+  root["model"]["unk_token"] = "<|pad|>";
+  CHECK(refusal(root).empty());
+}
+
+TEST_CASE("An unknown expression is refused only if it is not valid") {
+  json root = fixture();
+  json& regex = root["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"];
+  regex = "(?:the|of)+| ?[a-z]+";
+  CHECK(refusal(root).empty());
+  const std::string text = "thethe water 12";
+  const Tokenizer tokenizer(root.dump());
+  CHECK(tokenizer.decode(tokenizer.encode(text)) == text);
+  regex = "(a";
+  CHECK_THROWS_AS(Tokenizer(root.dump()), ConfigError);
 }
 
 TEST_CASE("Merges may be written as pairs or as one string") {
@@ -74,10 +109,16 @@ TEST_CASE("A tokenizer.json that is not supported or contradicts itself is refus
     CHECK(message.find("t.json: ") == 0);
     CHECK(message.find(want) != std::string::npos);
   };
-  refuse("/normalizer", {{"type", "NFC"}}, "normalizer NFC");
+  refuse("/normalizer", {{"type", "Lowercase"}}, "normalizer Lowercase");
+  refuse("/normalizer",
+         {{"type", "Sequence"}, {"normalizers", {{{"type", "NFC"}}, {{"type", "Strip"}}}}},
+         "normalizer Strip");
+  refuse("/normalizer", {{"type", "Sequence"}, {"normalizers", "NFC"}},
+         "normalizers must be a list");
   refuse("/decoder", nullptr, "decoder");
   refuse("/model/type", "WordPiece", "BPE");
-  refuse("/model/byte_fallback", true, "byte_fallback");
+  refuse("/model/end_of_word_suffix", "</w>", "end_of_word_suffix");
+  refuse("/model/ignore_merges", "yes", "ignore_merges");
   refuse("/model/dropout", 0.1, "dropout");
   refuse("/model/vocab", json::array(), "vocab");
   refuse("/model/vocab/a", 1000, "hole");
@@ -91,10 +132,13 @@ TEST_CASE("A tokenizer.json that is not supported or contradicts itself is refus
   refuse("/model/merges/0", "zq zq", "\"zq\"");
   refuse("/model/merges/1", fixture()["model"]["merges"][0], "twice");
   refuse("/model/merges", "a b", "merges");
-  refuse("/pre_tokenizer/pretokenizers/0/pattern/Regex", "(a+)+", "(a+)+");
-  refuse("/pre_tokenizer/pretokenizers/1/add_prefix_space", true, "add_prefix_space");
+  refuse("/pre_tokenizer/pretokenizers/0/pattern", {{"String", " "}}, "Regex");
+  refuse("/pre_tokenizer/pretokenizers/0/behavior", "MergedWithNext", "MergedWithNext");
+  refuse("/pre_tokenizer/pretokenizers/0/type", "Metaspace", "Metaspace");
+  refuse("/pre_tokenizer/pretokenizers/1/add_prefix_space", 1, "add_prefix_space");
   refuse("/pre_tokenizer", nullptr, "ByteLevel");
-  refuse("/added_tokens/0/lstrip", true, "lstrip");
+  refuse("/added_tokens/0/lstrip", "true", "lstrip");
+  refuse("/added_tokens/0/content", std::string(1025, 'x'), "1025 bytes");
   refuse("/added_tokens/0/id", 475, "475");
   refuse("/added_tokens/0/content", "<|pad|>", "twice");
   refuse("/added_tokens/0/content", 5, "content");
