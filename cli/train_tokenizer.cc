@@ -19,13 +19,16 @@ namespace fathom::cli {
 namespace {
 
 constexpr std::string_view kHelp =
-    R"(usage: fathom train-tokenizer FILE... --output TOKENIZER.json [--vocab_size N] [--text_field NAME]
+    R"(usage: fathom train-tokenizer FILE... --output TOKENIZER.json [--vocab_size N] [--split NAME]
+                               [--text_field NAME]
 
 Learns a byte-level BPE tokenizer and writes it as a tokenizer.json, which the Hugging Face packages read too. FILE is plain text or
 JSON lines (.jsonl).
 
   --output PATH       where the tokenizer goes
   --vocab_size N      entries: 256 bytes, merged tokens and 6 special tokens (default 4096)
+  --split NAME        how text is cut into the pieces that tokens never reach across: as by gpt2, llama3, qwen2, deepseek-v2 or
+                      deepseek-v3 (default llama3)
   --text_field NAME   the field of a JSON line that holds the text (default text)
 
 example:
@@ -35,15 +38,16 @@ example:
 constexpr std::int64_t kChunkBytes = std::int64_t{4} << 20;
 
 data::WordCounts count_words(const std::vector<std::string>& files,
-                             const data::TextOptions& options, int num_threads) {
+                             const data::TextOptions& options,
+                             const data::PretokenizerDefinition& split, int num_threads) {
   const std::vector<data::TextChunk> chunks =
       data::cut_into_chunks({files.begin(), files.end()}, kChunkBytes, options);
-  data::WordCounts counts;
+  data::WordCounts counts(split);
   std::mutex mutex;
   Stream stream(Device{}, num_threads);
   // Which thread counts what makes no difference to the sums.
   stream.parallel_for(std::ssize(chunks), 1, [&](std::int64_t begin, std::int64_t end) {
-    data::WordCounts part;
+    data::WordCounts part(split);
     for (std::int64_t i = begin; i < end; ++i) {
       data::DocumentReader reader(chunks[static_cast<std::size_t>(i)], options);
       for (std::string document; reader.next(document);) {
@@ -57,7 +61,7 @@ data::WordCounts count_words(const std::vector<std::string>& files,
 }
 
 int run(std::span<const std::string> arguments, Session& session) {
-  const ParsedOptions options(arguments, {{"output"}, {"vocab_size"}, {"text_field"}});
+  const ParsedOptions options(arguments, {{"output"}, {"vocab_size"}, {"split"}, {"text_field"}});
   if (options.positional().empty()) {
     throw ConfigError("no FILE to learn from is given");
   }
@@ -66,6 +70,8 @@ int run(std::span<const std::string> arguments, Session& session) {
   if (options.has("vocab_size")) {
     trainer.vocab_size = static_cast<std::int32_t>(options.integer("vocab_size", 1, INT32_MAX));
   }
+  const data::PretokenizerDefinition split =
+      data::published_pretokenizer(options.value("split").value_or("llama3"));
   data::TextOptions text;
   text.text_field = options.value("text_field").value_or(text.text_field);
 
@@ -76,7 +82,8 @@ int run(std::span<const std::string> arguments, Session& session) {
   if (error) {
     throw IoError(concat(folder.string(), ": create: ", error.message()));
   }
-  const data::WordCounts counts = count_words(options.positional(), text, cores_of_this_process());
+  const data::WordCounts counts =
+      count_words(options.positional(), text, split, cores_of_this_process());
   const data::Tokenizer tokenizer = data::train_bpe(counts, trainer);
   session.begin_running();
   tokenizer.save(output);

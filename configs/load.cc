@@ -4,6 +4,8 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 #include <google/protobuf/text_format.h>
 
+#include <algorithm>
+#include <memory>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -21,6 +23,7 @@ namespace pb = google::protobuf;
 constexpr std::uintmax_t kMaxFileBytes = 1'000'000;
 constexpr int kRecursionLimit = 100;
 constexpr std::string_view kModelFrom = "model_from";
+constexpr std::string_view kChatFrom = "data.chat_from";
 
 // The text between the n-th pair of double quotes, n from 0.
 std::string quoted(std::string_view message, int n) {
@@ -128,25 +131,38 @@ void parse(const std::filesystem::path& path, pb::Message& message, Problems& pr
   }
 }
 
-bool names_model_from(std::string_view override_text) {
-  return override_text.substr(0, override_text.find('=')) == kModelFrom;
+bool names(std::string_view override_text, std::string_view field) {
+  return override_text.substr(0, override_text.find('=')) == field;
 }
 
-// model_from of the file is relative to the file; one given as an override stays as it is.
-void merge_model(const std::filesystem::path& config_path, bool is_override, RunConfig& config,
-                 Problems& problems) {
-  if (!config.has_model_from()) {
-    return;
+// What the file at `path` says, below what `message` says.
+void merge_below(const std::filesystem::path& path, pb::Message& message, Problems& problems) {
+  const std::unique_ptr<pb::Message> below(message.New());
+  parse(path, *below, problems);
+  below->MergeFrom(message);
+  message.CopyFrom(*below);
+}
+
+// The files that a config names.
+void merge_files(const std::filesystem::path& config_path,
+                 const std::vector<std::string>& overrides, RunConfig& config, Problems& problems) {
+  // Relative to the config; one given as an override stays as it is.
+  const auto path_of = [&](const std::string& named, std::string_view field) {
+    const bool is_override =
+        std::any_of(overrides.begin(), overrides.end(),
+                    [field](const std::string& text) { return names(text, field); });
+    return is_override ? std::filesystem::path(named)
+                       : (config_path.parent_path() / named).lexically_normal();
+  };
+  if (config.has_model_from()) {
+    merge_below(path_of(config.model_from(), kModelFrom), *config.mutable_model(), problems);
+    config.clear_model_from();
   }
-  std::filesystem::path path = config.model_from();
-  if (!is_override) {
-    path = (config_path.parent_path() / path).lexically_normal();
+  if (config.data().has_chat_from()) {
+    Data& data = *config.mutable_data();
+    merge_below(path_of(data.chat_from(), kChatFrom), *data.mutable_chat(), problems);
+    data.clear_chat_from();
   }
-  Model model;
-  parse(path, model, problems);
-  model.MergeFrom(config.model());
-  config.mutable_model()->Swap(&model);
-  config.clear_model_from();
 }
 
 }  // namespace
@@ -160,16 +176,17 @@ RunConfig load(const std::filesystem::path& path, const std::vector<std::string>
       problems.add(*problem);
     }
   };
-  bool is_override = false;
+  const auto names_file = [](const std::string& text) {
+    return names(text, kModelFrom) || names(text, kChatFrom);
+  };
   for (const std::string& text : overrides) {
-    if (names_model_from(text)) {
+    if (names_file(text)) {
       apply(text);
-      is_override = true;
     }
   }
-  merge_model(path, is_override, config, problems);
+  merge_files(path, overrides, config, problems);
   for (const std::string& text : overrides) {
-    if (!names_model_from(text)) {
+    if (!names_file(text)) {
       apply(text);
     }
   }

@@ -1,72 +1,114 @@
 #include "data/chat_template.h"
 
+#include <utility>
+
 #include "core/error.h"
 
 namespace fathom::data {
 namespace {
 
-std::vector<std::int32_t> encode_marker(const Tokenizer& tokenizer,
-                                        const std::optional<std::string>& marker,
-                                        std::int32_t token, const char* name) {
+std::vector<Tokenizer::TextOrToken> make_marker(const Tokenizer& tokenizer,
+                                                const std::optional<std::string>& marker,
+                                                std::int32_t token, const char* name) {
   if (marker) {
-    return tokenizer.encode(*marker, AddedTokens::kParse);
+    return tokenizer.parse(*marker);
   }
   if (token < 0) {
     throw ConfigError(concat("the tokenizer has no ", name, "-of-sentence token: set data.chat.",
                              name, " to the text that takes its place"));
   }
-  return {token};
+  return {{.text = "", .token = token}};
+}
+
+std::string spaces_at_end(const std::string& marker) {
+  return marker.substr(marker.find_last_not_of(' ') + 1);  // npos + 1 is 0
+}
+
+std::string without_spaces_at_end(const std::string& marker) {
+  return marker.substr(0, marker.find_last_not_of(' ') + 1);
 }
 
 }  // namespace
 
+// Writes tokens, with the text between two of them in one piece.
+class ChatTemplate::Writer {
+ public:
+  Writer(Encoder& encoder, std::vector<std::int32_t>& tokens)
+      : encoder_(encoder), tokens_(tokens) {}
+
+  void add(const Marker& marker) {
+    for (const Tokenizer::TextOrToken& part : marker) {
+      if (part.token < 0) {
+        add(part.text);
+      } else {
+        finish();
+        tokens_.push_back(part.token);
+      }
+    }
+  }
+  void add(const std::string& text) { text_ += text; }
+  // Ends the text here.
+  void finish() { encoder_.encode(std::exchange(text_, {}), AddedTokens::kAsText, tokens_); }
+
+ private:
+  Encoder& encoder_;
+  std::vector<std::int32_t>& tokens_;
+  std::string text_;
+};
+
 ChatTemplate::ChatTemplate(const Tokenizer& tokenizer, const ChatMarkers& markers)
-    : begin_(encode_marker(tokenizer, markers.begin, tokenizer.special_tokens().bos, "begin")),
-      system_(tokenizer.encode(markers.system)),
-      user_(tokenizer.encode(markers.user)),
-      assistant_(tokenizer.encode(markers.assistant)),
-      end_(encode_marker(tokenizer, markers.end, tokenizer.special_tokens().eos, "end")) {
+    : begin_(make_marker(tokenizer, markers.begin, tokenizer.special_tokens().bos, "begin")),
+      system_(tokenizer.parse(markers.system)),
+      system_end_(tokenizer.parse(markers.system_end)),
+      user_(tokenizer.parse(markers.user)),
+      assistant_(tokenizer.parse(without_spaces_at_end(markers.assistant))),
+      answer_begin_(spaces_at_end(markers.assistant)),
+      end_(make_marker(tokenizer, markers.end, tokenizer.special_tokens().eos, "end")) {
   if (end_.empty()) {
     throw ConfigError("data.chat.end is empty: an answer would never end");
   }
 }
 
-const std::vector<std::int32_t>& ChatTemplate::marker(Role role) const noexcept {
-  switch (role) {
-    case Role::kSystem:
-      return system_;
-    case Role::kUser:
-      return user_;
-    case Role::kAssistant:
-      break;
-  }
-  return assistant_;
-}
-
 ChatTokens ChatTemplate::encode(const Conversation& conversation, Encoder& encoder) const {
   ChatTokens chat;
-  std::vector<std::int32_t>& tokens = chat.tokens;
-  tokens = begin_;
+  Writer writer(encoder, chat.tokens);
+  writer.add(begin_);
   for (const Message& message : conversation) {
-    const std::vector<std::int32_t>& marker = this->marker(message.role);
-    tokens.insert(tokens.end(), marker.begin(), marker.end());
-    chat.is_response.resize(tokens.size(), false);
-    encoder.encode(message.content, AddedTokens::kAsText, tokens);
-    if (message.role == Role::kAssistant) {
-      tokens.insert(tokens.end(), end_.begin(), end_.end());
-      chat.is_response.resize(tokens.size(), true);
+    switch (message.role) {
+      case Role::kSystem:
+        writer.add(system_);
+        writer.add(message.content);
+        writer.add(system_end_);
+        break;
+      case Role::kUser:
+        writer.add(user_);
+        writer.add(message.content);
+        break;
+      case Role::kAssistant:
+        writer.add(assistant_);
+        writer.finish();
+        chat.is_response.resize(chat.tokens.size(), false);
+        writer.add(answer_begin_ + message.content);
+        writer.add(end_);
+        writer.finish();
+        chat.is_response.resize(chat.tokens.size(), true);
+        break;
     }
   }
-  chat.is_response.resize(tokens.size(), false);
+  writer.finish();
+  chat.is_response.resize(chat.tokens.size(), false);
   return chat;
 }
 
 std::vector<std::int32_t> ChatTemplate::encode_prompt(const std::string& content,
                                                       Encoder& encoder) const {
-  std::vector<std::int32_t> tokens = begin_;
-  tokens.insert(tokens.end(), user_.begin(), user_.end());
-  encoder.encode(content, AddedTokens::kAsText, tokens);
-  tokens.insert(tokens.end(), assistant_.begin(), assistant_.end());
+  std::vector<std::int32_t> tokens;
+  Writer writer(encoder, tokens);
+  writer.add(begin_);
+  writer.add(user_);
+  writer.add(content);
+  writer.add(assistant_);
+  writer.finish();
   return tokens;
 }
 

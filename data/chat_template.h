@@ -10,13 +10,16 @@
 
 namespace fathom::data {
 
-// What stands around the messages of a conversation. A marker may be empty. Each is encoded by
-// itself, with the added tokens that it names: the tokenizer's token where it has one of that text,
-// else text. The defaults are DeepSeek-V3's.
+// What stands around the messages of a conversation. A marker may be empty. What it has of the
+// texts of added tokens is these tokens; the rest of it is text, encoded together with the messages
+// beside it, up to the next token or answer. The defaults are DeepSeek-V3's.
 struct ChatMarkers {
   std::optional<std::string> begin = {};  // before everything; absent: the begin-of-sentence token
   std::string system = {};                // before the message of the system
+  std::string system_end = {};            // after it
   std::string user = "<｜User｜>";
+  // The spaces at its end begin the answer: most tokenizers have them in one token with its first
+  // word. A prompt ends before them.
   std::string assistant = "<｜Assistant｜>";
   // After each message of the assistant; absent: the end-of-sentence token.
   std::optional<std::string> end = {};
@@ -29,7 +32,7 @@ struct ChatTokens {
 };
 
 // Turns conversations into tokens:
-//   begin  [system message]  user message  assistant message end  user message ...
+//   begin  [system message system_end]  user message  assistant message end  user message ...
 // where "user message" is the marker and the content. Contents are text, whatever they hold: no one
 // forges an end of sentence. Immutable: may be shared by threads.
 class ChatTemplate {
@@ -44,13 +47,16 @@ class ChatTemplate {
   std::vector<std::int32_t> encode_prompt(const std::string& content, Encoder& encoder) const;
 
  private:
-  const std::vector<std::int32_t>& marker(Role role) const noexcept;
+  using Marker = std::vector<Tokenizer::TextOrToken>;
+  class Writer;
 
-  std::vector<std::int32_t> begin_;
-  std::vector<std::int32_t> system_;
-  std::vector<std::int32_t> user_;
-  std::vector<std::int32_t> assistant_;
-  std::vector<std::int32_t> end_;
+  Marker begin_;
+  Marker system_;
+  Marker system_end_;
+  Marker user_;
+  Marker assistant_;
+  std::string answer_begin_;  // the spaces at the end of the assistant's marker
+  Marker end_;
 };
 
 }  // namespace fathom::data

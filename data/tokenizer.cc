@@ -109,6 +109,30 @@ void Tokenizer::save(const std::filesystem::path& path) const {
   write_file_atomically(path, json_);
 }
 
+template <class Visit>
+void Tokenizer::for_each_part(std::string_view text, const Visit& visit) const {
+  for (const AddedTokenFinder::Section& section : added_tokens_.sections(text)) {
+    if (section.token >= 0) {
+      visit(section);
+      continue;
+    }
+    const std::string normalized =
+        normalizer_.empty() ? std::string() : normalizer_.normalize(section.text);
+    for (const AddedTokenFinder::Section& part : normalized_added_tokens_.sections(
+             normalizer_.empty() ? section.text : std::string_view(normalized))) {
+      visit(part);
+    }
+  }
+}
+
+std::vector<Tokenizer::TextOrToken> Tokenizer::parse(std::string_view text) const {
+  std::vector<TextOrToken> parts;
+  for_each_part(text, [&parts](const AddedTokenFinder::Section& part) {
+    parts.push_back({part.token < 0 ? std::string(part.text) : std::string(), part.token});
+  });
+  return parts;
+}
+
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text, AddedTokens added_tokens) const {
   std::vector<std::int32_t> tokens;
   Encoder(*this, text.size()).encode(text, added_tokens, tokens);
@@ -161,36 +185,20 @@ Encoder::Encoder(const Tokenizer& tokenizer, std::size_t expected_bytes) : token
 void Encoder::encode(std::string_view text, AddedTokens added_tokens,
                      std::vector<std::int32_t>& out) {
   if (added_tokens == AddedTokens::kAsText) {
-    encode_section(text, added_tokens, out);
+    if (tokenizer_->normalizer_.empty()) {
+      encode_text(text, out);
+    } else {
+      encode_text(tokenizer_->normalizer_.normalize(text), out);
+    }
     return;
   }
-  for (const AddedTokenFinder::Section& section : tokenizer_->added_tokens_.sections(text)) {
-    if (section.token >= 0) {
-      out.push_back(section.token);
+  tokenizer_->for_each_part(text, [&](const AddedTokenFinder::Section& part) {
+    if (part.token < 0) {
+      encode_text(part.text, out);
     } else {
-      encode_section(section.text, added_tokens, out);
+      out.push_back(part.token);
     }
-  }
-}
-
-void Encoder::encode_section(std::string_view text, AddedTokens added_tokens,
-                             std::vector<std::int32_t>& out) {
-  std::string normalized;
-  if (!tokenizer_->normalizer_.empty()) {
-    normalized = tokenizer_->normalizer_.normalize(text);
-    text = normalized;
-  }
-  if (added_tokens == AddedTokens::kAsText) {
-    encode_text(text, out);
-    return;
-  }
-  for (const auto& section : tokenizer_->normalized_added_tokens_.sections(text)) {
-    if (section.token >= 0) {
-      out.push_back(section.token);
-    } else {
-      encode_text(section.text, out);
-    }
-  }
+  });
 }
 
 void Encoder::encode_text(std::string_view text, std::vector<std::int32_t>& out) {

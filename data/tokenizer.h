@@ -68,6 +68,15 @@ class Tokenizer {
   Tokenizer(Tokenizer&&) = default;
   Tokenizer& operator=(Tokenizer&&) = default;
 
+  // A part of a text: an added token, or what lies between two.
+  struct TextOrToken {
+    std::string text;
+    std::int32_t token = -1;  // -1: text
+  };
+  // The added tokens of a text as AddedTokens::kParse finds them, and the text between them as the
+  // normalizer makes it.
+  std::vector<TextOrToken> parse(std::string_view text) const;
+
   std::vector<std::int32_t> encode(std::string_view text,
                                    AddedTokens added_tokens = AddedTokens::kParse) const;
   // The bytes of all tokens one after another, special ones by their texts. May be invalid UTF-8
@@ -98,6 +107,10 @@ class Tokenizer {
 
  private:
   friend class Encoder;
+
+  // visit(const AddedTokenFinder::Section&) for each added token and the normalized text between.
+  template <class Visit>
+  void for_each_part(std::string_view text, const Visit& visit) const;
 
   std::string json_;
   std::string hash_;
@@ -133,9 +146,6 @@ class Encoder {
     std::int32_t num_tokens = 0;  // 0: an empty slot
   };
 
-  // Between added tokens of the text as it is.
-  void encode_section(std::string_view text, AddedTokens added_tokens,
-                      std::vector<std::int32_t>& out);
   void encode_text(std::string_view text, std::vector<std::int32_t>& out);
   void encode_word(std::string_view word, std::vector<std::int32_t>& out);
 

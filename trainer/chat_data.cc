@@ -79,6 +79,7 @@ data::ChatMarkers make_chat_markers(const config::RunConfig& config) {
     markers.begin = chat.begin();
   }
   markers.system = chat.system();
+  markers.system_end = chat.system_end();
   markers.user = chat.user();
   markers.assistant = chat.assistant();
   if (chat.has_end()) {

@@ -136,6 +136,21 @@ TEST_CASE("model_from is relative to its file, and the file's own model override
   CHECK(load(path, {"model_from=" + other}).model().hidden_size() == 16);
 }
 
+TEST_CASE("data.chat_from is relative to its file, and the file's own template overrides it") {
+  Files files;
+  files.write("chat/c.textproto", "user: \"U\" assistant: \"A\"");
+  const auto path = files.write("runs/a.textproto",
+                                "data { chat_from: \"../chat/c.textproto\" chat { user: \"V\" } }");
+  const RunConfig config = load(path);
+  CHECK(config.data().chat().user() == "V");
+  CHECK(config.data().chat().assistant() == "A");
+  CHECK_FALSE(config.data().has_chat_from());
+  const std::string other = files.write("chat/d.textproto", "assistant: \"B\"").string();
+  CHECK(load(path, {"data.chat_from=" + other}).data().chat().assistant() == "B");
+  CHECK(files.error(files.write("b.textproto", "data { chat_from: \"x.textproto\" }")) ==
+        "x.textproto: no such file");
+}
+
 TEST_CASE("problems in the model's file name that file") {
   Files files;
   files.write("m.textproto", "hiden_size: 8");

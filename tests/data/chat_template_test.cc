@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "data/bpe_trainer.h"
 #include "tests/data/byte_tokenizer.h"
 #include "tests/support/catch.h"
 
@@ -67,6 +68,34 @@ TEST_CASE("Markers without a token are text, and may be empty") {
   CHECK(ChatTemplate(tokenizer, mixed).encode({{Role::kAssistant, "y"}}, encoder).tokens ==
         Tokens{'A', ':', 'y', 256, '.'});
   CHECK_THROWS_AS(ChatTemplate(tokenizer, {.begin = "", .end = ""}), ConfigError);
+}
+
+TEST_CASE("The text of markers and messages is encoded in one piece up to an answer") {
+  WordCounts words;
+  words.add("Q:a \n\nA: b");
+  // One merge after the other makes tokens of ":a" and " b".
+  TokenizerDefinition definition = parse_tokenizer_json(
+      train_bpe(words, {.vocab_size = 257, .special_tokens = {"<end>"}}).json(), "trained");
+  const auto byte = [&](char letter) {
+    const auto found =
+        std::find(definition.tokens.begin(), definition.tokens.end(), std::string(1, letter));
+    return static_cast<std::int32_t>(found - definition.tokens.begin());
+  };
+  definition.tokens.insert(definition.tokens.end(), {":a", " b"});
+  definition.merges = {{byte(':'), byte('a'), 257}, {byte(' '), byte('b'), 258}};
+  const Tokenizer tokenizer(write_tokenizer_json(definition));
+  const ChatTemplate chat(
+      tokenizer,
+      {.begin = "", .system_end = "\n", .user = "Q:", .assistant = "\nA:  ", .end = "<end>"});
+  Encoder encoder(tokenizer);
+  const ChatTokens found = chat.encode(
+      {{Role::kSystem, "S"}, {Role::kUser, "a"}, {Role::kAssistant, "b"}, {Role::kUser, "Q"}},
+      encoder);
+  CHECK(found.tokens == Tokens{byte('S'), byte('\n'), byte('Q'), 257, byte('\n'), byte('A'),
+                               byte(':'), byte(' '), 258, 256, byte('Q'), byte(':'), byte('Q')});
+  CHECK(found.is_response == std::vector<bool>{0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0});
+  CHECK(chat.encode_prompt("a", encoder) ==
+        Tokens{byte('Q'), 257, byte('\n'), byte('A'), byte(':')});
 }
 
 }  // namespace

@@ -1,0 +1,97 @@
+#include "trainer/chat_data.h"
+
+#include <string>
+#include <vector>
+
+#include "configs/load.h"
+#include "core/file.h"
+#include "data/chat_template.h"
+#include "tests/support/catch.h"
+#include "tests/support/paths.h"
+#include "tests/support/temporary_folder.h"
+
+namespace fathom::trainer {
+namespace {
+
+using data::Conversation;
+using data::Role;
+
+// A template of configs/chat/ with a small tokenizer that is built like the model's.
+struct Published {
+  data::Tokenizer tokenizer;
+  data::ChatTemplate chat;
+};
+
+Published published(const std::string& name, const std::string& tokenizer_name) {
+  const test::TemporaryFolder folder;
+  const std::filesystem::path path = folder.path() / "run.textproto";
+  write_file_atomically(
+      path,
+      "data { chat_from: \"" + test::source_path("configs/chat/" + name + ".textproto") + "\" }");
+  auto tokenizer = data::Tokenizer::load(
+      test::source_path("tests/fixtures/tokenizer/shapes/" + tokenizer_name + ".json"));
+  data::ChatTemplate chat(tokenizer, make_chat_markers(config::load(path)));
+  return {std::move(tokenizer), std::move(chat)};
+}
+
+const Conversation kTwoTurns = {{Role::kSystem, "Be brief."},
+                                {Role::kUser, "What is 漢字?"},
+                                {Role::kAssistant, "It is a word."},
+                                {Role::kUser, "2 + 2"},
+                                {Role::kAssistant, "4"}};
+const std::string kBos = "<｜begin▁of▁sentence｜>";
+const std::string kEos = "<｜end▁of▁sentence｜>";
+
+// Checks that conversation and prompt are what the published template makes of them, token by
+// token.
+void check(const Published& published, const std::string& conversation, const std::string& prompt) {
+  data::Encoder encoder(published.tokenizer);
+  const data::ChatTokens found = published.chat.encode(kTwoTurns, encoder);
+  CHECK(published.tokenizer.decode(found.tokens) == conversation);
+  CHECK(found.tokens == published.tokenizer.encode(conversation));
+  CHECK(published.chat.encode_prompt("Who?", encoder) == published.tokenizer.encode(prompt));
+}
+
+TEST_CASE("DeepSeek-V2's chat template") {
+  check(published("deepseek-v2", "deepseek-v2"),
+        kBos + "Be brief.\n\nUser: What is 漢字?\n\nAssistant: It is a word." + kEos +
+            "User: 2 + 2\n\nAssistant: 4" + kEos,
+        kBos + "User: Who?\n\nAssistant:");
+}
+
+TEST_CASE("DeepSeek-V3's chat template") {
+  check(published("deepseek-v3", "deepseek-v3"),
+        kBos + "Be brief.<｜User｜>What is 漢字?<｜Assistant｜>It is a word." + kEos +
+            "<｜User｜>2 + 2<｜Assistant｜>4" + kEos,
+        kBos + "<｜User｜>Who?<｜Assistant｜>");
+}
+
+TEST_CASE("DeepSeek-R1's chat template") {
+  const Published r1 = published("deepseek-r1", "deepseek-v3");
+  data::Encoder encoder(r1.tokenizer);
+  CHECK(r1.chat.encode_prompt("Who?", encoder) ==
+        r1.tokenizer.encode(kBos + "<｜User｜>Who?<｜Assistant｜><think>\n"));
+}
+
+TEST_CASE("DeepSeek-V3.1's chat template") {
+  check(published("deepseek-v3.1", "deepseek-v3"),
+        kBos + "Be brief.<｜User｜>What is 漢字?<｜Assistant｜></think>It is a word." + kEos +
+            "<｜User｜>2 + 2<｜Assistant｜></think>4" + kEos,
+        kBos + "<｜User｜>Who?<｜Assistant｜></think>");
+}
+
+TEST_CASE("What is learnt of DeepSeek-V2's template are the answers with the space before them") {
+  const Published v2 = published("deepseek-v2", "deepseek-v2");
+  data::Encoder encoder(v2.tokenizer);
+  const data::ChatTokens found = v2.chat.encode(kTwoTurns, encoder);
+  std::vector<std::int32_t> learnt;
+  for (std::size_t i = 0; i < found.tokens.size(); ++i) {
+    if (found.is_response[i]) {
+      learnt.push_back(found.tokens[i]);
+    }
+  }
+  CHECK(v2.tokenizer.decode(learnt) == " It is a word." + kEos + " 4" + kEos);
+}
+
+}  // namespace
+}  // namespace fathom::trainer
