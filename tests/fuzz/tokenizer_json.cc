@@ -14,8 +14,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
     return 0;
   }
   for (const auto added : {data::AddedTokens::kParse, data::AddedTokens::kAsText}) {
-    const std::vector<std::int32_t> tokens = tokenizer->encode(text, added);
-    test::must(tokenizer->decode(tokens) == text, "a text is another after encoding and decoding");
+    // Refused where an expression without a scanner takes too long.
+    const auto tokens = test::unless_refused([&] { return tokenizer->encode(text, added); });
+    if (tokens) {
+      const std::string decoded = tokenizer->decode(*tokens);
+      test::must(tokenizer->changes_text() || decoded == text,
+                 "a text is another after encoding and decoding");
+    }
   }
   tokenizer->text_bytes_per_token();
   return 0;
