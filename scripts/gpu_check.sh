@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can tell, in steps of less than ten minutes: every test program of the CUDA build, compute-sanitizer on small
-# shapes (where it is installed), the time of every kernel, PyTorch's own kernels beside them (where torch is installed), and training steps. Writes
-# docs/results-gpu.md, with the card, the driver and the date. Runs from the repository (scripts/build.sh cuda first) and from the folder that
+# shapes (where it is installed), the time of every kernel, training steps, PyTorch's own kernels and steps (where torch with CUDA
+# is installed), and steps of reinforcement learning. Writes docs/results-gpu.md, with the card, the driver and the date. Runs from the repository (scripts/build.sh cuda first) and from the folder that
 # scripts/bundle.sh makes.
 #   scripts/gpu_check.sh [STATE_FOLDER]      default gpu-check; what passed there is not run again, so an interrupted check goes on
 # Exits 77 where there is no GPU, 1 if a step failed (its output: STATE_FOLDER/STEP.log).
@@ -10,6 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 state=${1:-gpu-check}
 most_seconds=590
 
+card=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | head -n 1)
+[ -n "$card" ] || { echo "gpu_check.sh: no GPU, or no driver for it (nvidia-smi shows none)"; exit 77; }
 if [ -x bin/kernel_bench_cuda ]; then
   tests=(bin/*_tests_cuda)
   bench=bin/kernel_bench_cuda
@@ -20,8 +22,6 @@ else
   program=build/cuda/fathom
 fi
 [ -x "$bench" ] || { echo "gpu_check.sh: no CUDA build here; run scripts/build.sh cuda" >&2; exit 1; }
-card=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader 2>/dev/null | head -n 1)
-[ -n "$card" ] || { echo "gpu_check.sh: no GPU, or no driver for it (nvidia-smi shows none)"; exit 77; }
 
 mkdir -p "$state"
 if [ "$(cat "$state/card" 2>/dev/null)" != "$card" ]; then  # the results of another card do not belong into this report
@@ -66,13 +66,23 @@ else
   echo "compute-sanitizer ... skipped, it is not installed"
 fi
 lines kernels kernels.jsonl "$bench"
-if python3 -c 'import torch' 2>/dev/null; then
+training() { lines "training-$1" "training-$1.jsonl" bash scripts/gpu_training.sh "$program" "$state/training" "configs/runs/bench-$2.textproto"; }
+training lite-3b lite-3b
+training moonlight-slice moonlight-slice
+if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
   lines rival rival.jsonl python3 scripts/rival/kernels.py "$state/kernels.jsonl"
+  # The whole step of lite-3b, in turn with ours.
+  for variant in "bfloat16 default" "float32 default" "bfloat16 no"; do
+    read -r parameters compile <<<"$variant"
+    lines "pytorch-$parameters-$compile" "pytorch-$parameters-$compile.jsonl" \
+      python3 scripts/rival/training.py configs/runs/bench-lite-3b.textproto --parameters "$parameters" --compile "$compile"
+  done
+  training lite-3b-again lite-3b
 else
-  echo "PyTorch's kernels ... skipped, torch is not installed"
+  echo "PyTorch's kernels and training steps ... skipped, no torch with CUDA is installed"
 fi
-for name in lite-3b moonlight-slice; do
-  lines "training-$name" "training-$name.jsonl" bash scripts/gpu_training.sh "$program" "$state/training" "configs/runs/bench-$name.textproto"
-done
+# Decoding by graphs, and launch by launch.
+lines grpo grpo-graphs.jsonl bash scripts/gpu_grpo.sh "$program" "$state/grpo" configs/runs/bench-grpo.textproto
+lines grpo-launches grpo-launches.jsonl bash scripts/gpu_grpo.sh "$program" "$state/grpo" configs/runs/bench-grpo.textproto --set run.cuda_graphs=false
 python3 scripts/gpu_report.py "$state" docs/results-gpu.md || failed=1
 exit "$failed"

@@ -37,6 +37,50 @@ def training_step(result):
     ]
 
 
+def read_results(state, pattern):
+    """(rest of the name, last line) of each file of results."""
+    prefix = pattern.split("*")[0]
+    texts = {path.stem.removeprefix(prefix): path.read_text().strip() for path in sorted(state.glob(pattern))}
+    return [(name, json.loads(text.splitlines()[-1])) for name, text in texts.items() if text]
+
+
+def pytorch_steps(results, ours):
+    """Whole steps in PyTorch beside ours of the same config, the slower of our measurements."""
+    rows = []
+    for _, result in results:
+        same = [line["step_ms"] for line in ours if line["config"] == result["config"]]
+        ratio = f"{result['step_ms'] / max(same):.2f}x" if same else ""
+        cells = [f"`{result['config']}`", result["parameters"], result["compile"], f"{result['tokens_per_s']:,.0f}", f"{result['step_ms']:.1f}"]
+        rows.append("| " + " | ".join([*cells, f"{result['peak_memory_gib']:.1f}", ratio]) + " |")
+    return [
+        "",
+        f"PyTorch {results[0][1]['torch']}, `scripts/rival/training.py`: bfloat16 weights have no float32 copy and moments of bfloat16, float32 ones run under",
+        "autocast. The last column: how many times our time it takes.",
+        "",
+        "| config | weights | torch.compile | tokens/s | ms a step | GiB | PyTorch / ours |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
+def grpo_steps(results):
+    rows = []
+    for name, result in results:
+        sampling = result["generation_ms"] / result["step_ms"]
+        cells = [name, result["samples"], f"{result['mean_length']:.0f}", f"{result['generation_tokens_per_s']:,.0f}", f"{result['training_tokens_per_s']:,.0f}"]
+        rows.append("| " + " | ".join(map(str, [*cells, f"{result['step_ms'] / 1e3:.2f}", f"{100 * sampling:.0f}%", f"{result['peak_memory_gib']:.1f}"])) + " |")
+    return [
+        "",
+        "## Reinforcement learning",
+        "",
+        f"`{results[0][1]['config']}` by `scripts/gpu_grpo.sh`: medians of steps of GRPO, decoding by CUDA graphs or launch by launch.",
+        "",
+        "| decoding | completions | tokens of each | sampled tokens/s | trained tokens/s | s a step | of it sampling | GiB |",
+        "|---|---|---|---|---|---|---|---|",
+        *rows,
+    ]
+
+
 def report(state, date):
     passed = sorted(path.stem for path in state.glob("*.passed"))
     failed = sorted(path.stem for path in state.glob("*.log") if path.stem not in passed)
@@ -64,11 +108,17 @@ def report(state, date):
             "|---|---|---|---|---|---|---|",
             *(row(key, line, rival.get(key, {})) for key, line in ours.items()),
         ]
-    training = [path.read_text().strip() for path in sorted(state.glob("training-*.jsonl"))]
-    if any(training):
+    training = [result for _, result in read_results(state, "training-*.jsonl")]
+    if training:
         text += ["", "## Training", "", "By `scripts/gpu_training.sh`."]
-        for lines in filter(None, training):
-            text += training_step(json.loads(lines.splitlines()[-1]))
+        for result in training:
+            text += training_step(result)
+    pytorch = read_results(state, "pytorch-*.jsonl")
+    if pytorch:
+        text += pytorch_steps(pytorch, training)
+    grpo = read_results(state, "grpo-*.jsonl")
+    if grpo:
+        text += grpo_steps(grpo)
     return "\n".join(text) + "\n"
 
 

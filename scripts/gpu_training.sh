@@ -8,19 +8,7 @@ folder=$2
 config=$3
 shift 3
 rm -rf "$folder"
-mkdir -p "$folder/data"
-
-# Words of random letters: what they say does not matter to a step's time, that tokens differ does (routing).
-python3 - "$folder/data/text.txt" <<'TEXT'
-import random, sys
-random.seed(1)
-words = ["".join(random.choices("abcdefghijklmnopqrstuvwxyz", k=random.randint(2, 9))) for _ in range(20000)]
-with open(sys.argv[1], "w") as out:
-    for _ in range(4000):
-        out.write(" ".join(random.choices(words, k=300)) + "\n\n")
-TEXT
-"$program" train-tokenizer "$folder/data/text.txt" --vocab_size 4096 --output "$folder/data/tokenizer.json" >&2
-"$program" tokenize "$folder/data/text.txt" --tokenizer "$folder/data/tokenizer.json" --output "$folder/data/train" >&2
+bash "$(dirname "${BASH_SOURCE[0]}")/gpu_data.sh" "$program" "$folder/data"
 
 begin=$(date +%s%N)
 "$program" pretrain "$config" --set run.directory="$folder/run" --set "data.train[0].path=$folder/data/train" "$@" | while read -r line; do

@@ -3,7 +3,6 @@
 import pathlib
 import re
 
-import h5py
 import numpy
 import torch
 
@@ -61,17 +60,37 @@ def complete(message, given):
     return fields
 
 
+def merged(base, over):
+    """Fields of `over` in place of those of `base`, messages field by field."""
+    fields = dict(base)
+    for name, value in over.items():
+        is_message = isinstance(value, dict) and isinstance(fields.get(name), dict)
+        fields[name] = merged(fields[name], value) if is_message else value
+    return fields
+
+
+def read_run_config(path):
+    """A configs/runs/*.textproto with the model that it names; its model with every field, as the parity models take it."""
+    config = parse_textproto(pathlib.Path(path).read_text())
+    model = config.get("model", {})
+    if "model_from" in config:
+        model = merged(parse_textproto((pathlib.Path(path).parent / config["model_from"]).read_text()), model)
+    return config | {"model": complete_model(model)}
+
+
 def read_config(run):
-    """The resolved config of a run folder; its model with every field, as the parity models take it."""
+    """The resolved config of a run folder, as read_run_config."""
     config = parse_textproto((pathlib.Path(run) / "config.textproto").read_text())
-    given = config["model"]
+    return config | {"model": complete_model(config["model"])}
+
+
+def complete_model(given):
     choices = {"score_function": "SIGMOID", "group_score": "SUM_OF_TOP2"}
     yarn = complete("Yarn", given.get("yarn", {}))
     model = complete("Model", given)
     model["moe"] = complete("MixtureOfExperts", choices | given["moe"])
     model["yarn"] = yarn | {"mscale_all_dim": yarn["mscale"]}
-    config["model"] = model
-    return config
+    return model
 
 
 def newest_checkpoint(run):
@@ -83,6 +102,8 @@ def newest_checkpoint(run):
 
 def read_weights(checkpoint):
     """Published name -> float32 tensor; optimizer states are left out."""
+    import h5py  # configs are read without it
+
     arrays = {}
     for path in sorted(pathlib.Path(checkpoint).glob("rank-*.h5")):
         with h5py.File(path) as file:

@@ -52,6 +52,28 @@ class Report(unittest.TestCase):
         self.assertIn("`configs/x`, median of 2 steps of 32,768 tokens: 100,000 tokens/s, 44.5% of the card's bfloat16 peak,\n327.7 ms a step (optimizer 15.1 ms)", text)
         self.assertIn("70.0 GiB at most, 5.5 s from start to first step.", text)
 
+    def test_pytorch_beside_the_slower_of_our_steps(self):
+        ours = {"config": "configs/x", "tokens": 32768, "steps": 2, "tokens_per_s": 1.0, "peak_memory_gib": 70.0, "first_step_s": 5.5}
+        self.write("training-x.jsonl", ours | {"step_ms": 300.0})
+        self.write("training-x-again.jsonl", ours | {"step_ms": 320.0})
+        theirs = {"parameters": "bfloat16", "compile": "default", "tokens_per_s": 81920.0, "step_ms": 400.0, "peak_memory_gib": 50.04, "torch": "9.9"}
+        self.write("pytorch-a.jsonl", theirs | {"config": "configs/x"})
+        self.write("pytorch-b.jsonl", theirs | {"config": "configs/y", "compile": "no"})
+        text = gpu_report.report(self.state, "2001-02-03")
+        self.assertIn("PyTorch 9.9, ", text)
+        self.assertIn("| `configs/x` | bfloat16 | default | 81,920 | 400.0 | 50.0 | 1.25x |\n", text)
+        self.assertIn("| `configs/y` | bfloat16 | no | 81,920 | 400.0 | 50.0 |  |\n", text)
+
+    def test_grpo(self):
+        result = {"config": "configs/g", "samples": 256, "mean_length": 480.4, "generation_tokens_per_s": 65432.1, "training_tokens_per_s": 123456.7,
+                  "step_ms": 3000.0, "generation_ms": 1800.0, "peak_memory_gib": 30.04}
+        self.write("grpo-graphs.jsonl", result)
+        self.write("grpo-launches.jsonl")  # has not run to its end
+        text = gpu_report.report(self.state, "2001-02-03")
+        self.assertIn("`configs/g` by `scripts/gpu_grpo.sh`", text)
+        self.assertIn("| graphs | 256 | 480 | 65,432 | 123,457 | 3.00 | 60% | 30.0 |\n", text)
+        self.assertNotIn("| launches", text)
+
 
 if __name__ == "__main__":
     unittest.main()
