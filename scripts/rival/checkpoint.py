@@ -3,7 +3,6 @@
 import pathlib
 import re
 
-import numpy
 import torch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -102,7 +101,8 @@ def newest_checkpoint(run):
 
 def read_weights(checkpoint):
     """Published name -> float32 tensor; optimizer states are left out."""
-    import h5py  # configs are read without it
+    import h5py  # configs are read without them
+    import numpy
 
     arrays = {}
     for path in sorted(pathlib.Path(checkpoint).glob("rank-*.h5")):
