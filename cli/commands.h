@@ -28,5 +28,7 @@ Command train_tokenizer_command();
 Command tokenize_command();
 Command problems_command();
 Command inspect_command();
+Command import_hf_command();
+Command export_hf_command();
 
 }  // namespace fathom::cli

@@ -8,6 +8,7 @@
 #include "cli/inspect_checkpoint.h"
 #include "cli/inspect_data.h"
 #include "core/error.h"
+#include "trainer/checkpoint/catalog.h"
 
 namespace fathom::cli {
 namespace {
@@ -58,7 +59,7 @@ int run(std::span<const std::string> arguments, Session& /*session*/) {
     print_checkpoint(path,
                      {.lists_tensors = options.has("tensors"), .verifies = options.has("verify")},
                      std::cout);
-  } else if (const auto checkpoints = checkpoints_of_run(path)) {
+  } else if (const auto checkpoints = trainer::checkpoints_of_run(path)) {
     print_checkpoint_list(*checkpoints, std::cout);
   } else {
     print_shards(path, options.has("verify"), std::cout);

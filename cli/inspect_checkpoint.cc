@@ -36,15 +36,6 @@ bool is_checkpoint(const std::filesystem::path& path) {
   return std::filesystem::exists(path / trainer::kManifestName);
 }
 
-std::optional<std::filesystem::path> checkpoints_of_run(const std::filesystem::path& path) {
-  for (const std::filesystem::path& root : {path, path / "checkpoints"}) {
-    if (!trainer::list_checkpoints(root).empty()) {
-      return root;
-    }
-  }
-  return std::nullopt;
-}
-
 trainer::Manifest read_manifest(const std::filesystem::path& folder) {
   const std::filesystem::path absolute =
       std::filesystem::canonical(folder);  // so that it has a name, whatever way it was given

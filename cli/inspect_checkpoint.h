@@ -1,7 +1,6 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
 #include <ostream>
 
 #include "trainer/checkpoint/manifest.h"
@@ -10,8 +9,6 @@ namespace fathom::cli {
 
 // Whether `path` is a folder with a manifest.
 bool is_checkpoint(const std::filesystem::path& path);
-// The folder of checkpoints when `path` is one, or a run folder that has one.
-std::optional<std::filesystem::path> checkpoints_of_run(const std::filesystem::path& path);
 
 // What a published checkpoint says of itself. Throws ConfigError naming the folder when it is
 // damaged, or is not one of ours.

@@ -15,10 +15,11 @@
 namespace fathom::cli {
 namespace {
 
-std::array<Command, 9> all_commands() {
-  return {pretrain_command(), sft_command(),      grpo_command(),
-          generate_command(), evaluate_command(), train_tokenizer_command(),
-          tokenize_command(), problems_command(), inspect_command()};
+std::array<Command, 11> all_commands() {
+  return {pretrain_command(),  sft_command(),      grpo_command(),
+          generate_command(),  evaluate_command(), train_tokenizer_command(),
+          tokenize_command(),  problems_command(), inspect_command(),
+          import_hf_command(), export_hf_command()};
 }
 
 void print_overview(std::ostream& out) {

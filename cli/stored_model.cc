@@ -13,7 +13,7 @@
 #include "parallel/comm/agree.h"
 #include "parallel/comm/heartbeat_file.h"
 #include "trainer/chat_data.h"
-#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/catalog.h"
 #include "trainer/factory.h"
 #include "trainer/identity.h"
 #include "trainer/weights.h"
@@ -21,17 +21,14 @@
 namespace fathom::cli {
 namespace {
 
-std::filesystem::path find_checkpoint(const std::filesystem::path& path) {
-  if (is_checkpoint(path)) {
-    return path.has_filename() ? path : path.parent_path();  // without a slash at the end
-  }
-  const std::optional<std::filesystem::path> root = checkpoints_of_run(path);
-  if (!root) {
+std::filesystem::path require_checkpoint(const std::filesystem::path& path) {
+  const std::optional<std::filesystem::path> found = trainer::find_checkpoint(path);
+  if (!found) {
     throw ConfigError(concat(path.string(),
                              ": neither a checkpoint (RUN/checkpoints/step-NNNNNNNN) nor a run "
                              "folder that has one"));
   }
-  return trainer::checkpoint_folder(*root, *trainer::latest_checkpoint(*root));
+  return *found;
 }
 
 // The config that the checkpoint was written with, laid out for the ranks there are.
@@ -80,7 +77,7 @@ StoredModel open_stored_model(const std::filesystem::path& path,
                               const std::vector<std::string>& overrides,
                               const config::Launch& launch) {
   StoredModel stored;
-  stored.checkpoint = find_checkpoint(path);
+  stored.checkpoint = require_checkpoint(path);
   stored.config = checkpoint_config(stored.checkpoint, overrides, launch);
   stored.tokenizer = trainer::load_tokenizer(stored.config);
   return stored;

@@ -1,6 +1,6 @@
 #include "trainer/weights.h"
 
-#include <charconv>
+#include <optional>
 
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
@@ -8,6 +8,7 @@
 #include "optim/factory.h"
 #include "parallel/comm/agree.h"
 #include "parallel/host_state.h"
+#include "trainer/checkpoint/catalog.h"
 
 namespace fathom::trainer {
 namespace {
@@ -55,35 +56,26 @@ class ShowAsFloat32 final : public parallel::StateVisitor {
   Stream* stream_;
 };
 
-std::int64_t step_of(const std::filesystem::path& checkpoint) {
-  const std::string name = checkpoint.filename().string();
-  constexpr std::string_view kPrefix = "step-";
-  std::int64_t step = 0;
-  const auto* const end = name.data() + name.size();
-  const bool is_number = name.starts_with(kPrefix) &&
-                         std::from_chars(name.data() + kPrefix.size(), end, step).ptr == end;
-  if (!is_number || !std::filesystem::is_directory(checkpoint)) {
-    throw ConfigError(
-        concat("train.init_from: ", checkpoint.string(),
-               " is not a checkpoint folder; name one like RUN/checkpoints/step-00001000"));
+std::filesystem::path require_checkpoint(const std::filesystem::path& path) {
+  const std::optional<std::filesystem::path> found = find_checkpoint(path);
+  if (!found || !step_of_folder(found->filename().string())) {
+    throw ConfigError(concat("train.init_from: ", path.string(),
+                             " is not a checkpoint folder, nor a run folder that has one; name one "
+                             "like RUN/checkpoints/step-00001000"));
   }
-  return step;
+  return *found;
 }
 
 }  // namespace
 
 void load_weights(const std::filesystem::path& checkpoint, const VisitState& state,
                   const CheckpointIdentity& expected, parallel::Communicator& world) {
-  std::filesystem::path folder = checkpoint;
-  if (!folder.has_filename()) {
-    folder = folder.parent_path();  // a slash at the end
-  }
+  std::filesystem::path folder;
+  parallel::agree(world, [&] { folder = require_checkpoint(checkpoint); });
   CheckpointOptions options;
   options.root = folder.parent_path();
-  std::int64_t step = 0;
-  parallel::agree(world, [&] { step = step_of(folder); });
   load_checkpoint(
-      options, step,
+      options, *step_of_folder(folder.filename().string()),
       [&](parallel::StateVisitor& visitor) {
         WeightsOnly weights(visitor);
         state(weights);

@@ -11,9 +11,9 @@
 
 namespace fathom::trainer {
 
-// Loads the weights and selection biases alone of a checkpoint folder (.../step-NNNNNNNN), to start
-// a new stage: optimizer states and progress stay as they are. Collective. Throws as
-// load_checkpoint does, ConfigError when the path is no checkpoint.
+// Loads the weights and selection biases alone of a checkpoint folder (.../step-NNNNNNNN), or of a
+// run folder's newest, to start a new stage: optimizer states and progress stay as they are.
+// Collective. Throws as load_checkpoint does, ConfigError when the path is no checkpoint.
 void load_weights(const std::filesystem::path& checkpoint, const VisitState& state,
                   const CheckpointIdentity& expected, parallel::Communicator& world);
 

@@ -167,6 +167,24 @@ std::optional<std::int64_t> latest_checkpoint(const fs::path& root) {
   return steps.empty() ? std::nullopt : std::optional(steps.back());
 }
 
+std::optional<fs::path> checkpoints_of_run(const fs::path& path) {
+  for (const fs::path& root : {path, path / "checkpoints"}) {
+    if (!list_checkpoints(root).empty()) {
+      return root;
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<fs::path> find_checkpoint(const fs::path& path) {
+  std::error_code error;
+  if (fs::exists(path / kManifestName, error)) {
+    return path.has_filename() ? path : path.parent_path();
+  }
+  const std::optional<fs::path> root = checkpoints_of_run(path);
+  return root ? std::optional(checkpoint_folder(*root, *latest_checkpoint(*root))) : std::nullopt;
+}
+
 std::optional<std::string> publish(const fs::path& temporary, const fs::path& published) {
   std::error_code error;
   if (!fs::exists(fs::symlink_status(published, error))) {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <deque>
 #include <map>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -13,9 +14,9 @@
 namespace fathom::trainer {
 
 // Reads rectangles of published tensors out of the files of one checkpoint. What it reads it
-// checks: the size and the bytes between the slices when a file is opened, and each slice whole,
-// whatever part of it is wanted. It goes by the manifest's offsets and never hands a file to the
-// HDF5 library, which is not safe on files that something has changed.
+// checks: the size and the bytes between the slices when a file is opened, and each slice whole the
+// first time that a part of it is wanted. It goes by the manifest's offsets and never hands a file
+// to the HDF5 library, which is not safe on files that something has changed.
 class ShardReader {
  public:
   // `checkpoint` must outlive the reader.
@@ -41,6 +42,7 @@ class ShardReader {
   std::map<std::size_t, ShardFile> open_;
   std::deque<std::size_t> open_order_;
   std::vector<bool> is_checked_;
+  std::set<const StoredSlice*> checked_slices_;
 };
 
 }  // namespace fathom::trainer

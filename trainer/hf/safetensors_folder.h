@@ -30,6 +30,7 @@ class SafetensorsFolder {
   // Throws ConfigError naming file and tensor, IoError. Symbolic links are not followed.
   explicit SafetensorsFolder(std::filesystem::path folder);
 
+  const std::filesystem::path& path() const noexcept { return folder_; }
   // Null: there is no such tensor. Valid as long as the folder.
   const SafetensorsEntry* find(const std::string& name) const;
   std::size_t num_tensors() const noexcept { return places_.size(); }

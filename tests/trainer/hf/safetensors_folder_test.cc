@@ -94,12 +94,11 @@ TEST_CASE("an index that leads elsewhere, or disagrees with its files, is refuse
   for (const Row& row : rows) {
     INFO(row.index);
     write(index, row.index);
-    CHECK_THAT(error_of_folder(folder.path()), Catch::Matchers::Contains(row.message));
+    CHECK_THAT(error_of_folder(folder.path()), Catch::Contains(row.message));
   }
   write(folder.path() / "two.safetensors", file_of("a", "xy"));
   write(index, index_of(one + R"("b":"two.safetensors")"));
-  CHECK_THAT(error_of_folder(folder.path()),
-             Catch::Matchers::Contains("two.safetensors: tensor a is in"));
+  CHECK_THAT(error_of_folder(folder.path()), Catch::Contains("two.safetensors: tensor a is in"));
 }
 
 TEST_CASE("a tensor that the index does not know is refused") {
@@ -111,17 +110,16 @@ TEST_CASE("a tensor that the index does not know is refused") {
                                           {"z", WeightDType::kBFloat16, {1}, 2, 4}};
   write(folder.path() / "one.safetensors", write_safetensors_header(two) + "abcd");
   CHECK_THAT(error_of_folder(folder.path()),
-             Catch::Matchers::Contains("one.safetensors: tensor z is not in"));
+             Catch::Contains("one.safetensors: tensor z is not in"));
 }
 
 TEST_CASE("links, cut files and unclear folders are refused") {
   const TemporaryFolder folder;
-  CHECK_THAT(error_of_folder(folder.path()), Catch::Matchers::Contains("has neither"));
+  CHECK_THAT(error_of_folder(folder.path()), Catch::Contains("has neither"));
   write_two(folder.path());
   fs::rename(folder.path() / "two.safetensors", folder.path() / "real");
   fs::create_symlink(folder.path() / "real", folder.path() / "two.safetensors");
-  CHECK_THAT(error_of_folder(folder.path()),
-             Catch::Matchers::Contains("two.safetensors is a symbolic link"));
+  CHECK_THAT(error_of_folder(folder.path()), Catch::Contains("two.safetensors is a symbolic link"));
   fs::remove(folder.path() / "two.safetensors");
   const std::string whole = file_of("b", "xy");
   for (std::size_t size = 0; size < whole.size(); ++size) {
@@ -130,5 +128,5 @@ TEST_CASE("links, cut files and unclear folders are refused") {
     CHECK(error_of_folder(folder.path()).starts_with((folder.path() / "two.safetensors").string()));
   }
   write(folder.path() / kSafetensorsName, file_of("a", "ab"));
-  CHECK_THAT(error_of_folder(folder.path()), Catch::Matchers::Contains("has both"));
+  CHECK_THAT(error_of_folder(folder.path()), Catch::Contains("has both"));
 }

@@ -131,7 +131,7 @@ void check_refused(const std::vector<Damaged>& table) {
     INFO(damaged.what);
     const std::string message = error_of_header(damaged.header, damaged.data_bytes);
     CHECK(message.starts_with("FILE: "));
-    CHECK_THAT(message, Catch::Matchers::Contains(damaged.message));
+    CHECK_THAT(message, Catch::Contains(damaged.message));
     CHECK(message.size() < 1200);
   }
 }
@@ -183,8 +183,8 @@ TEST_CASE("damaged headers are refused, naming file and tensor") {
 
 TEST_CASE("the length of a header is checked before anything is read") {
   CHECK(prefix_error(100, 108).empty());
-  CHECK_THAT(prefix_error(0, 7, 7), Catch::Matchers::Contains("7 bytes are too few"));
-  CHECK_THAT(prefix_error(101, 108), Catch::Matchers::Contains("is it cut off?"));
-  CHECK_THAT(prefix_error(100'000'001, INT64_MAX), Catch::Matchers::Contains("at most 100000000"));
-  CHECK_THAT(prefix_error(UINT64_MAX, 108), Catch::Matchers::Contains("at most 100000000"));
+  CHECK_THAT(prefix_error(0, 7, 7), Catch::Contains("7 bytes are too few"));
+  CHECK_THAT(prefix_error(101, 108), Catch::Contains("is it cut off?"));
+  CHECK_THAT(prefix_error(100'000'001, INT64_MAX), Catch::Contains("at most 100000000"));
+  CHECK_THAT(prefix_error(UINT64_MAX, 108), Catch::Contains("at most 100000000"));
 }

@@ -1,0 +1,67 @@
+#include "trainer/hf/new_folder.h"
+
+#include <cerrno>
+#include <system_error>
+
+#include "core/error.h"
+#include "core/file.h"
+
+namespace fathom::trainer {
+namespace {
+
+namespace fs = std::filesystem;
+
+// "a/b" for "a/b/".
+fs::path without_slash(const fs::path& path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+}  // namespace
+
+fs::path NewFolder::temporary(const fs::path& path) {
+  fs::path temporary = without_slash(path);
+  temporary += ".tmp";
+  return temporary;
+}
+
+void NewFolder::require_room(const fs::path& path) {
+  std::error_code error;
+  if (fs::exists(fs::symlink_status(without_slash(path), error))) {
+    throw ConfigError(concat(path.string(), " exists already: name a new folder, or remove it"));
+  }
+  const fs::path temporary = NewFolder::temporary(path);
+  if (fs::exists(fs::symlink_status(temporary, error))) {
+    throw ConfigError(concat(temporary.string(),
+                             " exists: it is being written, or a program that wrote it was killed; "
+                             "then remove it"));
+  }
+}
+
+NewFolder::NewFolder(const fs::path& path) : path_(without_slash(path)) {
+  require_room(path_);
+  std::error_code error;
+  const fs::path folder = temporary(path_);
+  fs::create_directories(folder, error);
+  if (error) {
+    throw_io_error("create", folder, error.value());
+  }
+}
+
+NewFolder::~NewFolder() {
+  if (!is_published_) {
+    std::error_code ignored;
+    fs::remove_all(temporary(path_), ignored);
+  }
+}
+
+void NewFolder::write(const std::string& name, std::string_view content) const {
+  write_file_atomically(temporary(path_) / name, content);
+}
+
+void NewFolder::publish() {
+  sync_folder(temporary(path_));
+  rename_durably(temporary(path_), path_);
+  is_published_ = true;
+}
+
+}  // namespace fathom::trainer
