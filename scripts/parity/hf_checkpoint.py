@@ -58,7 +58,7 @@ def class_of(config):
 
 
 def draw_value(name, shape, generator):
-    """Large enough for decisive choices of experts and of tokens."""
+    """Large enough for decisive choices of experts; logits small enough that rounding stays well below 1e-5."""
     noise = torch.randn(shape, generator=generator)
     if name.endswith("e_score_correction_bias"):
         return 0.15 * noise
@@ -66,7 +66,7 @@ def draw_value(name, shape, generator):
         return 1 + 0.2 * noise
     if name.endswith("embed_tokens.weight"):
         return noise
-    gain = 2.0 if name.endswith(("mlp.gate.weight", "lm_head.weight")) else 1.0
+    gain = 2.0 if name.endswith("mlp.gate.weight") else 0.5 if name.endswith("head.weight") else 1.0
     return gain * shape[1] ** -0.5 * noise
 
 

@@ -21,9 +21,10 @@ void dequantize_blocks(std::span<const std::uint8_t> codes, std::span<const floa
                        std::int64_t columns, std::span<float> values);
 
 // The other way. A block that comes from such codes gets scales and codes that give the same floats
-// again, and where its largest code was 448, as in published weights, the very same scale and
-// codes, unless another scale one bit away gives the same floats too. Any other block gets the
-// scale (its largest magnitude) / 448; a block of zeros 1. Values are finite.
+// again; where its largest code was 448, as in published weights, the very same scale and codes,
+// unless another scale one bit away gives the same floats too (blocks of few elements). A block
+// that did not reach 448 may get a smaller scale and larger codes. Any other block gets the scale
+// (its largest magnitude) / 448; a block of zeros 1. Values are finite.
 void quantize_blocks(std::span<const float> values, std::int64_t columns,
                      std::span<std::uint8_t> codes, std::span<float> scales);
 

@@ -1,5 +1,6 @@
 #include "trainer/hf/block_scale.h"
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -75,6 +76,19 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
   return same;
 }
 
+// Whether a block has no code above 224.
+bool has_block_of_half_range(const Quantized& q) {
+  std::vector<float> largest(q.scales.size());
+  for (std::size_t i = 0; i < q.codes.size(); ++i) {
+    const auto row = static_cast<std::int64_t>(i) / q.columns;
+    const auto column = static_cast<std::int64_t>(i) % q.columns;
+    float& of_block =
+        largest[static_cast<std::size_t>(row / 128 * num_scale_blocks(q.columns) + column / 128)];
+    of_block = std::max(of_block, std::abs(decode_e4m3(q.codes[i])));
+  }
+  return *std::min_element(largest.begin(), largest.end()) <= 224.0F;
+}
+
 }  // namespace
 
 TEST_CASE("a weight is its code times the scale of its block") {
@@ -101,6 +115,7 @@ TEST_CASE("a weight is its code times the scale of its block") {
 }
 
 TEST_CASE("published FP8 weights come back bit for bit") {
+  int num_compared = 0;
   for (const bool power_of_two : {false, true}) {
     for (std::uint64_t seed = 0; seed < 40; ++seed) {
       INFO(power_of_two << ' ' << seed);
@@ -110,11 +125,16 @@ TEST_CASE("published FP8 weights come back bit for bit") {
           normal_values(rows * columns, seed, deviation), rows, columns, power_of_two);
       const std::vector<float> values = dequantized(original);
       const Quantized again = quantized(values, rows, columns);
-      CHECK(same_bits(again.scales, original.scales));
-      CHECK(again.codes == original.codes);
+      // A power of two that is a step too large for its block has the same floats with half of it.
+      if (!power_of_two || !has_block_of_half_range(original)) {
+        ++num_compared;
+        CHECK(same_bits(again.scales, original.scales));
+        CHECK(again.codes == original.codes);
+      }
       CHECK(same_bits(dequantized(again), values));
     }
   }
+  CHECK(num_compared > 60);
 }
 
 TEST_CASE("codes that do not reach 448 give the same floats again") {
