@@ -16,12 +16,6 @@ namespace fathom::trainer {
 inline constexpr std::string_view kSafetensorsName = "model.safetensors";
 inline constexpr std::string_view kSafetensorsIndexName = "model.safetensors.index.json";
 
-// model.safetensors.index.json: the file of each tensor, by its name. Pure and safe on any bytes.
-// Throws ConfigError naming `origin` for doubled keys and for anything but the plain name of a
-// .safetensors file: no folders, no "..", no absolute paths.
-std::map<std::string, std::string> parse_safetensors_index(std::string_view content,
-                                                           const std::string& origin);
-
 // The weights of a model as Hugging Face folders hold them: model.safetensors, or the files that
 // model.safetensors.index.json names. Each file's header is read and checked, and that file and
 // index agree on every tensor, before anything else is; elements are read where they are wanted.

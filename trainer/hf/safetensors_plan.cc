@@ -1,11 +1,12 @@
 #include "trainer/hf/safetensors_plan.h"
 
 #include <cstdio>
-#include <nlohmann/json.hpp>
+#include <map>
 
 #include "core/error.h"
 #include "trainer/hf/block_scale.h"
 #include "trainer/hf/safetensors_folder.h"
+#include "trainer/hf/safetensors_index.h"
 
 namespace fathom::trainer {
 namespace {
@@ -78,15 +79,14 @@ std::vector<PlannedFile> plan_safetensors(std::span<const PublishedTensor> tenso
 
 std::string write_safetensors_index(std::span<const PlannedFile> files) {
   std::int64_t total = 0;
-  nlohmann::json map = nlohmann::json::object();
+  std::map<std::string, std::string> map;
   for (const PlannedFile& file : files) {
     total += file.data_bytes();
     for (const SafetensorsEntry& entry : file.entries) {
-      map[entry.name] = file.name;
+      map.emplace(entry.name, file.name);
     }
   }
-  const nlohmann::json index{{"metadata", {{"total_size", total}}}, {"weight_map", map}};
-  return index.dump(2) + '\n';
+  return write_safetensors_index(map, total);
 }
 
 }  // namespace fathom::trainer
