@@ -1,10 +1,8 @@
 #include "trainer/hf/weight_dtype.h"
 
-#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <limits>
 
 #include "core/bfloat16.h"
 #include "core/error.h"
@@ -24,23 +22,6 @@ float decode_float16(std::uint16_t code) noexcept {
   }
   const std::uint32_t wide_exponent = exponent == 0x1fU ? 0xffU : exponent + (127 - 15);
   return std::bit_cast<float>(sign | wide_exponent << 23 | mantissa << 13);
-}
-
-const std::array<float, 256>& e4m3_table() {
-  static const std::array<float, 256> table = [] {
-    std::array<float, 256> values{};
-    for (std::size_t code = 0; code < values.size(); ++code) {
-      const std::size_t exponent = (code >> 3) & 0xf, mantissa = code & 7;
-      const bool is_nan = (code & 0x7f) == 0x7f;
-      const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
-                                            : std::ldexp(static_cast<float>(8 + mantissa),
-                                                         static_cast<int>(exponent) - 10);
-      values[code] = std::copysign(is_nan ? std::numeric_limits<float>::quiet_NaN() : magnitude,
-                                   code >= 0x80 ? -1.0F : 1.0F);
-    }
-    return values;
-  }();
-  return table;
 }
 
 template <class Code, class Decode>
@@ -107,7 +88,18 @@ std::int64_t size_of(WeightDType dtype) noexcept {
   return 1;
 }
 
-float decode_e4m3(std::uint8_t code) noexcept { return e4m3_table()[code]; }
+float decode_e4m3(std::uint8_t code) noexcept {
+  const std::uint32_t sign = static_cast<std::uint32_t>(code & 0x80U) << 24;
+  const std::uint32_t rest = code & 0x7fU;
+  if (rest == 0x7fU) {
+    return std::bit_cast<float>(sign | 0x7fc00000U);
+  }
+  if (rest < 8U) {  // a multiple of 2^-9
+    const float magnitude = static_cast<float>(rest) * 0x1p-9F;
+    return std::bit_cast<float>(std::bit_cast<std::uint32_t>(magnitude) | sign);
+  }
+  return std::bit_cast<float>(sign | ((rest << 20) + ((127U - 7U) << 23)));
+}
 
 std::uint8_t encode_e4m3(float value) noexcept {
   const auto bits = std::bit_cast<std::uint32_t>(value);
@@ -140,11 +132,9 @@ void decode_weights(WeightDType dtype, std::span<const std::byte> bytes, std::sp
     case WeightDType::kFloat16:
       decode_each<std::uint16_t>(bytes, values, decode_float16);
       break;
-    case WeightDType::kFloat8E4M3: {
-      const std::array<float, 256>& table = e4m3_table();
-      decode_each<std::uint8_t>(bytes, values, [&](std::uint8_t code) { return table[code]; });
+    case WeightDType::kFloat8E4M3:
+      decode_each<std::uint8_t>(bytes, values, decode_e4m3);
       break;
-    }
   }
 }
 
