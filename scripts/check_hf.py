@@ -31,6 +31,7 @@ import transformers
 from parity import hf_checkpoint
 
 PROMPTS = ["The water, the word", "parallel pipeline of experts", "x", "1234 and"]
+TURNS = (("system", "é"), ("user", "a"), ("assistant", "b\n"), ("user", 'c "d"'))
 NEW_TOKENS = 16
 TOLERANCE = 1e-5
 CLEAR = 1e-4  # a best token is sure when the second best is less likely by more
@@ -45,7 +46,7 @@ optimizer {{ lr: 1e-3 }}
 data {{
   train {{ path: "{chats}" }}
   tokenizer: "{imported}/tokenizer.json"
-  chat {{ user: "Q: " assistant: " A: " }}
+  chat {{ system: "S: " system_end: "\\n\\t" user: "Q: " assistant: " A: " }}
 }}
 """
 
@@ -121,9 +122,9 @@ def require_same_text(folder):
     for prompt in PROMPTS:
         if tokenizer.encode(prompt, add_special_tokens=False) != hf_checkpoint.ENCODE.encode(prompt).ids:
             sys.exit(f"transformers encodes {prompt!r} otherwise")
-    messages = [{"role": role, "content": text} for role, text in (("user", "a"), ("assistant", "b\n"), ("user", 'c "d"'))]
+    messages = [{"role": role, "content": text} for role, text in TURNS]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    wanted = '<|begin_of_sentence|>Q: a A: b\n<|end_of_sentence|>Q: c "d" A: '
+    wanted = '<|begin_of_sentence|>S: é\n\tQ: a A: b\n<|end_of_sentence|>Q: c "d" A:'
     if text != wanted:
         sys.exit(f"the chat template gives {text!r}, not {wanted!r}")
 

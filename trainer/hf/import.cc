@@ -92,9 +92,10 @@ void read_tokenizer(const ImportOptions& options, const nlohmann::json& json, Pr
                                 "; generation will end it with the tokenizer's end of sentence, ",
                                 eos));
   }
-  // V2's template, which has no tokens of its own.
+  // configs/chat/deepseek-v2.textproto, which has no tokens of its own.
   if (json.at("model_type") == "deepseek_v2" && !tokenizer.token_id("<｜User｜>")) {
     config::Chat& chat = *made.config.mutable_data()->mutable_chat();
+    chat.set_system_end("\n\n");
     chat.set_user("User: ");
     chat.set_assistant("\n\nAssistant: ");
   }
