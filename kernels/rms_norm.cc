@@ -9,6 +9,11 @@ constinit KernelSlot<void(const Tensor&, const Tensor&, float, Tensor&, Tensor&,
 constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&, Tensor&,
                           Stream&)>
     rms_norm_backward_input_slot{"rms_norm_backward_input"};
+constinit KernelSlot<void(const Tensor&, Tensor&, const Tensor&, float, Tensor&, Tensor&, Stream&)>
+    add_rms_norm_forward_slot{"add_rms_norm_forward"};
+constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                          Tensor&, Stream&)>
+    add_rms_norm_backward_input_slot{"add_rms_norm_backward_input"};
 constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, GradientSum&, Stream&)>
     rms_norm_backward_gain_slot{"rms_norm_backward_gain"};
 
@@ -50,6 +55,26 @@ void rms_norm_backward_input(const Tensor& dy, const Tensor& x, const Tensor& ga
   check.rows("dy", dy, x.size(0), gain.size(0), dtype);
   check.rows("dx", dx, x.size(0), gain.size(0), dtype);
   rms_norm_backward_input_slot(stream, dy, x, gain, inv_rms, dx);
+}
+
+void add_rms_norm_forward(const Tensor& x, Tensor& h, const Tensor& gain, float eps, Tensor& y,
+                          Tensor& inv_rms, Stream& stream) {
+  const TensorCheck check("add_rms_norm_forward", stream);
+  const DType dtype = check_norm(check, x, gain, inv_rms);
+  check.rows("h", h, x.size(0), gain.size(0), dtype);
+  check.rows("y", y, x.size(0), gain.size(0), dtype);
+  add_rms_norm_forward_slot(stream, x, h, gain, eps, y, inv_rms);
+}
+
+void add_rms_norm_backward_input(const Tensor& dy, const Tensor& h, const Tensor& gain,
+                                 const Tensor& inv_rms, const Tensor& dh, Tensor& dx,
+                                 Stream& stream) {
+  const TensorCheck check("add_rms_norm_backward_input", stream);
+  const DType dtype = check_norm(check, h, gain, inv_rms);
+  check.rows("dy", dy, h.size(0), gain.size(0), dtype);
+  check.rows("dh", dh, h.size(0), gain.size(0), dtype);
+  check.rows("dx", dx, h.size(0), gain.size(0), dtype);
+  add_rms_norm_backward_input_slot(stream, dy, h, gain, inv_rms, dh, dx);
 }
 
 void rms_norm_backward_gain(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,

@@ -10,12 +10,12 @@ namespace fathom::kernels {
 // y = x * inv_rms * gain,  inv_rms = 1 / sqrt(mean(x^2) + eps)        RMSNorm, arXiv:1910.07467,
 // eq. 4
 //   x, y, dy, dx  [num_tokens, >= hidden_size]  the leading hidden_size columns are used, the
-//   others left alone; y may alias x gain          [hidden_size] inv_rms       [num_tokens] out;
-//   kept for the backward
+//                 others left alone; y may alias x
+//   gain          [hidden_size]
+//   inv_rms       [num_tokens] out; kept for the backward
 // inv_rms float32; x, y, their gradients and gain float32, on other devices than the CPU also
 // bfloat16, all of one call alike. Sums in float32, on the CPU over 16 lanes and a halving tree.
-// Asynchronous on `stream`. Throws
-// InternalError on a shape or dtype mismatch.
+// Asynchronous on `stream`. Throws InternalError on a shape or dtype mismatch.
 void rms_norm_forward(const Tensor& x, const Tensor& gain, float eps, Tensor& y, Tensor& inv_rms,
                       Stream& stream);
 
@@ -23,6 +23,16 @@ void rms_norm_forward(const Tensor& x, const Tensor& gain, float eps, Tensor& y,
 // the leading columns of dx; dx may alias dy.
 void rms_norm_backward_input(const Tensor& dy, const Tensor& x, const Tensor& gain,
                              const Tensor& inv_rms, Tensor& dx, Stream& stream);
+
+// A residual connection and the norm behind it in one pass: h += x, then y and inv_rms of h, which
+// is rounded to its dtype before. h has the columns of x and does not alias it, nor y.
+void add_rms_norm_forward(const Tensor& x, Tensor& h, const Tensor& gain, float eps, Tensor& y,
+                          Tensor& inv_rms, Stream& stream);
+// The backward of both: dx = dh + rms_norm_backward_input(dy, h), where dh is the gradient of h but
+// for what comes through the norm. dx may alias dy, not dh.
+void add_rms_norm_backward_input(const Tensor& dy, const Tensor& h, const Tensor& gain,
+                                 const Tensor& inv_rms, const Tensor& dh, Tensor& dx,
+                                 Stream& stream);
 
 // gain_grad += sum over the tokens of each unit of dy * x_hat, tokens ascending.
 //   gain_grad  [hidden_size]
@@ -34,6 +44,12 @@ extern constinit KernelSlot<void(const Tensor&, const Tensor&, float, Tensor&, T
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
                                  Tensor&, Stream&)>
     rms_norm_backward_input_slot;
+extern constinit KernelSlot<void(const Tensor&, Tensor&, const Tensor&, float, Tensor&, Tensor&,
+                                 Stream&)>
+    add_rms_norm_forward_slot;
+extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, const Tensor&,
+                                 const Tensor&, Tensor&, Stream&)>
+    add_rms_norm_backward_input_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, GradientSum&,
                                  Stream&)>
     rms_norm_backward_gain_slot;

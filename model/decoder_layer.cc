@@ -14,16 +14,12 @@ DecoderLayer::DecoderLayer(const std::string& prefix, const ModelOptions& option
 Tensor DecoderLayer::compute(const Tensor& x, Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
   saved.x = x;
-  saved.h =
-      residual_.join(x,
-                     attention_.forward(attention_norm_.forward(x, saved.attention_inv_rms, stream),
-                                        saved.attention, context),
-                     stream);
-  return residual_.join(
-      saved.h,
-      feed_forward_.forward(feed_forward_norm_.forward(saved.h, saved.feed_forward_inv_rms, stream),
-                            saved.feed_forward, context),
-      stream);
+  saved.h = attention_.forward(attention_norm_.forward(x, saved.attention_inv_rms, stream),
+                               saved.attention, context);
+  const Tensor normed =
+      residual_.join_and_norm(x, saved.h, feed_forward_norm_, saved.feed_forward_inv_rms, stream);
+  return residual_.join(saved.h, feed_forward_.forward(normed, saved.feed_forward, context),
+                        stream);
 }
 
 Tensor DecoderLayer::forward(const Tensor& x, Saved& saved, const Context& context) const {
@@ -53,19 +49,14 @@ Tensor DecoderLayer::backward_input(const Tensor& dy, Saved& saved, const Contex
     feed_forward_x = feed_forward_norm_.forward(saved.h, saved.feed_forward_inv_rms, stream);
   }
   saved.d_feed_forward_norm = feed_forward_.backward_input(dy, saved.feed_forward, context);
-  const Tensor dh =
-      residual_.join_backward(dy,
-                              feed_forward_norm_.backward_input(saved.d_feed_forward_norm, saved.h,
-                                                                saved.feed_forward_inv_rms, stream),
-                              stream);
+  const Tensor dh = residual_.join_backward(dy, saved.d_feed_forward_norm, feed_forward_norm_,
+                                            saved.h, saved.feed_forward_inv_rms, stream);
   if (!saved.attention.x.defined()) {
     saved.attention.x = attention_norm_.forward(saved.x, saved.attention_inv_rms, stream);
   }
   saved.d_attention_norm = attention_.backward_input(dh, saved.attention, context);
-  return residual_.join_backward(dh,
-                                 attention_norm_.backward_input(saved.d_attention_norm, saved.x,
-                                                                saved.attention_inv_rms, stream),
-                                 stream);
+  return residual_.join_backward(dh, saved.d_attention_norm, attention_norm_, saved.x,
+                                 saved.attention_inv_rms, stream);
 }
 
 void DecoderLayer::backward_weight(Saved& saved, const Context& context) {

@@ -3,6 +3,7 @@
 #include "core/stream.h"
 #include "core/tensor.h"
 #include "kernels/elementwise.h"
+#include "model/rms_norm.h"
 
 namespace fathom::model {
 
@@ -15,11 +16,17 @@ class Residual {
     kernels::add_in_place(branch, x, stream);
     return branch;
   }
-  // dy through the identity plus the gradient that came through the branch, written over
-  // `d_branch_input`.
-  Tensor join_backward(const Tensor& dy, Tensor d_branch_input, Stream& stream) const {
-    kernels::add_in_place(d_branch_input, dy, stream);
-    return d_branch_input;
+  // The same and the norm that the next branch takes, in one pass; `branch` becomes the hidden
+  // state. Returns its norm.
+  Tensor join_and_norm(const Tensor& x, Tensor& branch, const RmsNorm& norm, Tensor& inv_rms,
+                       Stream& stream) const {
+    return norm.add_forward(x, branch, inv_rms, stream);
+  }
+  // Gradient of the hidden state x from which a branch went out: dy of where it joined, through the
+  // identity, plus what came through the branch and its norm, d_norm.
+  Tensor join_backward(const Tensor& dy, const Tensor& d_norm, const RmsNorm& norm, const Tensor& x,
+                       const Tensor& inv_rms, Stream& stream) const {
+    return norm.add_backward_input(d_norm, x, inv_rms, dy, stream);
   }
 };
 

@@ -33,6 +33,20 @@ void RmsNorm::backward_input(const Tensor& dy, const Tensor& x, const Tensor& in
   kernels::rms_norm_backward_input(dy, x, gain_.value(), inv_rms, dx, stream);
 }
 
+Tensor RmsNorm::add_forward(const Tensor& x, Tensor& h, Tensor& inv_rms, Stream& stream) const {
+  Tensor y = Tensor::empty(Shape{h.size(0), size()}, h.dtype(), stream);
+  inv_rms = Tensor::empty(Shape{h.size(0)}, DType::kFloat32, stream);
+  kernels::add_rms_norm_forward(x, h, gain_.value(), epsilon_, y, inv_rms, stream);
+  return y;
+}
+
+Tensor RmsNorm::add_backward_input(const Tensor& dy, const Tensor& h, const Tensor& inv_rms,
+                                   const Tensor& dh, Stream& stream) const {
+  Tensor dx = Tensor::empty(Shape{h.size(0), size()}, h.dtype(), stream);
+  kernels::add_rms_norm_backward_input(dy, h, gain_.value(), inv_rms, dh, dx, stream);
+  return dx;
+}
+
 void RmsNorm::backward_weight(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
                               Stream& stream) {
   kernels::rms_norm_backward_gain(dy, x, inv_rms, gain_.grad, stream);

@@ -24,6 +24,11 @@ class RmsNorm {
                         Stream& stream) const;
   void backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Tensor& dx,
                       Stream& stream) const;
+  // h += x, then the norm of h, in one pass.
+  Tensor add_forward(const Tensor& x, Tensor& h, Tensor& inv_rms, Stream& stream) const;
+  // dh plus what comes through the norm of h, in one pass.
+  Tensor add_backward_input(const Tensor& dy, const Tensor& h, const Tensor& inv_rms,
+                            const Tensor& dh, Stream& stream) const;
   void backward_weight(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Stream& stream);
 
   parallel::Parameter& gain() noexcept { return gain_; }

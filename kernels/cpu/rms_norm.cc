@@ -15,61 +15,121 @@ constexpr std::int64_t kGrainElements = 16384;
 
 std::int64_t row_grain(std::int64_t hidden) { return 1 + kGrainElements / (hidden + 1); }
 
+// The rows of a matrix.
+template <class T>
+struct Rows {
+  T* data;
+  std::int64_t stride;
+
+  T* row(std::int64_t token) const { return data + token * stride; }
+};
+Rows<const float> rows_of(const Tensor& tensor) { return {tensor.data<float>(), tensor.size(1)}; }
+Rows<float> rows_of(Tensor& tensor) { return {tensor.mutable_data<float>(), tensor.size(1)}; }
+
+// Calls body(token) for all tokens.
+template <class Body>
+void for_each_token(std::int64_t num_tokens, std::int64_t hidden, Stream& stream,
+                    const Body& body) {
+  stream.parallel_for(num_tokens, row_grain(hidden), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t token = begin; token < end; ++token) {
+      body(token);
+    }
+  });
+}
+
+// to += x
+void add_row(const float* x, std::int64_t hidden, float* to) {
+  simd::for_each_block(hidden, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
+    simd::store(simd::load(to + i, extent) + simd::load(x + i, extent), to + i, extent);
+  });
+}
+
+struct Gain {
+  const float* values;
+  std::int64_t hidden;
+};
+
+// Writes the norm of a row and returns 1 / rms.
+float norm_row(const float* in, const Gain& gain, float eps, float* out) {
+  const float mean = simd::row_dot(in, in, gain.hidden) / static_cast<float>(gain.hidden);
+  const float inverse = 1.0F / std::sqrt(mean + eps);
+  const Floats factor = simd::broadcast(inverse);
+  const float* gains = gain.values;
+  simd::for_each_block(gain.hidden, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
+    simd::store(simd::load(in + i, extent) * factor * simd::load(gains + i, extent), out + i,
+                extent);
+  });
+  return inverse;
+}
+
+void backward_row(const float* gradient, const float* in, const Gain& gain, float inv_rms,
+                  float* out) {
+  const float* gains = gain.values;
+  const Floats inverse = simd::broadcast(inv_rms);
+  Floats total = simd::zero();
+  simd::for_each_block(gain.hidden, [&](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
+    const Floats scaled = simd::load(gradient + i, extent) * simd::load(gains + i, extent);
+    total = simd::fma(scaled, simd::load(in + i, extent) * inverse, total);
+  });
+  const Floats mean = simd::broadcast(simd::sum(total) / static_cast<float>(gain.hidden));
+  simd::for_each_block(gain.hidden, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
+    const Floats scaled = simd::load(gradient + i, extent) * simd::load(gains + i, extent);
+    const Floats normalized = simd::load(in + i, extent) * inverse;
+    simd::store(inverse * simd::fnma(normalized, mean, scaled), out + i, extent);
+  });
+}
+
 void rms_norm_forward_cpu(const Tensor& x, const Tensor& gain, float eps, Tensor& y,
                           Tensor& inv_rms, Stream& stream) {
-  const std::int64_t hidden = gain.size(0);
-  const std::int64_t x_stride = x.size(1);
-  const std::int64_t y_stride = y.size(1);
-  const float* inputs = x.data<float>();
-  const float* gains = gain.data<float>();
-  auto* outputs = y.mutable_data<float>();
+  const Gain gains{gain.data<float>(), gain.size(0)};
+  const Rows inputs = rows_of(x);
+  const Rows outputs = rows_of(y);
   auto* inverses = inv_rms.mutable_data<float>();
-  const auto size = static_cast<float>(hidden);
-  stream.parallel_for(x.size(0), row_grain(hidden), [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t token = begin; token < end; ++token) {
-      const float* in = inputs + token * x_stride;
-      float* out = outputs + token * y_stride;
-      const float inverse = 1.0F / std::sqrt(simd::row_dot(in, in, hidden) / size + eps);
-      inverses[token] = inverse;
-      const Floats factor = simd::broadcast(inverse);
-      simd::for_each_block(hidden, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
-        simd::store(simd::load(in + i, extent) * factor * simd::load(gains + i, extent), out + i,
-                    extent);
-      });
-    }
+  for_each_token(x.size(0), gains.hidden, stream, [=](std::int64_t token) {
+    inverses[token] = norm_row(inputs.row(token), gains, eps, outputs.row(token));
   });
 }
 
 void rms_norm_backward_input_cpu(const Tensor& dy, const Tensor& x, const Tensor& gain,
                                  const Tensor& inv_rms, Tensor& dx, Stream& stream) {
-  const std::int64_t hidden = gain.size(0);
-  const std::int64_t dy_stride = dy.size(1);
-  const std::int64_t x_stride = x.size(1);
-  const std::int64_t dx_stride = dx.size(1);
-  const float* gradients = dy.data<float>();
-  const float* inputs = x.data<float>();
-  const float* gains = gain.data<float>();
+  const Gain gains{gain.data<float>(), gain.size(0)};
+  const Rows gradients = rows_of(dy);
+  const Rows inputs = rows_of(x);
+  const Rows outputs = rows_of(dx);
   const float* inverses = inv_rms.data<float>();
-  auto* outputs = dx.mutable_data<float>();
-  const auto size = static_cast<float>(hidden);
-  stream.parallel_for(x.size(0), row_grain(hidden), [=](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t token = begin; token < end; ++token) {
-      const float* in = inputs + token * x_stride;
-      const float* gradient = gradients + token * dy_stride;
-      float* out = outputs + token * dx_stride;
-      const Floats inverse = simd::broadcast(inverses[token]);
-      Floats total = simd::zero();
-      simd::for_each_block(hidden, [&](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
-        const Floats scaled = simd::load(gradient + i, extent) * simd::load(gains + i, extent);
-        total = simd::fma(scaled, simd::load(in + i, extent) * inverse, total);
-      });
-      const Floats mean = simd::broadcast(simd::sum(total) / size);
-      simd::for_each_block(hidden, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
-        const Floats scaled = simd::load(gradient + i, extent) * simd::load(gains + i, extent);
-        const Floats normalized = simd::load(in + i, extent) * inverse;
-        simd::store(inverse * simd::fnma(normalized, mean, scaled), out + i, extent);
-      });
-    }
+  for_each_token(x.size(0), gains.hidden, stream, [=](std::int64_t token) {
+    backward_row(gradients.row(token), inputs.row(token), gains, inverses[token],
+                 outputs.row(token));
+  });
+}
+
+// A row that was just written is added to, or read, while it is in the cache.
+void add_rms_norm_forward_cpu(const Tensor& x, Tensor& h, const Tensor& gain, float eps, Tensor& y,
+                              Tensor& inv_rms, Stream& stream) {
+  const Gain gains{gain.data<float>(), gain.size(0)};
+  const Rows inputs = rows_of(x);
+  const Rows sums = rows_of(h);
+  const Rows outputs = rows_of(y);
+  auto* inverses = inv_rms.mutable_data<float>();
+  for_each_token(x.size(0), gains.hidden, stream, [=](std::int64_t token) {
+    add_row(inputs.row(token), gains.hidden, sums.row(token));
+    inverses[token] = norm_row(sums.row(token), gains, eps, outputs.row(token));
+  });
+}
+
+void add_rms_norm_backward_input_cpu(const Tensor& dy, const Tensor& h, const Tensor& gain,
+                                     const Tensor& inv_rms, const Tensor& dh, Tensor& dx,
+                                     Stream& stream) {
+  const Gain gains{gain.data<float>(), gain.size(0)};
+  const Rows gradients = rows_of(dy);
+  const Rows inputs = rows_of(h);
+  const Rows added = rows_of(dh);
+  const Rows outputs = rows_of(dx);
+  const float* inverses = inv_rms.data<float>();
+  for_each_token(h.size(0), gains.hidden, stream, [=](std::int64_t token) {
+    backward_row(gradients.row(token), inputs.row(token), gains, inverses[token],
+                 outputs.row(token));
+    add_row(added.row(token), gains.hidden, outputs.row(token));
   });
 }
 
@@ -152,6 +212,11 @@ const KernelRegistration register_forward(rms_norm_forward_slot, DeviceType::kCp
                                           rms_norm_forward_cpu);
 const KernelRegistration register_backward_input(rms_norm_backward_input_slot, DeviceType::kCpu,
                                                  rms_norm_backward_input_cpu);
+const KernelRegistration register_add_forward(add_rms_norm_forward_slot, DeviceType::kCpu,
+                                              add_rms_norm_forward_cpu);
+const KernelRegistration register_add_backward_input(add_rms_norm_backward_input_slot,
+                                                     DeviceType::kCpu,
+                                                     add_rms_norm_backward_input_cpu);
 const KernelRegistration register_backward_gain(rms_norm_backward_gain_slot, DeviceType::kCpu,
                                                 rms_norm_backward_gain_cpu);
 

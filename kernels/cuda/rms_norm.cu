@@ -77,8 +77,19 @@ class Part {
   __device__ __forceinline__ explicit Part(const typename L::T* row) : row_(row) {}
 
   // Reads the pack and keeps it.
-  __device__ __forceinline__ void load(int pack, int column, float (&x)[L::N]) {
+  __device__ __forceinline__ void read(int pack, int column) {
     kept_[pack] = *reinterpret_cast<const Packed*>(row_ + column);
+  }
+  __device__ __forceinline__ void read(int pack, int column, float (&x)[L::N]) {
+    read(pack, column);
+    convert(kept_[pack], x);
+  }
+  // Keeps x, rounded to T, in place of what was read; x becomes that.
+  __device__ __forceinline__ void replace(int pack, float (&x)[L::N]) {
+#pragma unroll
+    for (int i = 0; i < L::N; ++i) {
+      kept_[pack].values[i] = from_float<typename L::T>(x[i]);
+    }
     convert(kept_[pack], x);
   }
   // The pack that was read before.
@@ -101,6 +112,7 @@ class Part {
 template <class T>
 struct ForwardArguments {
   Rows<const T> x;
+  Rows<T> h;  // with kAdds
   const T* gain;
   Rows<T> y;
   float* inv_rms;
@@ -109,17 +121,37 @@ struct ForwardArguments {
   float eps;
 };
 
-template <class L>
+// The norm of x or, with kAdds, of h += x.
+template <class L, bool kAdds>
 __global__ void __launch_bounds__(L::kThreads) forward(ForwardArguments<typename L::T> given) {
   const std::int64_t token = L::token();
   if (token >= given.num_tokens) {
     return;  // a whole warp, or with one row a block never
   }
-  Part<L> x(given.x.row(token));
+  Part<L> row(kAdds ? given.h.row(token) : given.x.row(token));
+  [[maybe_unused]] Part<L> added(given.x.row(token));
+  // All reads before the first write: the compiler, for which x and h might overlap, would leave
+  // them behind it.
+  L::for_each_pack(given.hidden, [&](int pack, int column) {
+    row.read(pack, column);
+    if constexpr (kAdds) {
+      added.read(pack, column);
+    }
+  });
   float squares = 0.0F;
   L::for_each_pack(given.hidden, [&](int pack, int column) {
     float values[L::N];
-    x.load(pack, column, values);
+    row.again(pack, column, values);
+    if constexpr (kAdds) {
+      float x[L::N];
+      added.again(pack, column, x);
+#pragma unroll
+      for (int i = 0; i < L::N; ++i) {
+        values[i] += x[i];
+      }
+      row.replace(pack, values);
+      store_floats<L::N>(values, given.h.row(token) + column);
+    }
 #pragma unroll
     for (int i = 0; i < L::N; ++i) {
       squares = fmaf(values[i], values[i], squares);
@@ -131,7 +163,7 @@ __global__ void __launch_bounds__(L::kThreads) forward(ForwardArguments<typename
   L::for_each_pack(given.hidden, [&](int pack, int column) {
     float values[L::N];
     float gain[L::N];
-    x.again(pack, column, values);
+    row.again(pack, column, values);
     load_floats<L::N>(given.gain + column, gain);
 #pragma unroll
     for (int i = 0; i < L::N; ++i) {
@@ -150,12 +182,14 @@ struct BackwardArguments {
   Rows<const T> x;
   const T* gain;
   const float* inv_rms;
+  Rows<const T> dh;  // with kAdds
   Rows<T> dx;
   std::int64_t num_tokens;
   int hidden;
 };
 
-template <class L>
+// The gradient through the norm or, with kAdds, that and dh.
+template <class L, bool kAdds>
 __global__ void __launch_bounds__(L::kThreads)
     backward_input(BackwardArguments<typename L::T> given) {
   const std::int64_t token = L::token();
@@ -164,14 +198,18 @@ __global__ void __launch_bounds__(L::kThreads)
   }
   Part<L> dy(given.dy.row(token));
   Part<L> x(given.x.row(token));
+  [[maybe_unused]] Part<L> dh(given.dh.row(token));
   const float inverse = given.inv_rms[token];
   float projection = 0.0F;  // of dy * gain on x
   L::for_each_pack(given.hidden, [&](int pack, int column) {
     float gradient[L::N];
     float values[L::N];
     float gain[L::N];
-    dy.load(pack, column, gradient);
-    x.load(pack, column, values);
+    dy.read(pack, column, gradient);
+    x.read(pack, column, values);
+    if constexpr (kAdds) {
+      dh.read(pack, column);
+    }
     load_floats<L::N>(given.gain + column, gain);
 #pragma unroll
     for (int i = 0; i < L::N; ++i) {
@@ -190,6 +228,14 @@ __global__ void __launch_bounds__(L::kThreads)
 #pragma unroll
     for (int i = 0; i < L::N; ++i) {
       values[i] = inverse * fmaf(values[i] * -inverse, mean, gradient[i] * gain[i]);
+    }
+    if constexpr (kAdds) {
+      float more[L::N];
+      dh.again(pack, column, more);
+#pragma unroll
+      for (int i = 0; i < L::N; ++i) {
+        values[i] += more[i];
+      }
     }
     store_floats<L::N>(values, dx + column);
   });
@@ -220,14 +266,17 @@ void with_layout(int hidden, bool is_packed, const Body& body) {
   }
 }
 
-void rms_norm_forward_cuda(const Tensor& x, const Tensor& gain, float eps, Tensor& y,
-                           Tensor& inv_rms, Stream& stream) {
+// `h` is null, or what x is added to and the norm taken of.
+void forward_cuda(const Tensor& x, Tensor* h, const Tensor& gain, float eps, Tensor& y,
+                  Tensor& inv_rms, Stream& stream) {
   const auto hidden = static_cast<int>(gain.size(0));
   with_activation_type(y.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const bool is_packed =
-        fits_packs<T>(hidden | x.size(1) | y.size(1), {x.raw(), y.raw(), gain.raw()});
+    const Rows<T> sums = h != nullptr ? rows_of<T>(*h) : Rows<T>{nullptr, 0};
+    const bool is_packed = fits_packs<T>(hidden | x.size(1) | y.size(1) | sums.stride,
+                                         {x.raw(), y.raw(), gain.raw(), sums.data});
     const ForwardArguments<T> given{rows_of<T>(x),
+                                    sums,
                                     device_data<T>(gain),
                                     rows_of<T>(y),
                                     device_data<float>(inv_rms),
@@ -236,38 +285,68 @@ void rms_norm_forward_cuda(const Tensor& x, const Tensor& gain, float eps, Tenso
                                     eps};
     with_layout<T>(hidden, is_packed, [&](auto layout) {
       using L = typename decltype(layout)::type;
-      launch(forward<L>, {blocks_for(given.num_tokens, L::kRowsOfBlock), L::kThreads}, stream,
-             given);
+      launch(h != nullptr ? forward<L, true> : forward<L, false>,
+             {blocks_for(given.num_tokens, L::kRowsOfBlock), L::kThreads}, stream, given);
     });
   });
 }
 
-void rms_norm_backward_input_cuda(const Tensor& dy, const Tensor& x, const Tensor& gain,
-                                  const Tensor& inv_rms, Tensor& dx, Stream& stream) {
+// `dh` is null, or what is added to the gradient through the norm.
+void backward_cuda(const Tensor& dy, const Tensor& x, const Tensor& gain, const Tensor& inv_rms,
+                   const Tensor* dh, Tensor& dx, Stream& stream) {
   const auto hidden = static_cast<int>(gain.size(0));
   with_activation_type(dx.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const bool is_packed = fits_packs<T>(hidden | dy.size(1) | x.size(1) | dx.size(1),
-                                         {dy.raw(), x.raw(), dx.raw(), gain.raw()});
+    const Rows<const T> added = dh != nullptr ? rows_of<T>(*dh) : Rows<const T>{nullptr, 0};
+    const bool is_packed =
+        fits_packs<T>(hidden | dy.size(1) | x.size(1) | dx.size(1) | added.stride,
+                      {dy.raw(), x.raw(), dx.raw(), gain.raw(), added.data});
     const BackwardArguments<T> given{rows_of<T>(dy),
                                      rows_of<T>(x),
                                      device_data<T>(gain),
                                      device_data<float>(inv_rms),
+                                     added,
                                      rows_of<T>(dx),
                                      x.size(0),
                                      hidden};
     with_layout<T>(hidden, is_packed, [&](auto layout) {
       using L = typename decltype(layout)::type;
-      launch(backward_input<L>, {blocks_for(given.num_tokens, L::kRowsOfBlock), L::kThreads},
-             stream, given);
+      launch(dh != nullptr ? backward_input<L, true> : backward_input<L, false>,
+             {blocks_for(given.num_tokens, L::kRowsOfBlock), L::kThreads}, stream, given);
     });
   });
+}
+
+void rms_norm_forward_cuda(const Tensor& x, const Tensor& gain, float eps, Tensor& y,
+                           Tensor& inv_rms, Stream& stream) {
+  forward_cuda(x, nullptr, gain, eps, y, inv_rms, stream);
+}
+
+void rms_norm_backward_input_cuda(const Tensor& dy, const Tensor& x, const Tensor& gain,
+                                  const Tensor& inv_rms, Tensor& dx, Stream& stream) {
+  backward_cuda(dy, x, gain, inv_rms, nullptr, dx, stream);
+}
+
+void add_rms_norm_forward_cuda(const Tensor& x, Tensor& h, const Tensor& gain, float eps, Tensor& y,
+                               Tensor& inv_rms, Stream& stream) {
+  forward_cuda(x, &h, gain, eps, y, inv_rms, stream);
+}
+
+void add_rms_norm_backward_input_cuda(const Tensor& dy, const Tensor& h, const Tensor& gain,
+                                      const Tensor& inv_rms, const Tensor& dh, Tensor& dx,
+                                      Stream& stream) {
+  backward_cuda(dy, h, gain, inv_rms, &dh, dx, stream);
 }
 
 const KernelRegistration register_forward(rms_norm_forward_slot, DeviceType::kCuda,
                                           rms_norm_forward_cuda);
 const KernelRegistration register_backward_input(rms_norm_backward_input_slot, DeviceType::kCuda,
                                                  rms_norm_backward_input_cuda);
+const KernelRegistration register_add_forward(add_rms_norm_forward_slot, DeviceType::kCuda,
+                                              add_rms_norm_forward_cuda);
+const KernelRegistration register_add_backward_input(add_rms_norm_backward_input_slot,
+                                                     DeviceType::kCuda,
+                                                     add_rms_norm_backward_input_cuda);
 
 }  // namespace
 }  // namespace fathom::kernels

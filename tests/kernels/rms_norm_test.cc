@@ -1,5 +1,6 @@
 #include "kernels/rms_norm.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "tests/kernels/op_reference.h"
@@ -116,6 +117,85 @@ TEST_CASE("RMSNorm backward matches finite differences") {
   }
 }
 
+TEST_CASE("A residual connection with its norm is the sum, and the norm of the sum") {
+  Stream stream;
+  for (const Case& shape : kCases) {
+    INFO(shape.num_tokens << " x " << shape.hidden);
+    const std::int64_t hidden = shape.hidden;
+    const Shape wide{shape.num_tokens, hidden + shape.extra};
+    const Tensor x = random_tensor(wide, "x", stream);
+    const Tensor branch = random_tensor(wide, "branch", stream);
+    const Tensor gain = random_tensor(Shape{hidden}, "gain", stream);
+    Tensor h = tensor_of(vector_of(branch), wide, stream);
+    Tensor y = filled(wide, 9.0F, stream);
+    Tensor inv_rms = Tensor::empty(Shape{shape.num_tokens}, DType::kFloat32, stream);
+    add_rms_norm_forward(x, h, gain, kEpsilon, y, inv_rms, stream);
+    std::vector<float> want_h = vector_of(branch);
+    std::vector<double> want_y(want_h.size(), 9.0);
+    for (std::int64_t token = 0; token < shape.num_tokens; ++token) {
+      const auto first = static_cast<std::size_t>(token * wide[1]);
+      const auto size = static_cast<std::size_t>(hidden);
+      std::vector<double> row;
+      for (std::size_t i = first; i < first + size; ++i) {
+        want_h[i] += x.data<float>()[i];
+        row.push_back(want_h[i]);
+      }
+      const std::vector<double> x_hat = normalized(row, kEpsilon);
+      for (std::size_t c = 0; c < size; ++c) {
+        want_y[first + c] = x_hat[c] * gain.data<float>()[c];
+      }
+    }
+    CHECK(vector_of(h) == want_h);
+    CHECK(largest_error(y, want_y) < 1e-6);
+    // The bits of two operations, which EXACT had before there was one.
+    Tensor y_alone = filled(wide, 9.0F, stream);
+    Tensor inv_rms_alone = Tensor::empty(inv_rms.shape(), DType::kFloat32, stream);
+    rms_norm_forward(h, gain, kEpsilon, y_alone, inv_rms_alone, stream);
+    CHECK(vector_of(y) == vector_of(y_alone));
+    CHECK(vector_of(inv_rms) == vector_of(inv_rms_alone));
+  }
+}
+
+TEST_CASE("The backward of a residual connection with its norm matches finite differences") {
+  Stream stream;
+  for (const Case& shape : kCases) {
+    INFO(shape.num_tokens << " x " << shape.hidden);
+    const std::int64_t hidden = shape.hidden;
+    const Shape wide{shape.num_tokens, hidden + shape.extra};
+    const Tensor h = random_tensor(wide, "h", stream);
+    const Tensor dy = random_tensor(wide, "dy", stream);
+    const Tensor dh = random_tensor(wide, "dh", stream);
+    const Tensor gain = random_tensor(Shape{hidden}, "gain", stream);
+    Tensor y = filled(wide, 0.0F, stream);
+    Tensor inv_rms = Tensor::empty(Shape{shape.num_tokens}, DType::kFloat32, stream);
+    rms_norm_forward(h, gain, kEpsilon, y, inv_rms, stream);
+    Tensor dx = filled(wide, 9.0F, stream);
+    add_rms_norm_backward_input(dy, h, gain, inv_rms, dh, dx, stream);
+    std::vector<double> want(static_cast<std::size_t>(dx.numel()), 9.0);
+    for (std::int64_t token = 0; token < shape.num_tokens; ++token) {
+      const std::vector<double> of_norm = row_of(dy, token, hidden);
+      const std::vector<double> of_sum = row_of(dh, token, hidden);
+      const std::vector<double> gradient = finite_differences(
+          [&](const std::vector<double>& row) {
+            const std::vector<double> x_hat = normalized(row, kEpsilon);
+            double sum = dot(of_sum, row);
+            for (std::size_t c = 0; c < row.size(); ++c) {
+              sum += of_norm[c] * x_hat[c] * gain.data<float>()[c];
+            }
+            return sum;
+          },
+          row_of(h, token, hidden));
+      std::copy(gradient.begin(), gradient.end(), want.begin() + token * wide[1]);
+    }
+    CHECK(largest_error(dx, want) < 2e-6);
+    Tensor in_place = tensor_of(vector_of(dy), wide, stream);
+    add_rms_norm_backward_input(in_place, h, gain, inv_rms, dh, in_place, stream);
+    for (std::int64_t token = 0; token < shape.num_tokens; ++token) {
+      CHECK(row_of(in_place, token, hidden) == row_of(dx, token, hidden));
+    }
+  }
+}
+
 TEST_CASE("The sum of squares of RMSNorm goes over 16 lanes and a halving tree") {
   Stream stream;
   const std::int64_t hidden = 53;
@@ -151,7 +231,12 @@ TEST_CASE("RMSNorm gives the same bits on any number of threads") {
     Tensor gain_grad = filled(Shape{301}, 0.0F, stream);
     GradientSum gain_sum = float_sum(gain_grad);
     rms_norm_backward_gain(dy, x, inv_rms, gain_sum, stream);
-    return std::vector<Tensor>{y, inv_rms, dx, gain_grad};
+    Tensor h = random_tensor(shape, "h", stream);
+    Tensor y_of_sum = Tensor::empty(shape, DType::kFloat32, stream);
+    add_rms_norm_forward(x, h, gain, kEpsilon, y_of_sum, inv_rms, stream);
+    Tensor dx_of_sum = Tensor::empty(shape, DType::kFloat32, stream);
+    add_rms_norm_backward_input(dy, h, gain, inv_rms, x, dx_of_sum, stream);
+    return std::vector<Tensor>{y, inv_rms, dx, gain_grad, h, y_of_sum, dx_of_sum};
   });
 }
 
@@ -166,6 +251,10 @@ TEST_CASE("RMSNorm refuses shapes that do not fit") {
   CHECK_THROWS_AS(rms_norm_forward(x, gain, 1e-6F, narrow, inv_rms, stream), InternalError);
   CHECK_THROWS_AS(rms_norm_forward(x, gain, 1e-6F, x, short_inv, stream), InternalError);
   CHECK_THROWS_AS(rms_norm_backward_input(narrow, x, gain, inv_rms, x, stream), InternalError);
+  CHECK_THROWS_AS(add_rms_norm_forward(x, narrow, gain, 1e-6F, x, inv_rms, stream), InternalError);
+  CHECK_THROWS_AS(add_rms_norm_forward(x, x, gain, 1e-6F, narrow, inv_rms, stream), InternalError);
+  CHECK_THROWS_AS(add_rms_norm_backward_input(x, x, gain, inv_rms, narrow, x, stream),
+                  InternalError);
 }
 
 }  // namespace fathom::kernels
