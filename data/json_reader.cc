@@ -7,9 +7,9 @@ namespace fathom::data {
 using nlohmann::json;
 
 const json& JsonReader::member(const json& object, const char* name) {
-  static const json null;
+  static const json kNull;
   const auto found = object.find(name);
-  return found == object.end() ? null : *found;
+  return found == object.end() ? kNull : *found;
 }
 
 std::string JsonReader::type_of(const json& component) {

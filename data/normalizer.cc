@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 
 #include "core/error.h"
 #include "data/utf8.h"
@@ -79,22 +80,38 @@ class Composer {
   // exchanges of neighbours, for hours where a megabyte of marks is in disorder.
   void order_marks() {
     for (auto begin = code_points_.begin(); begin != code_points_.end();) {
-      if (combining_class(*begin) == 0) {
-        ++begin;
-        continue;
-      }
       const auto end = std::find_if(begin, code_points_.end(), [](utf8proc_int32_t code_point) {
         return combining_class(code_point) == 0;
       });
-      std::stable_sort(begin, end, [](utf8proc_int32_t a, utf8proc_int32_t b) {
-        return combining_class(a) < combining_class(b);
-      });
-      begin = end;
+      order(begin, end);
+      begin = end == code_points_.end() ? end : end + 1;
     }
+  }
+
+  // Marks of one class stay in their order: keys are class, place and mark.
+  void order(std::vector<utf8proc_int32_t>::iterator begin,
+             std::vector<utf8proc_int32_t>::iterator end) {
+    if (end - begin < 2) {
+      return;
+    }
+    constexpr int kMarkBits = 21;
+    constexpr int kPlaceBits = 32;
+    keys_.clear();
+    for (auto mark = begin; mark != end; ++mark) {
+      keys_.push_back(static_cast<std::uint64_t>(combining_class(*mark))
+                          << (kPlaceBits + kMarkBits) |
+                      static_cast<std::uint64_t>(mark - begin) << kMarkBits |
+                      static_cast<std::uint64_t>(*mark));
+    }
+    std::sort(keys_.begin(), keys_.end());
+    std::transform(keys_.begin(), keys_.end(), begin, [](std::uint64_t key) {
+      return static_cast<utf8proc_int32_t>(key & ((1U << kMarkBits) - 1));
+    });
   }
 
   NormalizationForm form_;
   std::vector<utf8proc_int32_t> code_points_;
+  std::vector<std::uint64_t> keys_;
 };
 
 // Adds the one code point of `text`, or appends it to `out` if it is none.

@@ -21,7 +21,7 @@ class MatchVisitor {
  public:
   template <class Visit>
     requires(!std::is_same_v<std::remove_cvref_t<Visit>, MatchVisitor>)
-  MatchVisitor(Visit&& visit) noexcept  // NOLINT(google-explicit-constructor): as a lambda passes
+  MatchVisitor(Visit&& visit) noexcept
       : object_(&visit), call_([](const void* object, TextRange match) {
           (*static_cast<const std::remove_reference_t<Visit>*>(object))(match);
         }) {}

@@ -15,8 +15,8 @@ namespace fathom::data {
 namespace {
 
 std::shared_ptr<const UnicodeClasses> classes() {
-  static const auto shared = std::make_shared<const UnicodeClasses>();
-  return shared;
+  static const auto kShared = std::make_shared<const UnicodeClasses>();
+  return kShared;
 }
 
 using Matches = std::vector<std::pair<std::size_t, std::size_t>>;
