@@ -8,6 +8,7 @@
 #include "parallel/comm/thread_communicator.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
+#include "trainer/checkpoint/catalog.h"
 #include "trainer/checkpoint/checkpoint.h"
 
 namespace fathom::cli {
@@ -65,13 +66,18 @@ TEST_CASE("a run folder and its folder of checkpoints list what is published") {
   const std::filesystem::path root = run.path() / "checkpoints";
   save(root, 5);
   save(root, 10);
-  CHECK(checkpoints_of_run(run.path()) == root);
-  CHECK(checkpoints_of_run(root) == root);
-  CHECK_FALSE(checkpoints_of_run(run.path() / "none").has_value());
+  CHECK(trainer::checkpoints_of_run(run.path()) == root);
+  CHECK(trainer::checkpoints_of_run(root) == root);
+  CHECK_FALSE(trainer::checkpoints_of_run(run.path() / "none").has_value());
   std::ostringstream out;
   print_checkpoint_list(root, out);
   CHECK(out.str() ==
         (root / "step-00000005").string() + "\n" + (root / "step-00000010").string() + "\n");
+  for (const std::filesystem::path& path : {run.path(), root, run.path() / ""}) {
+    CHECK(trainer::find_checkpoint(path) == root / "step-00000010");
+  }
+  CHECK(trainer::find_checkpoint(root / "step-00000005" / "") == root / "step-00000005");
+  CHECK_FALSE(trainer::find_checkpoint(run.path() / "none").has_value());
 }
 
 TEST_CASE("a damaged checkpoint and a folder that is none are refused by name") {
