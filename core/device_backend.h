@@ -16,6 +16,14 @@ class DeviceGraph {
   virtual void launch() = 0;  // on that queue; asynchronous
 };
 
+// A point in the work of a queue.
+class DeviceMark {
+ public:
+  virtual ~DeviceMark() = default;
+  // Once the device has passed both.
+  virtual double milliseconds_since(const DeviceMark& earlier) const = 0;
+};
+
 // The device's side of a Stream: work is done in the order in which it was given. The CPU and the
 // meta device have none.
 class DeviceQueue {
@@ -23,6 +31,8 @@ class DeviceQueue {
   virtual ~DeviceQueue() = default;
   virtual void* native() const noexcept = 0;
   virtual void synchronize() = 0;  // returns when all work given so far is done
+  // How often the host has waited for work of this queue so far.
+  virtual std::int64_t num_waits() const noexcept = 0;
   // Asynchronous.
   virtual void fill_zero(std::byte* to, std::int64_t bytes) = 0;
   virtual void copy(const std::byte* from, std::byte* to, std::int64_t bytes) = 0;
@@ -30,6 +40,7 @@ class DeviceQueue {
   virtual void copy_from_host(const std::byte* from, std::byte* to, std::int64_t bytes) = 0;
   // Returns when the bytes are in host memory.
   virtual void copy_to_host(const std::byte* from, std::byte* to, std::int64_t bytes) = 0;
+  virtual std::unique_ptr<DeviceMark> mark() = 0;
   // In between, what is given is recorded instead of done; what would wait for it, or takes from or
   // leaves in host memory, throws InternalError.
   virtual void begin_capture() = 0;

@@ -3,13 +3,14 @@
 #include <cmath>
 
 #include "kernels/check_tensor.h"
+#include "kernels/exact_sums.h"
 
 namespace fathom::kernels {
 
 constinit KernelSlot<void(const AdamWOptions&, const Tensor&, Tensor&, Tensor&, Tensor&, Tensor&,
                           Stream&)>
     adamw_step_slot{"adamw_step"};
-constinit KernelSlot<void(const Tensor&, ExactSum&, std::int64_t&, Stream&)> sum_of_squares_slot{
+constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Stream&)> sum_of_squares_slot{
     "sum_of_squares"};
 
 namespace {
@@ -25,8 +26,7 @@ void check_floating(const TensorCheck& check, std::string_view name, const Tenso
 }  // namespace
 
 AdamWConstants::AdamWConstants(const AdamWOptions& options)
-    : grad_scale(static_cast<float>(options.grad_scale)),
-      beta1(static_cast<float>(options.beta1)),
+    : beta1(static_cast<float>(options.beta1)),
       one_minus_beta1(static_cast<float>(1.0 - options.beta1)),
       beta2(static_cast<float>(options.beta2)),
       one_minus_beta2(static_cast<float>(1.0 - options.beta2)),
@@ -50,12 +50,17 @@ void adamw_step(const AdamWOptions& options, const Tensor& grad, Tensor& master,
   check_floating(check, "grad", grad, n);
   check_floating(check, "exp_avg", exp_avg, n);
   check_floating(check, "exp_avg_sq", exp_avg_sq, n);
+  if (options.grad_scale.defined()) {
+    check.numel("grad_scale", options.grad_scale, 1, DType::kFloat32);
+  }
   adamw_step_slot(stream, options, grad, master, value, exp_avg, exp_avg_sq);
 }
 
-void sum_of_squares(const Tensor& x, ExactSum& sum, std::int64_t& num_non_finite, Stream& stream) {
-  check_floating(TensorCheck("sum_of_squares", stream), "x", x, x.numel());
-  num_non_finite = 0;
+void sum_of_squares(const Tensor& x, Tensor& sum, Tensor& num_non_finite, Stream& stream) {
+  const TensorCheck check("sum_of_squares", stream);
+  check_floating(check, "x", x, x.numel());
+  check.numel("sum", sum, kExactSumIntegers, DType::kInt64);
+  check.numel("num_non_finite", num_non_finite, 1, DType::kInt64);
   sum_of_squares_slot(stream, x, sum, num_non_finite);
 }
 

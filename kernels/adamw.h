@@ -2,7 +2,6 @@
 
 #include <cstdint>
 
-#include "core/exact_sum.h"
 #include "core/stream.h"
 #include "core/tensor.h"
 #include "kernels/dispatch.h"
@@ -21,8 +20,10 @@ struct AdamWOptions {
   double beta2 = 0.95;
   double epsilon = 1e-8;
   double weight_decay = 0.0;
-  double grad_scale = 1.0;  // clip factor
-  std::int64_t step = 1;    // t, from 1
+  std::int64_t step = 1;  // t, from 1
+  // [1] float32, of the device: NaN leaves everything as it is (kernels/exact_sums.h decides). 1
+  // where undefined.
+  Tensor grad_scale;
 };
 //   value        [n] float32 or bfloat16, out
 //   master       [n] float32, in-out; may be the same tensor as value when value is float32
@@ -32,19 +33,20 @@ struct AdamWOptions {
 void adamw_step(const AdamWOptions& options, const Tensor& grad, Tensor& master, Tensor& value,
                 Tensor& exp_avg, Tensor& exp_avg_sq, Stream& stream);
 
-// sum += sum of x^2; num_non_finite = how many elements are NaN or Inf (they are not added). An
-// element of 2^64 or more makes the sum NaN (core/exact_sum.h). Synchronous. Throws InternalError
-// on a mismatch.
+// sum += sum of x^2; num_non_finite += how many elements are NaN or Inf (they are not added). An
+// element of 2^64 or more makes the sum NaN (core/exact_sum.h). Asynchronous on `stream`. Throws
+// InternalError on a mismatch.
 // On the CPU exactly: no rounding, no order. On CUDA the tensor's sum is one in double, in an order
 // that depends on n alone, of which `sum` gets the rounded result.
-//   x  [n] float32 or bfloat16
-void sum_of_squares(const Tensor& x, ExactSum& sum, std::int64_t& num_non_finite, Stream& stream);
+//   x               [n] float32 or bfloat16
+//   sum             [kExactSumIntegers] int64, in-out; see kernels/exact_sums.h
+//   num_non_finite  [1] int64, in-out
+void sum_of_squares(const Tensor& x, Tensor& sum, Tensor& num_non_finite, Stream& stream);
 
 // For backends: the constants of a step, rounded once.
 struct AdamWConstants {
   explicit AdamWConstants(const AdamWOptions& options);
 
-  float grad_scale;
   float beta1;
   float one_minus_beta1;
   float beta2;
@@ -58,7 +60,6 @@ struct AdamWConstants {
 extern constinit KernelSlot<void(const AdamWOptions&, const Tensor&, Tensor&, Tensor&, Tensor&,
                                  Tensor&, Stream&)>
     adamw_step_slot;
-extern constinit KernelSlot<void(const Tensor&, ExactSum&, std::int64_t&, Stream&)>
-    sum_of_squares_slot;
+extern constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Stream&)> sum_of_squares_slot;
 
 }  // namespace fathom::kernels

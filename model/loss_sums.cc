@@ -1,37 +1,30 @@
 #include "model/loss_sums.h"
 
-#include <bit>
-
 #include "core/error.h"
-#include "core/host_copy.h"
+#include "kernels/exact_sums.h"
 
 namespace fathom::model {
 
 void LossSums::add_token_losses(int depth, const Tensor& losses) {
-  const auto index = static_cast<std::size_t>(depth);
-  FATHOM_CHECK(index < token_losses_.size(), "depth ", depth, " of ", token_losses_.size());
-  unread_token_losses_.push_back({index, losses});
+  FATHOM_CHECK(0 <= depth && depth < num_depths_, "depth ", depth, " of ", num_depths_);
+  parts_.push_back({depth, losses});
 }
 
 void LossSums::add_balance_losses(const Tensor& losses, int first, int stride) {
-  unread_balance_losses_.push_back(
-      {losses, static_cast<std::size_t>(first), static_cast<std::size_t>(stride)});
+  parts_.push_back({num_depths_, losses, first, stride});
 }
 
-void LossSums::read(Stream& stream) {
-  for (const auto& [depth, losses] : unread_token_losses_) {
-    for (const float loss : to_host<float>(losses, stream)) {
-      token_losses_[depth].add(static_cast<double>(loss));
-    }
+Tensor& LossSums::totals(Stream& stream) {
+  constexpr std::int64_t kWidth = kernels::kExactSumIntegers;
+  if (!totals_.defined()) {
+    totals_ = Tensor::zeros(Shape{num_depths_ + 1, kWidth}, DType::kInt64, stream);
   }
-  unread_token_losses_.clear();
-  for (const auto& [losses, first, stride] : unread_balance_losses_) {
-    const std::vector<std::int64_t> bits = to_host<std::int64_t>(losses, stream);
-    for (std::size_t sequence = first; sequence < bits.size(); sequence += stride) {
-      balance_loss_.add(std::bit_cast<double>(bits[sequence]));
-    }
+  for (const Part& part : parts_) {
+    Tensor sum = totals_.view_elements(part.row * kWidth, Shape{kWidth});
+    kernels::add_exactly(part.losses, part.first, part.stride, sum, stream);
   }
-  unread_balance_losses_.clear();
+  parts_.clear();
+  return totals_;
 }
 
 }  // namespace fathom::model

@@ -40,15 +40,14 @@ void AdamW::round_values(const ShardState& state, parallel::ParameterGroup& grou
   kernels::convert(rounded, group.value_shard, stream);
 }
 
-void AdamW::step(double learning_rate, double grad_scale, Stream& stream) {
-  ++num_updates_;
+void AdamW::step(double learning_rate, const Tensor& grad_scale, Stream& stream) {
   kernels::AdamWOptions options;
   options.learning_rate = learning_rate;
   options.beta1 = hyperparameters_.beta1;
   options.beta2 = hyperparameters_.beta2;
   options.epsilon = hyperparameters_.epsilon;
   options.grad_scale = grad_scale;
-  options.step = num_updates_;
+  options.step = num_updates_ + 1;
   for (std::size_t i = 0; i < states_.size(); ++i) {
     parallel::ParameterGroup& group = buffer_->groups()[i];
     const Tensor weights = weights_of(states_[i], group);

@@ -30,7 +30,8 @@ class AdamW final : public Optimizer {
   AdamW(parallel::ParameterBuffer& buffer, const AdamWHyperparameters& hyperparameters,
         Stream& stream);
 
-  void step(double learning_rate, double grad_scale, Stream& stream) override;
+  void step(double learning_rate, const Tensor& grad_scale, Stream& stream) override;
+  void finish_step(bool was_update) override { num_updates_ += was_update ? 1 : 0; }
   void visit_state(parallel::StateVisitor& visitor) override;
   void values_drawn(Stream& stream) override;
   void weights_loaded(Stream& stream) override;

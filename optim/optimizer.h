@@ -10,9 +10,13 @@ namespace fathom::optim {
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
-  // One update from the reduced gradients times grad_scale (the clip factor). Afterwards the
-  // owners' value shards are new; the caller gathers them.
-  virtual void step(double learning_rate, double grad_scale, Stream& stream) = 0;
+  // One update from the reduced gradients times grad_scale, [1] float32 on the device: the clip
+  // factor, or NaN, which leaves everything as it is (kernels/exact_sums.h). Afterwards the owners'
+  // value shards are new; the caller gathers them. Nothing waits for the device: once the caller
+  // knows what the scale was, it calls finish_step().
+  virtual void step(double learning_rate, const Tensor& grad_scale, Stream& stream) = 0;
+  // was_update: the scale of the last step() was no NaN.
+  virtual void finish_step(bool was_update) = 0;
   // Weights and optimizer states of this rank's shards, under the published names: the values as
   // float32 without a suffix (the master copy where there is one), each state with a suffix of its
   // own.

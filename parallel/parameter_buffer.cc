@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "core/error.h"
-#include "core/host_copy.h"
 #include "kernels/elementwise.h"
 #include "parallel/parameter_groups.h"
 
@@ -122,10 +121,6 @@ void ParameterBuffer::zero_gradients(Stream& stream, DType sent_as) {
   if (num_refused_.defined()) {
     kernels::fill(num_refused_, 0.0F, stream);
   }
-}
-
-std::int64_t ParameterBuffer::num_refused(Stream& stream) const {
-  return num_refused_.defined() ? to_host<std::int64_t>(num_refused_, stream)[0] : 0;
 }
 
 void ParameterBuffer::gradient_complete(Parameter& parameter, Stream& stream) {

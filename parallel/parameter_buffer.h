@@ -77,9 +77,9 @@ class ParameterBuffer {
   // Starts what has not been started and waits for all. The gradients are used up: the shard lies
   // where they were.
   void reduce_gradients(Stream& stream);
-  // Contributions of this rank's tokens that int64 sums left out since zero_gradients(): NaN, or
-  // too large.
-  std::int64_t num_refused(Stream& stream) const;
+  // [1] int64: contributions of this rank's tokens that int64 sums left out since zero_gradients():
+  // NaN, or too large. Undefined for sums that leave nothing out.
+  const Tensor& num_refused() const noexcept { return num_refused_; }
   // values of all replicas <- the owners' value shards. Started only: whoever asks for values
   // (Parameter::value, groups) waits for them, as far as they are asked for.
   void gather_values(Stream& stream);

@@ -32,7 +32,7 @@ void EvaluateStep::run(const std::vector<model::MicroBatch>& micro_batches,
   model_->begin_step(step);
   parallel::run(schedule(static_cast<int>(micro_batches.size())), model_->stages(),
                 mesh_->pipeline(), *stream_);
-  sums_.read(*stream_);  // what they hold does not grow with the number of batches
+  sums_.totals(*stream_);  // what they hold does not grow with the number of batches
 }
 
 LossTotals EvaluateStep::take_totals() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <vector>
 
 #include "model/context.h"
@@ -15,6 +16,9 @@ struct LossTotals {
 };
 
 model::LossSums empty_loss_sums(const model::ModelOptions& options);
+
+// Of what LossSums::totals() has on the host.
+LossTotals to_loss_totals(const std::vector<std::int64_t>& totals);
 
 // Adds up what every rank counted, without rounding; waits for the device. Collective over the
 // mesh; the same on every rank.

@@ -1,51 +1,65 @@
 #include "trainer/train_step.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <optional>
-#include <span>
+#include <memory>
+#include <numeric>
+#include <utility>
 
 #include "core/error.h"
-#include "core/host_copy.h"
 #include "core/profiler_range.h"
 #include "kernels/elementwise.h"
-#include "optim/grad_clip.h"
 #include "parallel/pipeline/executor.h"
 #include "trainer/loss_totals.h"
+#include "trainer/step_totals.h"
 
 namespace fathom::trainer {
 namespace {
 
+// Times phases where the work is done: on the device, without waiting for it.
 class PhaseClock {
  public:
-  PhaseClock(std::map<std::string, double>& milliseconds, const ReportPhase& report, Stream& stream)
-      : milliseconds_(&milliseconds), report_(&report), stream_(&stream) {}
-  // Ends the running phase, with the work that it gave to the device, and begins `name`; null only
-  // ends.
+  PhaseClock(const ReportPhase& report, Stream& stream) : report_(&report), stream_(&stream) {}
+  // Ends the running phase and begins `name`; null only ends.
   void begin(const char* name) {
     range_.reset();
-    stream_->synchronize();
-    const auto now = std::chrono::steady_clock::now();
-    if (name_ != nullptr) {
-      (*milliseconds_)[name_] += std::chrono::duration<double, std::milli>(now - start_).count();
+    Phase& phase = phases_.emplace_back();
+    phase.name = name;
+    phase.begun = std::chrono::steady_clock::now();
+    if (DeviceQueue* queue = stream_->queue()) {
+      phase.mark = queue->mark();
     }
-    name_ = name;
-    start_ = now;
     if (name != nullptr) {
-      range_.emplace(*stream_, name);
+      range_ = std::make_unique<ProfilerRange>(*stream_, name);
     }
     if (name != nullptr && *report_) {
       (*report_)(name);
     }
   }
+  // Of the phases that have ended. The device has done their work.
+  std::map<std::string, double> milliseconds() const {
+    std::map<std::string, double> result;
+    for (std::size_t i = 0; i + 1 < phases_.size(); ++i) {
+      const Phase& phase = phases_[i];
+      const Phase& next = phases_[i + 1];
+      result[phase.name] +=
+          phase.mark ? next.mark->milliseconds_since(*phase.mark)
+                     : std::chrono::duration<double, std::milli>(next.begun - phase.begun).count();
+    }
+    return result;
+  }
 
  private:
-  std::map<std::string, double>* milliseconds_;
+  struct Phase {
+    const char* name = nullptr;
+    std::chrono::steady_clock::time_point begun;
+    std::unique_ptr<DeviceMark> mark;  // on a device that has a queue
+  };
   const ReportPhase* report_;
   Stream* stream_;
-  std::optional<ProfilerRange> range_;
-  const char* name_ = nullptr;
-  std::chrono::steady_clock::time_point start_;
+  std::unique_ptr<ProfilerRange> range_;
+  std::vector<Phase> phases_;
 };
 
 }  // namespace
@@ -71,35 +85,41 @@ const parallel::Schedule& TrainStep::schedule(int num_micro_batches) {
   return found->second;
 }
 
-// Counts over the plane decide the selection biases; the loads of all layers go to every rank.
-std::map<int, double> TrainStep::balance_experts(double rate, bool update) {
+// Adds up the counts of this rank's MoE layers over the plane, one layer after another, and starts
+// them anew.
+void TrainStep::sum_expert_counts(Tensor& loads) {
+  std::int64_t begin = 0;
+  for (const model::TransformerStage::MoeLayer& layer : model_->moe_layers()) {
+    Tensor& counts = layer.moe->expert_counts();
+    Tensor part = loads.narrow(begin, begin + counts.numel());
+    kernels::copy(counts, part, *stream_);
+    kernels::fill(counts, 0.0F, *stream_);
+    begin += counts.numel();
+  }
+  if (begin > 0) {
+    mesh_->plane().all_reduce(loads, parallel::ReduceOp::kSum, *stream_).wait();
+  }
+}
+
+// The loads of the global batch decide the selection biases; the largest of each layer goes to
+// every rank.
+std::map<int, double> TrainStep::balance_experts(std::span<const std::int64_t> loads, double rate) {
   const model::ModelOptions& options = model_->options();
   const auto num_layers =
       static_cast<std::size_t>(options.num_layers) + static_cast<std::size_t>(options.mtp_depth);
   constexpr double kUnit = 1e6;
   std::vector<std::int64_t> load(num_layers, 0);
   for (const model::TransformerStage::MoeLayer& layer : model_->moe_layers()) {
-    Tensor& counts = layer.moe->expert_counts();
-    mesh_->plane().all_reduce(counts, parallel::ReduceOp::kSum, *stream_).wait();
-    if (stream_->is_meta()) {
-      continue;
-    }
-    std::int64_t total = 0;
-    std::int64_t largest = 0;
-    const std::vector<std::int64_t> loads = to_host<std::int64_t>(counts, *stream_);
-    for (const std::int64_t count : loads) {
-      total += count;
-      largest = std::max(largest, count);
-    }
+    const auto num_experts = static_cast<std::size_t>(layer.moe->expert_counts().numel());
+    const auto of_layer = loads.first(num_experts);
+    loads = loads.subspan(num_experts);
+    const std::int64_t total = std::reduce(of_layer.begin(), of_layer.end());
     if (total > 0) {
       load[static_cast<std::size_t>(layer.layer)] =
-          std::llround(kUnit * static_cast<double>(largest) * static_cast<double>(counts.numel()) /
-                       static_cast<double>(total));
+          std::llround(kUnit * static_cast<double>(std::ranges::max(of_layer)) *
+                       static_cast<double>(num_experts) / static_cast<double>(total));
     }
-    if (update) {
-      layer.moe->update_selection_bias(loads, static_cast<float>(rate), *stream_);
-    }
-    kernels::fill(counts, 0.0F, *stream_);
+    layer.moe->update_selection_bias(of_layer, static_cast<float>(rate), *stream_);
   }
   parallel::Communicator& pipeline = mesh_->pipeline();
   std::vector<std::int64_t> all(num_layers * static_cast<std::size_t>(pipeline.world_size()));
@@ -126,15 +146,16 @@ std::map<std::string, std::int64_t> TrainStep::traffic() const {
   return bytes;
 }
 
-StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
-                          const TokenCounts& counts, const StepOptions& options,
-                          const ReportPhase& report_phase) {
-  StepResult result;
-  PhaseClock clock(result.phase_ms, report_phase, *stream_);
-  const auto sent_before = traffic();
-  model::LossSums sums = empty_loss_sums(model_->options());
+std::int64_t TrainStep::num_expert_counts() {
+  std::int64_t count = 0;
+  for (const model::TransformerStage::MoeLayer& layer : model_->moe_layers()) {
+    count += layer.moe->expert_counts().numel();
+  }
+  return count;
+}
 
-  clock.begin("forward_backward");
+void TrainStep::forward_backward(const std::vector<model::MicroBatch>& micro_batches,
+                                 const StepOptions& options, model::LossSums& sums) {
   parallel::ParameterBuffer& parameters = model_->parameters();
   parameters.zero_gradients(*stream_, options.gradient_dtype);
   model::StageStep step;
@@ -151,37 +172,49 @@ StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
   model_->begin_step(step);
   parallel::run(schedule(static_cast<int>(micro_batches.size())), model_->stages(),
                 mesh_->pipeline(), *stream_);
+}
 
+StepResult TrainStep::run(const std::vector<model::MicroBatch>& micro_batches,
+                          const TokenCounts& counts, const StepOptions& options,
+                          const ReportPhase& report_phase) {
+  PhaseClock clock(report_phase, *stream_);
+  const auto sent_before = traffic();
+  parallel::ParameterBuffer& parameters = model_->parameters();
+  model::LossSums sums = empty_loss_sums(model_->options());
+  StepTotals totals(model_->options().mtp_depth + 1, num_expert_counts(), *stream_);
+
+  clock.begin("forward_backward");
+  forward_backward(micro_batches, options, sums);
   clock.begin("reduce_gradients");
   parameters.reduce_gradients(*stream_);
   if (options.gradients_reduced) {
     options.gradients_reduced();
   }
-  const LossTotals totals = gather_loss_totals(sums, *mesh_, *stream_);
-  const optim::GradientNorm norm = optim::gradient_norm(parameters, mesh_->world(), *stream_);
-  result.grad_norm = norm.norm;
-  result.num_refused = norm.num_refused;
-  result.loss = totals.token_losses[0] / static_cast<double>(counts[0]);
-  for (std::size_t depth = 1; depth < counts.size(); ++depth) {
-    result.mtp_losses.push_back(totals.token_losses[depth] / static_cast<double>(counts[depth]));
-  }
-  result.balance_loss = totals.balance_loss;
-  result.is_finite = norm.num_non_finite == 0 && norm.num_refused == 0 &&
-                     std::isfinite(norm.norm) && std::isfinite(totals.balance_loss);
-  for (const double total : totals.token_losses) {
-    result.is_finite = result.is_finite && std::isfinite(total);
-  }
-
+  totals.add(sums, parameters, mesh_->world(), *stream_);
   clock.begin("optimizer");
-  if (result.is_finite) {
-    optimizer_->step(options.learning_rate, optim::clip_factor(norm.norm, options.clip_norm),
-                     *stream_);
-  }
+  optimizer_->step(options.learning_rate, totals.update_scale(options.clip_norm, *stream_),
+                   *stream_);
   clock.begin("balance_experts");
-  result.expert_load = balance_experts(options.selection_bias_rate, result.is_finite);
+  sum_expert_counts(totals.loads());
   clock.begin("gather_parameters");  // last, so that nothing on the same groups waits behind it
   parameters.gather_values(*stream_);
   clock.begin(nullptr);
+
+  const StepTotals::Values values = totals.read(*stream_);  // the step's one wait for the device
+  optimizer_->finish_step(values.is_finite);
+  StepResult result;
+  result.phase_ms = clock.milliseconds();
+  result.grad_norm = values.grad_norm;
+  result.num_refused = values.num_refused;
+  result.is_finite = values.is_finite;
+  result.balance_loss = values.losses.balance_loss;
+  result.loss = values.losses.token_losses[0] / static_cast<double>(counts[0]);
+  for (std::size_t depth = 1; depth < counts.size(); ++depth) {
+    result.mtp_losses.push_back(values.losses.token_losses[depth] /
+                                static_cast<double>(counts[depth]));
+  }
+  result.expert_load =
+      balance_experts(values.loads, values.is_finite ? options.selection_bias_rate : 0.0);
   for (const auto& [axis, bytes] : traffic()) {
     result.bytes_sent[axis] = bytes - sent_before.at(axis);
   }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,14 +37,15 @@ using TokenCounts = std::vector<std::int64_t>;
 
 // The same on every rank.
 struct StepResult {
-  double loss = 0.0;                       // main next-token loss, nats a token
-  std::vector<double> mtp_losses;          // per module, nats a token, without its weight
-  double balance_loss = 0.0;               // with its coefficients, summed over layers
-  double grad_norm = 0.0;                  // before clipping
-  bool is_finite = true;                   // false: nothing was updated
-  std::int64_t num_refused = 0;            // contributions to gradients that no integer sum holds
-  std::map<int, double> expert_load;       // by layer: largest load of an expert / mean load
-  std::map<std::string, double> phase_ms;  // this rank's
+  double loss = 0.0;                  // main next-token loss, nats a token
+  std::vector<double> mtp_losses;     // per module, nats a token, without its weight
+  double balance_loss = 0.0;          // with its coefficients, summed over layers
+  double grad_norm = 0.0;             // before clipping
+  bool is_finite = true;              // false: nothing was updated
+  std::int64_t num_refused = 0;       // contributions to gradients that no integer sum holds
+  std::map<int, double> expert_load;  // by layer: largest load of an expert / mean load
+  // This rank's: on a device the time of the device, which works behind the host.
+  std::map<std::string, double> phase_ms;
   std::map<std::string, std::int64_t> bytes_sent;  // this rank's, by axis
 };
 
@@ -51,7 +53,9 @@ struct StepResult {
 using ReportPhase = std::function<void(const char*)>;
 
 // One optimizer step over all axes: pipeline schedule, gradient reduction, clipping, update,
-// parameter gathering, balancing.
+// balancing, parameter gathering. The host gives all of it to the device and waits once, at the
+// end, for what it reports; besides only where experts are spread over ranks, for their numbers of
+// rows, and where losses are weighed on the host (GRPO).
 class TrainStep {
  public:
   TrainStep(model::PipelinedModel& model, optim::Optimizer& optimizer, const parallel::Mesh& mesh,
@@ -65,7 +69,11 @@ class TrainStep {
 
  private:
   const parallel::Schedule& schedule(int num_micro_batches);
-  std::map<int, double> balance_experts(double rate, bool update);
+  void forward_backward(const std::vector<model::MicroBatch>& micro_batches,
+                        const StepOptions& options, model::LossSums& sums);
+  std::int64_t num_expert_counts();
+  void sum_expert_counts(Tensor& loads);
+  std::map<int, double> balance_experts(std::span<const std::int64_t> loads, double rate);
   std::map<std::string, std::int64_t> traffic() const;
 
   model::PipelinedModel* model_;

@@ -15,6 +15,27 @@ namespace {
 
 constexpr std::int64_t kStagingBytes = std::int64_t{8} << 20;
 
+class CudaMark final : public DeviceMark {
+ public:
+  explicit CudaMark(cudaStream_t stream) {
+    check_cuda(cudaEventCreateWithFlags(&event_, cudaEventDefault), "cudaEventCreate");
+    check_cuda(cudaEventRecord(event_, stream), "cudaEventRecord");
+  }
+  ~CudaMark() override { cudaEventDestroy(event_); }
+  CudaMark(const CudaMark&) = delete;
+  CudaMark& operator=(const CudaMark&) = delete;
+  double milliseconds_since(const DeviceMark& earlier) const override {
+    float milliseconds = 0.0F;
+    check_cuda(
+        cudaEventElapsedTime(&milliseconds, static_cast<const CudaMark&>(earlier).event_, event_),
+        "cudaEventElapsedTime");
+    return milliseconds;
+  }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
 }  // namespace
 
 CudaQueue::CudaQueue(int device) : device_(device) {
@@ -64,6 +85,7 @@ void CudaQueue::synchronize() {
   refuse_in_capture("waiting for the device");
   use_device();
   check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+  ++num_waits_;
 }
 
 void CudaQueue::fill_zero(std::byte* to, std::int64_t bytes) {
@@ -76,6 +98,11 @@ void CudaQueue::copy(const std::byte* from, std::byte* to, std::int64_t bytes) {
   check_cuda(
       cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream_),
       "cudaMemcpyAsync between places of a device");
+}
+
+std::unique_ptr<DeviceMark> CudaQueue::mark() {
+  use_device();
+  return std::make_unique<CudaMark>(stream_);
 }
 
 // Of this thread's calls only: what NCCL's watch does meanwhile is its own business.
@@ -137,6 +164,7 @@ void CudaQueue::copy_to_host(const std::byte* from, std::byte* to, std::int64_t 
         cudaMemcpyAsync(staging.memory, from + first, count, cudaMemcpyDeviceToHost, stream_),
         "cudaMemcpyAsync to the host");
     check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    ++num_waits_;
     std::memcpy(to + first, staging.memory, count);
   }
 }

@@ -24,10 +24,12 @@ class CudaQueue final : public DeviceQueue {
   cudaStream_t stream() const noexcept { return stream_; }
   void* native() const noexcept override { return stream_; }
   void synchronize() override;
+  std::int64_t num_waits() const noexcept override { return num_waits_; }
   void fill_zero(std::byte* to, std::int64_t bytes) override;
   void copy(const std::byte* from, std::byte* to, std::int64_t bytes) override;
   void copy_from_host(const std::byte* from, std::byte* to, std::int64_t bytes) override;
   void copy_to_host(const std::byte* from, std::byte* to, std::int64_t bytes) override;
+  std::unique_ptr<DeviceMark> mark() override;
   void begin_capture() override;
   std::unique_ptr<DeviceGraph> end_capture() override;
   void abandon_capture() noexcept override;
@@ -63,6 +65,7 @@ class CudaQueue final : public DeviceQueue {
   int device_;
   cudaStream_t stream_ = nullptr;
   bool is_capturing_ = false;
+  std::int64_t num_waits_ = 0;
   std::array<Staging, 2> staging_;
   std::size_t next_staging_ = 0;
   using States = std::unordered_map<std::type_index, std::shared_ptr<void>>;

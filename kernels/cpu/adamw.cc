@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 #include "kernels/cpu/simd.h"
 
@@ -52,10 +53,9 @@ struct Block {
   std::int64_t count;
 };
 
-void update(const AdamWConstants& constants, const Block& block) {
+void update(const AdamWConstants& constants, float grad_scale, const Block& block) {
   simd::for_each_block(block.count, [&](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
-    const Floats gradient =
-        simd::load(block.grad + i, extent) * simd::broadcast(constants.grad_scale);
+    const Floats gradient = simd::load(block.grad + i, extent) * simd::broadcast(grad_scale);
     const Floats m = simd::broadcast(constants.beta1) * simd::load(block.exp_avg + i, extent) +
                      simd::broadcast(constants.one_minus_beta1) * gradient;
     const Floats v = simd::broadcast(constants.beta2) * simd::load(block.exp_avg_sq + i, extent) +
@@ -73,6 +73,11 @@ void update(const AdamWConstants& constants, const Block& block) {
 
 void adamw_step_cpu(const AdamWOptions& options, const Tensor& grad, Tensor& master, Tensor& value,
                     Tensor& exp_avg, Tensor& exp_avg_sq, Stream& stream) {
+  const float grad_scale =
+      options.grad_scale.defined() ? options.grad_scale.data<float>()[0] : 1.0F;
+  if (std::isnan(grad_scale)) {
+    return;
+  }
   const AdamWConstants constants(options);
   auto* masters = master.mutable_data<float>();
   const bool has_own_value = value.raw() != master.raw();
@@ -83,8 +88,9 @@ void adamw_step_cpu(const AdamWOptions& options, const Tensor& grad, Tensor& mas
     Operand squares(exp_avg_sq);
     for (std::int64_t first = begin; first < end; first += kBlock) {
       const std::int64_t count = std::min(kBlock, end - first);
-      update(constants, {grads.load(first, count), masters + first, averages.load(first, count),
-                         squares.load(first, count), count});
+      update(constants, grad_scale,
+             {grads.load(first, count), masters + first, averages.load(first, count),
+              squares.load(first, count), count});
       averages.store(first, count);
       squares.store(first, count);
       if (has_own_value) {

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <type_traits>
 
+#include "core/exact_sum.h"
 #include "kernels/adamw.h"
 #include "kernels/cpu/simd.h"
 
@@ -194,8 +195,9 @@ std::int64_t add_elements(const T* x, std::int64_t count, ExactSum& sum) {
   return num_non_finite;
 }
 
-void sum_of_squares_cpu(const Tensor& x, ExactSum& sum, std::int64_t& num_non_finite,
-                        Stream& stream) {
+void sum_of_squares_cpu(const Tensor& x, Tensor& sum, Tensor& num_non_finite, Stream& stream) {
+  ExactSum total = ExactSum::from_integers(sum.values<std::int64_t>());
+  std::int64_t& num_bad = *num_non_finite.mutable_data<std::int64_t>();
   std::mutex mutex;
   stream.parallel_for(x.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
     ExactSum part;
@@ -203,9 +205,10 @@ void sum_of_squares_cpu(const Tensor& x, ExactSum& sum, std::int64_t& num_non_fi
                                  ? add_elements(x.data<float>() + begin, end - begin, part)
                                  : add_elements(x.data<BFloat16>() + begin, end - begin, part);
     const std::lock_guard lock(mutex);  // in any order: the sum is exact
-    sum.add(part);
-    num_non_finite += bad;
+    total.add(part);
+    num_bad += bad;
   });
+  std::ranges::copy(total.to_integers(), sum.mutable_data<std::int64_t>());
 }
 
 const KernelRegistration register_sum_of_squares(sum_of_squares_slot, DeviceType::kCpu,

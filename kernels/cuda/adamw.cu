@@ -17,6 +17,7 @@ struct Operands {
   const Grad* grad;
   Average* exp_avg;
   Square* exp_avg_sq;
+  const float* grad_scale;  // null: 1
 };
 
 // N neighbours by accesses of at most 16 bytes.
@@ -38,9 +39,8 @@ __device__ __forceinline__ void store_all(const float (&from)[N], T* to) {
 }
 
 // One element, each operation rounded, as on the CPU: the intrinsics are never fused.
-__device__ __forceinline__ void update(const AdamWConstants& constants, float grad, float& master,
-                                       float& m, float& v) {
-  const float gradient = __fmul_rn(grad, constants.grad_scale);
+__device__ __forceinline__ void update(const AdamWConstants& constants, float gradient,
+                                       float& master, float& m, float& v) {
   m = __fadd_rn(__fmul_rn(constants.beta1, m), __fmul_rn(constants.one_minus_beta1, gradient));
   v = __fadd_rn(__fmul_rn(constants.beta2, v),
                 __fmul_rn(constants.one_minus_beta2, __fmul_rn(gradient, gradient)));
@@ -54,7 +54,7 @@ __device__ __forceinline__ void update(const AdamWConstants& constants, float gr
 template <int N, class Value, class Grad, class Average, class Square>
 __device__ __forceinline__ void update_neighbours(
     const AdamWConstants& constants, const Operands<Value, Grad, Average, Square>& operands,
-    std::int64_t first) {
+    float grad_scale, std::int64_t first) {
   float grad[N];
   float master[N];
   float m[N];
@@ -65,7 +65,7 @@ __device__ __forceinline__ void update_neighbours(
   load_all(operands.exp_avg_sq + first, v);
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    update(constants, grad[i], master[i], m[i], v[i]);
+    update(constants, __fmul_rn(grad[i], grad_scale), master[i], m[i], v[i]);
   }
   store_all(master, operands.master + first);
   store_all(m, operands.exp_avg + first);
@@ -81,12 +81,16 @@ __global__ void __launch_bounds__(kThreads)
     step(const AdamWConstants constants, const Operands<Value, Grad, Average, Square> operands,
          std::int64_t count) {
   const std::int64_t first = (std::int64_t{blockIdx.x} * kThreads + threadIdx.x) * N;
+  const float grad_scale = operands.grad_scale == nullptr ? 1.0F : *operands.grad_scale;
+  if (!(grad_scale == grad_scale)) {  // NaN
+    return;
+  }
   if (first + N <= count) {
-    update_neighbours<N>(constants, operands, first);
+    update_neighbours<N>(constants, operands, grad_scale, first);
     return;
   }
   for (std::int64_t i = first; i < count; ++i) {
-    update_neighbours<1>(constants, operands, i);
+    update_neighbours<1>(constants, operands, grad_scale, i);
   }
 }
 
@@ -100,8 +104,11 @@ void adamw_step_cuda(const AdamWOptions& options, const Tensor& grad, Tensor& ma
     using Square = typename decltype(square_tag)::type;
     const Operands<Value, Grad, Average, Square> operands{
         value.raw() == master.raw() ? nullptr : device_data<Value>(value),
-        device_data<float>(master), device_data<Grad>(grad), device_data<Average>(exp_avg),
-        device_data<Square>(exp_avg_sq)};
+        device_data<float>(master),
+        device_data<Grad>(grad),
+        device_data<Average>(exp_avg),
+        device_data<Square>(exp_avg_sq),
+        options.grad_scale.defined() ? device_data<float>(options.grad_scale) : nullptr};
     const std::int64_t count = master.numel();
     if (fits_packs<float>(
             0, {value.raw(), master.raw(), grad.raw(), exp_avg.raw(), exp_avg_sq.raw()})) {

@@ -1,11 +1,9 @@
 #include <algorithm>
-#include <bit>
-#include <vector>
 
 #include "core/cuda/launch.cuh"
-#include "core/host_copy.h"
 #include "kernels/adamw.h"
 #include "kernels/cuda/device_tensor.cuh"
+#include "kernels/cuda/exact_sums.cuh"
 #include "kernels/cuda/reduce.cuh"
 
 // Which thread adds what depends on n alone: threads go over the elements in strides, a block adds
@@ -66,7 +64,8 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 __global__ void __launch_bounds__(kThreads)
-    add_partial_sums(const Result* partial, int count, Result* total) {
+    add_partial_sums(const Result* partial, int count, std::int64_t* sum,
+                     std::int64_t* num_non_finite) {
   Result result{};
   for (int i = static_cast<int>(threadIdx.x); i < count; i += kThreads) {
     result.sum += partial[i].sum;
@@ -74,22 +73,21 @@ __global__ void __launch_bounds__(kThreads)
   }
   result = reduced(result);
   if (threadIdx.x == 0) {
-    *total = result;
+    add_term(result.sum, [sum](int number, std::int64_t value) { sum[number] += value; });
+    propagate_carries(sum);
+    *num_non_finite += result.num_non_finite;
   }
 }
 
-void sum_of_squares_cuda(const Tensor& x, ExactSum& sum, std::int64_t& num_non_finite,
-                         Stream& stream) {
+void sum_of_squares_cuda(const Tensor& x, Tensor& sum, Tensor& num_non_finite, Stream& stream) {
   const std::int64_t count = x.numel();
   if (count == 0) {
     return;
   }
-  // Both numbers of a Result as integers: what a copy to the host takes.
   constexpr std::int64_t kNumbers = sizeof(Result) / sizeof(std::int64_t);
   constexpr std::int64_t kElementsOfBlock = kThreads * std::int64_t{16};
   const std::int64_t num_blocks = std::min(kMaxBlocks, blocks_for(count, kElementsOfBlock));
   Tensor partial = Tensor::empty(Shape{num_blocks, kNumbers}, DType::kInt64, stream);
-  Tensor total = Tensor::empty(Shape{kNumbers}, DType::kInt64, stream);
   auto* const partials = reinterpret_cast<Result*>(partial.raw());
   with_activation_type(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
@@ -98,10 +96,7 @@ void sum_of_squares_cuda(const Tensor& x, ExactSum& sum, std::int64_t& num_non_f
            stream, device_data<T>(x), count, partials);
   });
   launch(add_partial_sums, {1, kThreads}, stream, partials, num_blocks,
-         reinterpret_cast<Result*>(total.raw()));
-  const std::vector<std::int64_t> found = to_host<std::int64_t>(total, stream);
-  sum.add(std::bit_cast<double>(found[0]));
-  num_non_finite = found[1];
+         device_data<std::int64_t>(sum), device_data<std::int64_t>(num_non_finite));
 }
 
 const KernelRegistration register_sum_of_squares(sum_of_squares_slot, DeviceType::kCuda,

@@ -14,6 +14,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/exact_sums.h"
 #include "kernels/permute.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
@@ -187,11 +188,10 @@ void time_optimizer(Bench& bench) {
   options.weight_decay = 0.1;
   bench.time("adamw_step", kParameters, 28 * kParameters,
              [&] { adamw_step(options, gradient, weight, weight, exp_avg, exp_avg_sq, stream); });
-  bench.time("sum_of_squares", kParameters, 4 * kParameters, [&] {
-    ExactSum sum;
-    std::int64_t num_non_finite = 0;
-    sum_of_squares(gradient, sum, num_non_finite, stream);
-  });
+  Tensor sum = Tensor::zeros(Shape{kExactSumIntegers}, DType::kInt64, stream);
+  Tensor num_non_finite = Tensor::zeros(Shape{1}, DType::kInt64, stream);
+  bench.time("sum_of_squares", kParameters, 4 * kParameters,
+             [&] { sum_of_squares(gradient, sum, num_non_finite, stream); });
 }
 
 }  // namespace

@@ -8,13 +8,15 @@
 namespace fathom::kernels {
 namespace {
 
-AdamWOptions some_options() {
+constexpr float kGradScale = 0.7F;
+
+AdamWOptions some_options(Stream& stream) {
   AdamWOptions options;
+  options.grad_scale = filled(Shape{1}, kGradScale, stream);
   options.learning_rate = 3e-3;
   options.beta2 = 0.99;
   options.epsilon = 1e-6;
   options.weight_decay = 0.1;
-  options.grad_scale = 0.7;
   return options;
 }
 
@@ -24,7 +26,7 @@ struct Reference {
   double m = 0.0;
   double v = 0.0;
   void step(const AdamWOptions& options, double gradient) {
-    const double g = gradient * options.grad_scale;
+    const double g = gradient * static_cast<double>(kGradScale);
     const auto t = static_cast<double>(options.step);
     m = options.beta1 * m + (1.0 - options.beta1) * g;
     v = options.beta2 * v + (1.0 - options.beta2) * g * g;
@@ -52,7 +54,7 @@ TEST_CASE("Twenty AdamW steps follow float64") {
   for (std::size_t i = 0; i < reference.size(); ++i) {
     reference[i].weight = weight.data<float>()[i];
   }
-  AdamWOptions options = some_options();
+  AdamWOptions options = some_options(stream);
   for (options.step = 1; options.step <= 20; ++options.step) {
     const Tensor grad = random_tensor(Shape{n}, concat("grad ", options.step), stream);
     adamw_step(options, grad, weight, weight, m, v, stream);
@@ -80,7 +82,7 @@ TEST_CASE("bfloat16 operands are read exactly and rounded once when written") {
   Tensor wide_v = as(DType::kFloat32, v, stream);
   Tensor wide_master = tensor_of(vector_of(master), shape, stream);
   Tensor wide_value = Tensor::empty(shape, DType::kFloat32, stream);
-  AdamWOptions options = some_options();
+  AdamWOptions options = some_options(stream);
   options.step = 5;
   adamw_step(options, grad, master, value, m, v, stream);
   adamw_step(options, as(DType::kFloat32, grad, stream), wide_master, wide_value, wide_m, wide_v,
@@ -98,14 +100,15 @@ TEST_CASE("An element's AdamW step does not depend on its place or on threads") 
     Tensor weight = random_tensor(shape, "weight", stream);
     Tensor m = random_tensor(shape, "m", stream);
     Tensor v = filled(shape, 0.2F, stream);
-    adamw_step(some_options(), random_tensor(shape, "grad", stream), weight, weight, m, v, stream);
+    adamw_step(some_options(stream), random_tensor(shape, "grad", stream), weight, weight, m, v,
+               stream);
     return std::vector<Tensor>{weight, m, v};
   });
   Stream stream;
   Tensor weight = filled(Shape{37}, 0.4F, stream);
   Tensor m = filled(Shape{37}, 0.1F, stream);
   Tensor v = filled(Shape{37}, 0.2F, stream);
-  adamw_step(some_options(), filled(Shape{37}, 0.3F, stream), weight, weight, m, v, stream);
+  adamw_step(some_options(stream), filled(Shape{37}, 0.3F, stream), weight, weight, m, v, stream);
   CHECK(vector_of(weight) == std::vector<float>(37, weight.data<float>()[0]));
 }
 

@@ -6,6 +6,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/exact_sums.h"
 #include "kernels/gradient_sum.h"
 #include "kernels/grouped_matmul.h"
 #include "kernels/latent_attention.h"
@@ -33,6 +34,7 @@ void for_each_slot(const Visit& visit) {
        cross_entropy_backward_slot);
   each(add_slot, add_in_place_slot, maximum_in_place_slot, scale_slot, fill_slot, copy_slot,
        convert_slot, copy_columns_slot);
+  each(add_exactly_slot, update_scale_slot);
   each(embedding_forward_slot, embedding_backward_slot, round_gradient_slot);
   each(grouped_matmul_forward_slot, grouped_matmul_backward_input_slot,
        grouped_matmul_backward_weight_slot);

@@ -4,6 +4,7 @@
 #include "core/rng.h"
 #include "kernels/adamw.h"
 #include "kernels/elementwise.h"
+#include "tests/kernels/exact_sums.h"
 #include "tests/kernels/op_reference.h"
 
 namespace fathom::kernels {

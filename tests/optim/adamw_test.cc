@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <string>
 #include <vector>
@@ -54,6 +55,13 @@ class Collect final : public parallel::StateVisitor {
   std::map<std::string, std::int64_t> integers;
 };
 
+void take_step(Optimizer& optimizer, double learning_rate, float scale, Stream& stream) {
+  Tensor grad_scale = Tensor::empty(Shape{1}, DType::kFloat32, stream);
+  kernels::fill(grad_scale, scale, stream);
+  optimizer.step(learning_rate, grad_scale, stream);
+  optimizer.finish_step(!std::isnan(scale));
+}
+
 // Ten steps of a matrix (decayed) and a gain (not decayed) on `replicas`, gradients split unevenly
 // over the replicas.
 std::map<std::string, float> train(parallel::Communicator& replicas, Stream& stream) {
@@ -79,7 +87,8 @@ std::map<std::string, float> train(parallel::Communicator& replicas, Stream& str
       }
     }
     buffer.reduce_gradients(stream);
-    optimizer.step(1e-2, 0.5, stream);
+    take_step(optimizer, 0.3, std::numeric_limits<float>::quiet_NaN(), stream);  // nothing happens
+    take_step(optimizer, 1e-2, 0.5F, stream);
     buffer.gather_values(stream);
   }
   // Every replica holds every value; only the shards hold moments.
@@ -161,7 +170,7 @@ TEST_CASE(
         grad = 1.0F;
       }
       buffer.reduce_gradients(stream);
-      optimizer.step(1e-3, 1.0, stream);  // below half of bfloat16's spacing at 1
+      take_step(optimizer, 1e-3, 1.0F, stream);  // below half of bfloat16's spacing at 1
       buffer.gather_values(stream);
     }
     Collect collect;
@@ -212,7 +221,7 @@ Trained train_values(DType dtype) {
         grads[i] = gradient_of(step, 0, static_cast<std::int64_t>(i));
       }
       buffer.reduce_gradients(stream);
-      optimizer.step(1e-2, 1.0, stream);
+      take_step(optimizer, 1e-2, 1.0F, stream);
       buffer.gather_values(stream);
     }
     Collect collect;

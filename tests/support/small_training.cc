@@ -1,5 +1,6 @@
 #include "tests/support/small_training.h"
 
+#include <limits>
 #include <mutex>
 
 #include "core/rng.h"
@@ -72,6 +73,10 @@ TinyBatch batch_of(std::int64_t step, int depths, std::int64_t vocabulary) {
   return batch;
 }
 
+std::int64_t num_host_waits(const Stream& stream) {
+  return stream.queue() == nullptr ? 0 : stream.queue()->num_waits();
+}
+
 RankFacts facts_of(TinyRun& run, const trainer::StepResult& last_step) {
   RankFacts facts;
   facts.bytes_sent = last_step.bytes_sent;
@@ -108,19 +113,28 @@ Training train(const model::ModelOptions& options, const Layout& layout, const S
     step_options.learning_rate = 1e-3;
     step_options.selection_bias_rate = 1e-3;
     trainer::StepResult result;
+    std::int64_t waits_before = 0;
     for (std::int64_t step = 0; step < how.num_steps; ++step) {
-      result = run.step(batch_of(step, options.mtp_depth + 1, options.vocab_size), optimizer,
-                        step_options, 0.3);
+      TinyBatch batch = batch_of(step, options.mtp_depth + 1, options.vocab_size);
+      if (step == how.nan_step) {
+        const auto first = static_cast<std::size_t>((kSmallSequences - 1) * kSmallLength);
+        batch.masks[first] = std::numeric_limits<float>::quiet_NaN();
+      }
+      waits_before = num_host_waits(stream);
+      result = run.step(batch, optimizer, step_options, 0.3);
       if (world.rank() == 0) {
         training.steps.push_back(result);
       }
     }
+    const std::int64_t waits_after = num_host_waits(stream);
     const std::lock_guard lock(mutex);
     StoreTensors store(training.weights);
     parallel::HostState state(store, stream);
     optimizer.visit_state(state);
     run.model().visit_state(state);
-    training.ranks[static_cast<std::size_t>(world.rank())] = facts_of(run, result);
+    RankFacts facts = facts_of(run, result);
+    facts.num_host_waits = waits_after - waits_before;
+    training.ranks[static_cast<std::size_t>(world.rank())] = facts;
   });
   return training;
 }

@@ -25,6 +25,7 @@ struct RankFacts {
   std::int64_t num_parameters = 0;
   std::int64_t shard_elements = 0;  // weights that this rank owns
   std::int64_t gradient_bytes = 0;
+  std::int64_t num_host_waits = 0;  // for the device, in the last step
 };
 
 struct Training {
@@ -37,6 +38,7 @@ struct SmallTraining {
   int num_steps = 5;
   Device device = {};
   double epsilon = 1e-3;  // Adam's
+  int nan_step = -1;      // a step whose last sequence has a gradient that is NaN
   // What the run is started on instead of the communicator of all ranks; for tests that break it.
   std::function<std::unique_ptr<parallel::Communicator>(parallel::Communicator&)> wrap;
   // Added to the seed of the initial weights, by rank.

@@ -148,7 +148,7 @@ trainer::StepResult TinyRun::step(const TinyBatch& batch, optim::Optimizer& opti
   return train_step.run(micro, counts, with_recompute, {});
 }
 
-void CaptureGradients::step(double, double, Stream&) {
+void CaptureGradients::step(double, const Tensor&, Stream&) {
   for (const parallel::ParameterGroup& group : buffer_->groups()) {
     for (const parallel::ParameterRange& range : group.shard_ranges) {
       parallel::visit_range(range, group.gradient_shard, "", true, *visitor_);

@@ -92,7 +92,8 @@ class CaptureGradients final : public optim::Optimizer {
  public:
   CaptureGradients(parallel::ParameterBuffer& buffer, parallel::StateVisitor& visitor)
       : buffer_(&buffer), visitor_(&visitor) {}
-  void step(double learning_rate, double grad_scale, Stream& stream) override;
+  void step(double learning_rate, const Tensor& grad_scale, Stream& stream) override;
+  void finish_step(bool) override {}
   void visit_state(parallel::StateVisitor&) override {}
   void values_drawn(Stream&) override {}
   void weights_loaded(Stream&) override {}

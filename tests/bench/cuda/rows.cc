@@ -4,6 +4,7 @@
 #include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
+#include "kernels/exact_sums.h"
 #include "kernels/permute.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"
@@ -200,11 +201,10 @@ void time_optimizer(Bench& bench, const Sizes& sizes) {
   bench.time("adamw", words(gradient),
              traffic(gradient, master, master, value, exp_avg, exp_avg, exp_avg_sq, exp_avg_sq),
              [&] { adamw_step(options, gradient, master, value, exp_avg, exp_avg_sq, stream); });
-  bench.time("sum_of_squares", words(gradient), traffic(gradient), [&] {
-    ExactSum sum;
-    std::int64_t num_non_finite = 0;
-    sum_of_squares(gradient, sum, num_non_finite, stream);
-  });
+  Tensor sum = Tensor::zeros(Shape{kExactSumIntegers}, DType::kInt64, stream);
+  Tensor num_non_finite = Tensor::zeros(Shape{1}, DType::kInt64, stream);
+  bench.time("sum_of_squares", words(gradient), traffic(gradient),
+             [&] { sum_of_squares(gradient, sum, num_non_finite, stream); });
 }
 
 }  // namespace fathom::bench

@@ -89,6 +89,7 @@ enum cudaMemcpyKind : int {
   cudaMemcpyDefault,
 };
 inline constexpr unsigned cudaStreamNonBlocking = 1;
+inline constexpr unsigned cudaEventDefault = 0;
 inline constexpr unsigned cudaEventDisableTiming = 2;
 enum cudaStreamCaptureMode : int {
   cudaStreamCaptureModeGlobal,
@@ -350,6 +351,12 @@ inline unsigned __float_as_uint(float x) {
 }
 inline int __float_as_int(float x) {
   return fathom::emulator::from_bits<int>(fathom::emulator::to_bits(x));
+}
+inline long long __double_as_longlong(double x) {
+  return static_cast<long long>(fathom::emulator::to_bits(x));
+}
+inline double __longlong_as_double(long long x) {
+  return fathom::emulator::from_bits<double>(static_cast<std::uint64_t>(x));
 }
 inline float __uint_as_float(unsigned x) { return fathom::emulator::from_bits<float>(x); }
 inline float __int_as_float(int x) {

@@ -7,17 +7,19 @@
 #include "core/rng.h"
 #include "kernels/elementwise.h"
 #include "tests/kernels/cuda/devices.h"
+#include "tests/kernels/exact_sums.h"
 
 namespace fathom::kernels {
 namespace {
 
-AdamWOptions some_options() {
+AdamWOptions some_options(Stream& stream) {
   AdamWOptions options;
+  options.grad_scale = Tensor::empty(Shape{1}, DType::kFloat32, stream);
+  fill(options.grad_scale, 0.7F, stream);
   options.learning_rate = 3e-3;
   options.beta2 = 0.99;
   options.epsilon = 1e-6;
   options.weight_decay = 0.1;
-  options.grad_scale = 0.7;
   options.step = 3;
   return options;
 }
@@ -74,7 +76,7 @@ void step(State& state, const Range& range, bool has_own_value, Stream& stream) 
   Tensor value = has_own_value ? part(state.value) : master;
   Tensor m = part(state.m);
   Tensor v = part(state.v);
-  adamw_step(some_options(), part(state.grad), master, value, m, v, stream);
+  adamw_step(some_options(stream), part(state.grad), master, value, m, v, stream);
 }
 
 }  // namespace

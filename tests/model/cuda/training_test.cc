@@ -79,6 +79,24 @@ TEST_CASE("The same layout on CUDA has the same bits again") {
   CHECK(once.weights == again.weights);
 }
 
+TEST_CASE("A step waits for the device once, at its end") {
+  const Layout layout = GENERATE(Layout{{1, 1, 1, 1}, {}, 2, {}}, Layout{{1, 1, 1, 1}, {}, 4, {}});
+  const Training training = train(with_activations(DType::kBFloat16), layout, on(kCuda, 2));
+  CHECK(training.ranks[0].num_host_waits == 1);
+}
+
+TEST_CASE("One rank's gradient that is NaN stops the update on all ranks") {
+  const Device device = GENERATE(Device{}, kCuda);
+  const Layout layout{{1, 2, 1, 2}, {}, 4, {}};
+  SmallTraining with_nan = on(device, 3);
+  with_nan.nan_step = 2;
+  const Training skipped = train(small_options(), layout, with_nan);
+  const Training shorter = train(small_options(), layout, on(device, 2));
+  CHECK_FALSE(skipped.steps[2].is_finite);
+  CHECK(skipped.steps[1].is_finite);
+  CHECK(skipped.weights == shorter.weights);
+}
+
 TEST_CASE("Every parallel mode on one CUDA device follows one rank on it") {
   Layout alone;
   alone.micro_batch_size = 2;
