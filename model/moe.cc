@@ -247,16 +247,18 @@ void Moe::update_selection_bias(std::span<const std::int64_t> loads, float rate,
   if (!options_.has_selection_bias || rate == 0.0F) {
     return;
   }
-  std::vector<float> bias = to_host<float>(selection_bias_, stream);
+  std::vector<float> changes;
   std::int64_t total = 0;
   for (const std::int64_t load : loads) {
     total += load;
   }
-  for (std::size_t i = 0; i < loads.size(); ++i) {
-    const std::int64_t scaled = loads[i] * options_.num_experts;
-    bias[i] += scaled < total ? rate : scaled > total ? -rate : 0.0F;
+  for (const std::int64_t load : loads) {
+    const std::int64_t scaled = load * options_.num_experts;
+    changes.push_back(scaled < total ? rate : scaled > total ? -rate : 0.0F);
   }
-  from_host<float>(bias, selection_bias_, stream);
+  Tensor added = Tensor::empty(selection_bias_.shape(), DType::kFloat32, stream);
+  from_host<float>(changes, added, stream);
+  kernels::add_in_place(selection_bias_, added, stream);
 }
 
 void Moe::visit_state(parallel::StateVisitor& visitor, bool is_owner) {
