@@ -14,7 +14,7 @@ void HostState::tensor(const StateSlice& slice, Tensor& local) {
   }
   Tensor here = Tensor::empty(local.shape(), local.dtype(), *host_);
   const std::span bytes(here.raw(), static_cast<std::size_t>(here.size_bytes()));
-  if (access() == Access::kRead) {
+  if (access() != Access::kLook) {  // one that writes may leave this tensor as it is
     copy_to_host(local, bytes, *stream_);
   }
   visitor_->tensor(slice, here);

@@ -27,7 +27,7 @@ class StateVisitor {
   enum class Access {
     kLook,   // at names, shapes and dtypes
     kRead,   // the elements
-    kWrite,  // all elements
+    kWrite,  // all elements of those tensors that it does not leave as they are
   };
   virtual ~StateVisitor() = default;
   // What the visitor does with every tensor.

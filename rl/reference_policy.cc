@@ -1,6 +1,7 @@
 #include "rl/reference_policy.h"
 
 #include "kernels/elementwise.h"
+#include "parallel/float32_state.h"
 
 namespace fathom::rl {
 
@@ -36,9 +37,10 @@ void ReferencePolicy::run(const std::function<void()>& body) {
 }
 
 void ReferencePolicy::visit_state(parallel::StateVisitor& visitor) {
+  parallel::Float32State values(visitor, *stream_);
   for (std::size_t i = 0; i < shards_.size(); ++i) {
     for (const parallel::ParameterRange& range : parameters_->groups()[i].shard_ranges) {
-      parallel::visit_range(range, shards_[i], ".reference", true, visitor);
+      parallel::visit_range(range, shards_[i], ".reference", true, values);
     }
   }
 }

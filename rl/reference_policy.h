@@ -21,7 +21,8 @@ class ReferencePolicy {
   void refresh();
   // Runs `body` with the reference in place of the current weights. Collective.
   void run(const std::function<void()>& body);
-  // The shards under the published names with ".reference" after them.
+  // The shards under the published names with ".reference" after them, as float32 whatever the
+  // weights are, so that a run may go on on another device.
   void visit_state(parallel::StateVisitor& visitor);
 
  private:

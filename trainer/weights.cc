@@ -7,6 +7,7 @@
 #include "kernels/elementwise.h"
 #include "optim/factory.h"
 #include "parallel/comm/agree.h"
+#include "parallel/float32_state.h"
 #include "parallel/host_state.h"
 #include "trainer/checkpoint/catalog.h"
 
@@ -27,33 +28,6 @@ class WeightsOnly final : public parallel::StateVisitor {
 
  private:
   parallel::StateVisitor* visitor_;
-};
-
-// Shows values of any device and dtype as float32 on the host, as checkpoints hold them.
-class ShowAsFloat32 final : public parallel::StateVisitor {
- public:
-  ShowAsFloat32(parallel::StateVisitor& visitor, Stream& stream)
-      : visitor_(&visitor), host_(visitor, stream), stream_(&stream) {}
-  Access access() const noexcept override { return visitor_->access(); }
-  void tensor(const parallel::StateSlice& slice, Tensor& local) override {
-    if (local.dtype() == DType::kFloat32) {
-      host_.tensor(slice, local);
-      return;
-    }
-    Tensor wide = Tensor::empty(local.shape(), DType::kFloat32, *stream_);
-    host_.tensor(slice, wide);
-    if (access() == Access::kWrite) {
-      kernels::convert(wide, local, *stream_);
-    }
-  }
-  void integer(const std::string& key, std::int64_t& value) override {
-    visitor_->integer(key, value);
-  }
-
- private:
-  parallel::StateVisitor* visitor_;
-  parallel::HostState host_;
-  Stream* stream_;
 };
 
 std::filesystem::path require_checkpoint(const std::filesystem::path& path) {
@@ -89,7 +63,8 @@ void load_model(const std::filesystem::path& checkpoint, const config::RunConfig
   load_weights(
       checkpoint,
       [&](parallel::StateVisitor& visitor) {
-        ShowAsFloat32 values(visitor, stream);
+        parallel::HostState host(visitor, stream);
+        parallel::Float32State values(host, stream);  // as checkpoints hold them
         for (const parallel::ParameterGroup& group : model.parameters().groups()) {
           for (parallel::Parameter* parameter : group.parameters) {
             const std::int64_t size = parameter->shape.numel();
