@@ -31,9 +31,12 @@ PipelinedModel::PipelinedModel(const ModelOptions& options, const PipelineOption
   // A table that another pipeline rank holds too is reduced last on both: neither holds up its
   // other gradients for one that comes to it later.
   if (num_ranks > 1 && (mesh.is_first_stage() || mesh.is_last_stage())) {
-    std::ranges::stable_partition(parameters, [&](const parallel::Parameter* parameter) {
+    const auto table = std::ranges::find_if(parameters, [&](const parallel::Parameter* parameter) {
       return parameter->replicas == &mesh.shared_embedding();
     });
+    if (table != parameters.end()) {
+      std::rotate(parameters.begin(), table, table + 1);
+    }
   }
   const parallel::ParameterFormat format{options.numerics.activation_dtype,
                                          options.numerics.gradients, pipeline.group_elements};

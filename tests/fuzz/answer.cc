@@ -9,7 +9,7 @@
 using namespace fathom;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
-  static const std::array<std::unique_ptr<const rl::Verifier>, 6> verifiers{
+  static const std::array<std::unique_ptr<const rl::Verifier>, 6> kVerifiers{
       rl::make_verifier("number", "-3/4"),
       rl::make_verifier("integers", "1 2 30"),
       rl::make_verifier("countdown", "(1 + 2 + 3) * 4"),
@@ -19,7 +19,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   const std::string_view completion = test::as_text(bytes, size);
   for (const auto mode :
        {rl::ExtractionMode::kTagged, rl::ExtractionMode::kWhole, rl::ExtractionMode::kLenient}) {
-    for (const auto& verifier : verifiers) {
+    for (const auto& verifier : kVerifiers) {
       const rl::Judgement judgement = rl::judge(completion, *verifier, {.mode = mode});
       test::must(judgement.answer.size() <= completion.size() || mode != rl::ExtractionMode::kWhole,
                  "an answer that nobody wrote");

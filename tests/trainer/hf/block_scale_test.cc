@@ -107,8 +107,8 @@ TEST_CASE("a weight is its code times the scale of its block") {
   for (std::int64_t row = 0; row < kRows; ++row) {
     for (std::int64_t column = 0; column < kColumns; ++column) {
       const auto i = static_cast<std::size_t>(row * kColumns + column);
-      const auto scale = static_cast<float>(row / 128 * 3 + column / 128 + 1);
-      wrong += values[i] == decode_e4m3(codes[i]) * scale ? 0 : 1;
+      const std::int64_t scale = row / 128 * 3 + column / 128 + 1;
+      wrong += values[i] == decode_e4m3(codes[i]) * static_cast<float>(scale) ? 0 : 1;
     }
   }
   CHECK(wrong == 0);
