@@ -359,7 +359,9 @@ config::Model read_model_config(const json& json, const std::string& origin) {
     model.set_intermediate_size(size);
   }
   if (is_v3 && fields.find("num_nextn_predict_layers") != nullptr) {
-    model.set_mtp_depth(fields.integer("num_nextn_predict_layers", 0));
+    if (const std::int64_t depth = fields.integer("num_nextn_predict_layers", 0); depth > 0) {
+      model.set_mtp_depth(depth);
+    }
   }
   read_attention(fields, model);
   read_rope(fields, origin, model);
