@@ -21,11 +21,11 @@ constexpr std::string_view kHelp =
 Makes a Hugging Face folder of a trained model: config.json, generation_config.json, tokenizer.json, tokenizer_config.json with the chat
 template, and safetensors under the published names of DeepSeek-V2 or V3. PATH is a checkpoint (RUN/checkpoints/step-NNNNNNNN), or a run
 folder, whose newest is taken, written on any layout. A model that config.json cannot describe is refused with the field that it
-cannot. Ranks share the files; each needs about 300 MB of memory, however large the model.
+cannot. Ranks share the files, so there should be some for each; each rank needs under 300 MB of memory, however large the model.
 
   --out FOLDER         the folder to make; must not exist
   --dtype BF16         of the weights (default), or FP32, or FP8: E4M3 with a scale for each 128 x 128 elements, as V3 is published
-  --shard_size SIZE    bytes of a file at most, with KB, MB or GB for thousands of them (default 5GB)
+  --shard_size SIZE    bytes of tensors in a file, unless one tensor alone has more; with KB, MB or GB (default 5GB)
   --set PATH=VALUE     sets a field of the run's config: data.tokenizer, data.chat, model.yarn
 
 example:

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/round_up.h"
 
 namespace fathom {
 namespace {
@@ -14,19 +15,17 @@ constexpr std::int64_t kAlignment = 64;
 constexpr std::int64_t kMinimumRange = std::int64_t{64} << 30;
 constexpr std::int64_t kSmallestRange = std::int64_t{256} << 20;
 
-std::int64_t round_up(std::int64_t bytes) { return (bytes + kAlignment - 1) & ~(kAlignment - 1); }
-
 class HostAddressRange final : public AddressRange {
  public:
   HostAddressRange() {
     const std::int64_t physical =
         static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE);
-    bytes_ = std::max(kMinimumRange, round_up(physical));
+    bytes_ = std::max(kMinimumRange, round_up(physical, kAlignment));
     // A limit on address space (ulimit -v) or strict overcommit may refuse that much: take what
     // there is.
     void* base = map();
     while (base == MAP_FAILED && bytes_ / 2 >= kSmallestRange) {
-      bytes_ = round_up(bytes_ / 2);
+      bytes_ = round_up(bytes_ / 2, kAlignment);
       base = map();
     }
     if (base == MAP_FAILED) {

@@ -11,6 +11,7 @@
 #include "core/device_backend.h"
 #include "core/error.h"
 #include "core/memory_usage.h"
+#include "core/round_up.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>

@@ -31,7 +31,7 @@ class DeviceQueue {
   virtual ~DeviceQueue() = default;
   virtual void* native() const noexcept = 0;
   virtual void synchronize() = 0;  // returns when all work given so far is done
-  // How often the host has waited for work of this queue so far.
+  // How often the host has waited for all work given so far: synchronize(), copy_to_host().
   virtual std::int64_t num_waits() const noexcept = 0;
   // Asynchronous.
   virtual void fill_zero(std::byte* to, std::int64_t bytes) = 0;

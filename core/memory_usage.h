@@ -5,11 +5,6 @@
 
 namespace fathom {
 
-// `alignment` is a power of two.
-constexpr std::int64_t round_up(std::int64_t bytes, std::int64_t alignment) {
-  return (bytes + alignment - 1) & ~(alignment - 1);
-}
-
 // Bytes in use and their peak, for allocators. The owner serializes the calls that change them.
 class MemoryUsage {
  public:

@@ -8,6 +8,7 @@
 #include "core/best_fit_blocks.h"
 #include "core/error.h"
 #include "core/memory_usage.h"
+#include "core/round_up.h"
 
 namespace fathom {
 namespace {

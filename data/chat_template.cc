@@ -24,11 +24,11 @@ std::string spaces_at_end(const std::string& marker) {
   return marker.substr(marker.find_last_not_of(' ') + 1);  // npos + 1 is 0
 }
 
+}  // namespace
+
 std::string without_spaces_at_end(const std::string& marker) {
   return marker.substr(0, marker.find_last_not_of(' ') + 1);
 }
-
-}  // namespace
 
 // Writes tokens, with the text between two of them in one piece.
 class ChatTemplate::Writer {

@@ -31,6 +31,9 @@ struct ChatTokens {
   std::vector<bool> is_response;  // of a message of the assistant, or of its end: what is learnt
 };
 
+// A marker without the spaces at its end, with which the text that follows it begins.
+std::string without_spaces_at_end(const std::string& marker);
+
 // Turns conversations into tokens:
 //   begin  [system message system_end]  user message  assistant message end  user message ...
 // where "user message" is the marker and the content. Contents are text, whatever they hold: no one

@@ -24,7 +24,6 @@ class Translator {
   explicit Translator(std::string_view regex) : regex_(regex) {}
 
   std::string translate() {
-    want(!regex_.starts_with("(*"), "(*");
     while (position_ < regex_.size()) {
       switch (regex_[position_]) {
         case '\\':
@@ -122,6 +121,7 @@ class Translator {
     const bool is_known =
         std::any_of(kGroups.begin(), kGroups.end(),
                     [this](std::string_view group) { return rest().starts_with(group); });
+    want(in_brackets_ || !rest().starts_with("(*"), "(*");
     want(in_brackets_ || is_known || rest().starts_with("(?>") || !rest().starts_with("(?"),
          rest().substr(0, 4));
     copy(1);

@@ -10,14 +10,14 @@ namespace {
 // DeepSeek's files have the characters themselves where others have \r and \n.
 std::string with_escaped_newlines(const std::string& regex) {
   std::string escaped;
+  bool is_escaped = false;  // by a backslash before it, which then serves
   for (const char character : regex) {
-    if (character == '\r') {
-      escaped += "\\r";
-    } else if (character == '\n') {
-      escaped += "\\n";
-    } else {
-      escaped += character;
+    const bool is_newline = character == '\r' || character == '\n';
+    if (is_newline && !is_escaped) {
+      escaped += '\\';
     }
+    escaped += character == '\r' ? 'r' : character == '\n' ? 'n' : character;
+    is_escaped = character == '\\' && !is_escaped;
   }
   return escaped;
 }

@@ -14,14 +14,6 @@
 namespace fathom::data {
 namespace {
 
-std::vector<bool> which_are_added(const TokenizerDefinition& definition) {
-  std::vector<bool> is_added(definition.tokens.size(), false);
-  for (const AddedToken& added : definition.added_tokens) {
-    is_added[static_cast<std::size_t>(added.id)] = true;
-  }
-  return is_added;
-}
-
 std::array<std::int32_t, 256> byte_tokens_of(const TokenizerDefinition& definition) {
   const std::vector<bool> is_added = which_are_added(definition);
   std::array<std::int32_t, 256> byte_tokens{};

@@ -213,10 +213,7 @@ ordered_json added_tokens_json(const std::vector<AddedToken>& added_tokens) {
 
 ordered_json model_json(const TokenizerDefinition& definition) {
   const ByteCharacters byte_characters;
-  std::vector<bool> is_added(definition.tokens.size(), false);
-  for (const AddedToken& added : definition.added_tokens) {
-    is_added[static_cast<std::size_t>(added.id)] = true;
-  }
+  const std::vector<bool> is_added = which_are_added(definition);
   std::vector<std::string> characters;
   ordered_json vocab = ordered_json::object();
   // The object is a list of pairs; its own operator[] would search the whole list for each key.
@@ -248,6 +245,14 @@ ordered_json model_json(const TokenizerDefinition& definition) {
 
 TokenizerDefinition parse_tokenizer_json(std::string_view content, const std::string& origin) {
   return TokenizerJsonReader(content, origin).read();
+}
+
+std::vector<bool> which_are_added(const TokenizerDefinition& definition) {
+  std::vector<bool> is_added(definition.tokens.size(), false);
+  for (const AddedToken& added : definition.added_tokens) {
+    is_added[static_cast<std::size_t>(added.id)] = true;
+  }
+  return is_added;
 }
 
 std::string write_tokenizer_json(const TokenizerDefinition& definition) {

@@ -31,6 +31,9 @@ struct TokenizerDefinition {
 // `origin` (the file) and what is wrong or not supported.
 TokenizerDefinition parse_tokenizer_json(std::string_view content, const std::string& origin);
 
+// [vocab_size]: whether an id is an added token's.
+std::vector<bool> which_are_added(const TokenizerDefinition& definition);
+
 // The same bytes for the same definition. The `tokenizers` package reads it and encodes alike.
 std::string write_tokenizer_json(const TokenizerDefinition& definition);
 

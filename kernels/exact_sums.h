@@ -21,7 +21,9 @@ inline constexpr std::int64_t kExactSumIntegers = ExactSum::kNumLimbs + 1;
 void add_exactly(const Tensor& x, std::int64_t first, std::int64_t stride, Tensor& sum,
                  Stream& stream);
 
-// On the host.       sums [n, kExactSumIntegers] int64
+// The sums as doubles, each rounded once; NaN where a term was not finite. On the host. Throws
+// InternalError unless there are kExactSumIntegers integers for each.
+//   sums  [n, kExactSumIntegers]
 std::vector<double> exact_sum_values(const std::vector<std::int64_t>& sums);
 
 // Whether a step may update, and by what its gradients are scaled, decided on the device:

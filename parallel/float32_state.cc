@@ -4,19 +4,17 @@
 
 namespace fathom::parallel {
 
-void Float32State::tensor(const StateSlice& slice, Tensor& local) {
-  if (local.dtype() == DType::kFloat32) {
-    visitor_->tensor(slice, local);
-    return;
-  }
-  Tensor wide = Tensor::empty(local.shape(), DType::kFloat32, *stream_);
-  if (access() != Access::kLook) {  // one that writes may leave this tensor as it is
-    kernels::convert(local, wide, *stream_);
-  }
-  visitor_->tensor(slice, wide);
-  if (access() == Access::kWrite) {
-    kernels::convert(wide, local, *stream_);
-  }
+Tensor Float32State::room_for(const Tensor& local) {
+  return local.dtype() == DType::kFloat32 ? Tensor()
+                                          : Tensor::empty(local.shape(), DType::kFloat32, *stream_);
+}
+
+void Float32State::copy_out(const Tensor& local, Tensor& copy) {
+  kernels::convert(local, copy, *stream_);
+}
+
+void Float32State::copy_back(const Tensor& copy, Tensor& local) {
+  kernels::convert(copy, local, *stream_);
 }
 
 }  // namespace fathom::parallel

@@ -1,26 +1,34 @@
 #include "parallel/host_state.h"
 
+#include <span>
+
 #include "core/host_copy.h"
 
 namespace fathom::parallel {
+namespace {
 
-void HostState::tensor(const StateSlice& slice, Tensor& local) {
+std::span<std::byte> bytes_of(const Tensor& tensor) {
+  return {tensor.raw(), static_cast<std::size_t>(tensor.size_bytes())};
+}
+
+}  // namespace
+
+Tensor HostState::room_for(const Tensor& local) {
   if (local.device().type == DeviceType::kCpu) {
-    visitor_->tensor(slice, local);
-    return;
+    return {};
   }
   if (!host_) {
     host_.emplace();
   }
-  Tensor here = Tensor::empty(local.shape(), local.dtype(), *host_);
-  const std::span bytes(here.raw(), static_cast<std::size_t>(here.size_bytes()));
-  if (access() != Access::kLook) {  // one that writes may leave this tensor as it is
-    copy_to_host(local, bytes, *stream_);
-  }
-  visitor_->tensor(slice, here);
-  if (access() == Access::kWrite) {
-    copy_from_host(bytes, local, *stream_);
-  }
+  return Tensor::empty(local.shape(), local.dtype(), *host_);
+}
+
+void HostState::copy_out(const Tensor& local, Tensor& copy) {
+  copy_to_host(local, bytes_of(copy), *stream_);
+}
+
+void HostState::copy_back(const Tensor& copy, Tensor& local) {
+  copy_from_host(bytes_of(copy), local, *stream_);
 }
 
 }  // namespace fathom::parallel

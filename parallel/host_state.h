@@ -3,24 +3,22 @@
 #include <optional>
 
 #include "core/stream.h"
-#include "parallel/state_visitor.h"
+#include "parallel/copied_state.h"
 
 namespace fathom::parallel {
 
 // Shows a visitor that works on host memory the state of any device: each tensor as a copy on the
 // host, which goes back when the visitor writes. Tensors of the CPU are shown as they are.
-class HostState final : public StateVisitor {
+class HostState final : public CopiedState {
  public:
   // Both outlive it.
-  HostState(StateVisitor& visitor, Stream& stream) : visitor_(&visitor), stream_(&stream) {}
-  Access access() const noexcept override { return visitor_->access(); }
-  void tensor(const StateSlice& slice, Tensor& local) override;
-  void integer(const std::string& key, std::int64_t& value) override {
-    visitor_->integer(key, value);
-  }
+  HostState(StateVisitor& visitor, Stream& stream) : CopiedState(visitor), stream_(&stream) {}
 
  private:
-  StateVisitor* visitor_;
+  Tensor room_for(const Tensor& local) override;
+  void copy_out(const Tensor& local, Tensor& copy) override;
+  void copy_back(const Tensor& copy, Tensor& local) override;
+
   Stream* stream_;
   std::optional<Stream> host_;  // once a tensor is on a device
 };

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/round_up.h"
 #include "kernels/elementwise.h"
 #include "parallel/parameter_groups.h"
 
@@ -13,10 +14,6 @@ namespace {
 // Elements: every parameter and every shard starts at a multiple of 256 bytes, of bfloat16 as of
 // float32, which is what products on a GPU like best.
 constexpr std::int64_t kAlignment = 128;
-
-std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
 
 }  // namespace
 

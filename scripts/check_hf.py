@@ -74,23 +74,32 @@ class Case:
 
 def compare(model, lines, is_greedy):
     """Largest difference of a token's log-probability from transformers' of the same token."""
-    worst = 0.0
+    differences = []
     for line in lines:
+        if not line["tokens"]:
+            sys.exit(f"no token in {line}")
         prompt = hf_checkpoint.ENCODE.encode(line["prompt"]).ids
         rows = hf_checkpoint.log_probabilities(model, prompt + line["tokens"])[len(prompt) - 1 :]
         for row, token, found in zip(rows, line["tokens"], line["logprobs"]):
-            worst = max(worst, abs(row[token].item() - found))
+            differences.append(abs(row[token].item() - found))
             best = row[: hf_checkpoint.VOCABULARY].topk(2)
             if is_greedy and best.values[0] - best.values[1] > CLEAR and best.indices[0] != token:
                 sys.exit(f"token {token} where transformers has {best.indices[0].item()}: {line}")
-    return worst
+    return worst_of(differences)
+
+
+def worst_of(differences):
+    """The largest, or NaN where one is, which max() would pass over."""
+    return torch.tensor(differences).max().item()
 
 
 def compare_model(case, reference, path, ranks):
     """The same of greedy and of random continuations by a checkpoint of ours."""
     greedy = case.generate(path, "--temperature", 0)
     drawn = case.generate(path, "--temperature", 1, "--samples", 3, "--seed", ranks)
-    return max(compare(reference, greedy, True), compare(reference, drawn, False))
+    if len(greedy) != len(PROMPTS) or len(drawn) != 3 * len(PROMPTS):
+        sys.exit(f"{path}: {len(greedy)} and {len(drawn)} lines for {len(PROMPTS)} prompts")
+    return worst_of([compare(reference, greedy, True), compare(reference, drawn, False)])
 
 
 def require_small(what, difference):

@@ -33,8 +33,14 @@ fuzz() {
 }
 export -f fuzz
 
-# xargs exits with 123 when a target fails.
+chosen=()
 while read -r program folders; do
   [ $# -eq 0 ] || [[ " $* " == *" ${program##*/fuzz_} "* ]] || continue
-  echo "$program $folders"
-done <build/fuzz/fuzz_targets.txt | xargs -P "$(nproc)" -I{} bash -c 'fuzz {}'
+  chosen+=("$program $folders")
+done <build/fuzz/fuzz_targets.txt
+if [ ${#chosen[@]} -eq 0 ] || { [ $# -gt 0 ] && [ ${#chosen[@]} -ne $# ]; }; then
+  echo "fuzz.sh: no such target among $*; there are:" $(sed 's/ .*//; s/.*fuzz_//' build/fuzz/fuzz_targets.txt) >&2
+  exit 2
+fi
+# xargs exits with 123 when a target fails.
+printf '%s\n' "${chosen[@]}" | xargs -P "$(nproc)" -I{} bash -c 'fuzz {}'

@@ -10,6 +10,7 @@ tests/fixtures/hf/README.md says what is in them.
 import json
 import pathlib
 import shutil
+import sys
 import tempfile
 
 import torch
@@ -68,6 +69,8 @@ def main():
                 (FOLDER / name / "expected.jsonl").write_text("".join(lines))
                 print(f"{name}: seed {seed}")
                 break
+        else:
+            sys.exit(f"{name}: no seed whose choices are clear")
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ void EvaluateStep::run(const std::vector<model::MicroBatch>& micro_batches,
 }
 
 LossTotals EvaluateStep::take_totals() {
-  model::LossSums taken = std::exchange(sums_, empty_loss_sums(model_->options()));
-  return gather_loss_totals(taken, *mesh_, *stream_);
+  return gather_loss_totals(std::exchange(sums_, empty_loss_sums(model_->options())), *mesh_,
+                            *stream_);
 }
 
 }  // namespace fathom::trainer

@@ -17,7 +17,7 @@ LossTotals to_loss_totals(const std::vector<std::int64_t>& totals) {
   return result;
 }
 
-LossTotals gather_loss_totals(model::LossSums& sums, const parallel::Mesh& mesh, Stream& stream) {
+LossTotals gather_loss_totals(model::LossSums sums, const parallel::Mesh& mesh, Stream& stream) {
   Tensor totals = sums.totals(stream);
   mesh.world().all_reduce(totals, parallel::ReduceOp::kSum, stream).wait();
   return to_loss_totals(to_host<std::int64_t>(totals, stream));

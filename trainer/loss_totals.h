@@ -21,7 +21,7 @@ model::LossSums empty_loss_sums(const model::ModelOptions& options);
 LossTotals to_loss_totals(const std::vector<std::int64_t>& totals);
 
 // Adds up what every rank counted, without rounding; waits for the device. Collective over the
-// mesh; the same on every rank.
-LossTotals gather_loss_totals(model::LossSums& sums, const parallel::Mesh& mesh, Stream& stream);
+// mesh; the same on every rank. Uses the sums up.
+LossTotals gather_loss_totals(model::LossSums sums, const parallel::Mesh& mesh, Stream& stream);
 
 }  // namespace fathom::trainer

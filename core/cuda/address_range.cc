@@ -11,16 +11,13 @@
 #include "core/cuda/check.h"
 #include "core/cuda/driver_function.h"
 #include "core/error.h"
+#include "core/round_up.h"
 
 namespace fathom {
 namespace {
 
 constexpr std::int64_t kPieceBytes = std::int64_t{64} << 20;  // a multiple of every granularity
 constexpr std::int64_t kAlignment = 256;  // for 16-byte loads, cuBLASLt and tensor maps
-
-std::int64_t round_up(std::int64_t bytes, std::int64_t multiple) {
-  return (bytes + multiple - 1) / multiple * multiple;
-}
 
 struct Driver {
   decltype(&cuMemAddressReserve) reserve =

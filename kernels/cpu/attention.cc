@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/round_up.h"
 #include "kernels/cpu/attention_blocks.h"
 #include "kernels/cpu/block_attention.h"
 #include "kernels/cpu/tile.h"
@@ -29,8 +30,8 @@ class ForwardHead {
   ForwardHead(const AttentionLayout& layout, std::int64_t longest, Stream& stream)
       : layout_(layout),
         scratch_(scratch_size(layout, longest), stream),
-        keys_(scratch_.take(layout.padded_key * round_up_to_block(longest))),
-        values_(scratch_.take(layout.padded_value * round_up_to_block(longest))),
+        keys_(scratch_.take(layout.padded_key * round_up(longest, kBlock))),
+        values_(scratch_.take(layout.padded_value * round_up(longest, kBlock))),
         attention_(layout, scratch_) {}
 
   void start(const Segment& segment, std::int64_t head) {
@@ -58,11 +59,8 @@ class ForwardHead {
   }
 
  private:
-  static std::int64_t round_up_to_block(std::int64_t size) {
-    return (size + kBlock - 1) / kBlock * kBlock;
-  }
   static std::int64_t scratch_size(const AttentionLayout& layout, std::int64_t longest) {
-    return (layout.padded_key + layout.padded_value) * round_up_to_block(longest) +
+    return (layout.padded_key + layout.padded_value) * round_up(longest, kBlock) +
            BlockAttention::scratch_size(layout);
   }
 

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "core/round_up.h"
 #include "kernels/cpu/simd.h"
 
 // Products of blocks that fit the first caches, where a call of a library costs more than it
@@ -12,9 +13,7 @@ namespace fathom::kernels::cpu {
 // Rows of a register block: 6 x 16 sums, 2 loaded and 1 broadcast fill the 16 registers of AVX2.
 inline constexpr int kTileRows = 6;
 
-constexpr std::int64_t round_up_to_lanes(std::int64_t size) {
-  return (size + simd::kLanes - 1) / simd::kLanes * simd::kLanes;
-}
+constexpr std::int64_t round_up_to_lanes(std::int64_t size) { return round_up(size, simd::kLanes); }
 
 // Calls tile(std::integral_constant<int, n>, first) for the rows [first, first + n) of [begin,
 // end): six at a time.

@@ -48,27 +48,33 @@ def yarn_mscale(factor, mscale):
     return 0.1 * mscale * math.log(factor) + 1 if factor > 1 else 1.0
 
 
-class Attention(nn.Module):
-    """Multi-head latent attention, arXiv:2405.04434, eq. 9-19."""
+class AttentionWeights(nn.Module):
+    """Parameters of multi-head latent attention, with norms of a class, and the sizes that they have."""
 
-    def __init__(self, config):
+    def __init__(self, config, norm=RmsNorm):
         super().__init__()
         self.heads = config["num_attention_heads"]
         self.nope, self.rope = config["qk_nope_head_dim"], config["qk_rope_head_dim"]
         self.value, self.latent = config["v_head_dim"], config["kv_lora_rank"]
-        hidden, epsilon = config["hidden_size"], config["rms_norm_epsilon"]
-        rank = config["q_lora_rank"]
+        hidden, epsilon, rank = config["hidden_size"], config["rms_norm_epsilon"], config["q_lora_rank"]
         queries = self.heads * (self.nope + self.rope)
         if rank:
             self.q_a_proj = linear(hidden, rank)
-            self.q_a_layernorm = RmsNorm(rank, epsilon)
+            self.q_a_layernorm = norm(rank, epsilon)
             self.q_b_proj = linear(rank, queries)
         else:
             self.q_proj = linear(hidden, queries)
         self.kv_a_proj_with_mqa = linear(hidden, self.latent + self.rope)
-        self.kv_a_layernorm = RmsNorm(self.latent, epsilon)
+        self.kv_a_layernorm = norm(self.latent, epsilon)
         self.kv_b_proj = linear(self.latent, self.heads * (self.nope + self.value))
         self.o_proj = linear(self.heads * self.value, hidden)
+
+
+class Attention(AttentionWeights):
+    """Multi-head latent attention, arXiv:2405.04434, eq. 9-19."""
+
+    def __init__(self, config):
+        super().__init__(config)
         yarn = config["yarn"]
         self.frequencies = rope_frequencies(config)
         all_dim = yarn_mscale(yarn["factor"], yarn["mscale_all_dim"])

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from parity.model import FeedForward, RmsNorm, linear, rope_frequencies
+from parity.model import AttentionWeights, FeedForward, RmsNorm, linear, rope_frequencies
 
 
 class Cache:
@@ -28,22 +28,7 @@ class Cache:
             mine[:, :, :used] = theirs.repeat_interleave(repeats, 0)
 
 
-class Attention(nn.Module):
-    def __init__(self, config):
-        super().__init__()
-        self.heads = config["num_attention_heads"]
-        self.nope, self.rope = config["qk_nope_head_dim"], config["qk_rope_head_dim"]
-        self.value, self.latent = config["v_head_dim"], config["kv_lora_rank"]
-        hidden, epsilon, rank = config["hidden_size"], config["rms_norm_epsilon"], config["q_lora_rank"]
-        self.q_a_proj = linear(hidden, rank)
-        self.q_a_layernorm = RmsNorm(rank, epsilon)
-        self.q_b_proj = linear(rank, self.heads * (self.nope + self.rope))
-        self.kv_a_proj_with_mqa = linear(hidden, self.latent + self.rope)
-        self.kv_a_layernorm = RmsNorm(self.latent, epsilon)
-        self.kv_b_proj = linear(self.latent, self.heads * (self.nope + self.value))
-        self.o_proj = linear(self.heads * self.value, hidden)
-
-    @staticmethod
+class Attention(AttentionWeights):
     def rotate(x, cos, sin):
         even, odd = x[..., 0::2], x[..., 1::2]
         return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)

@@ -3,7 +3,7 @@
 
     training.py CONFIG.textproto [--parameters bfloat16|float32] [--compile no|default|max-autotune-no-cudagraphs] [--steps 30] [--warmup 12]
 
-Shape, batch and AdamW come from the config. A step is forward, backward, clipping by the global norm, fused AdamW, the
+Shape, batch, learning rate, weight decay and clipping come from the config. A step is forward, backward, clipping by the global norm, fused AdamW, the
 update of the selection biases and zeroing the gradients, on random tokens that lie on the card already. --parameters:
 bfloat16 has no float32 copy of the weights and moments of bfloat16, so it does less than Fathom; float32 runs under
 autocast, with moments of float32. scripts/rival/training_model.py is the model.

@@ -8,17 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from parity.model import linear, rope_frequencies
+import parity.model
+from parity.model import AttentionWeights, FeedForward, linear, rope_frequencies
 
 grouped_mm = getattr(F, "grouped_mm", None) or torch._grouped_mm
 
 
-class RmsNorm(nn.Module):
-    def __init__(self, size, epsilon):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.epsilon = epsilon
-
+class RmsNorm(parity.model.RmsNorm):
     def forward(self, x):
         return F.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.epsilon)
 
@@ -29,24 +25,9 @@ def rotate(x, cos, sin):
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2).to(x.dtype)
 
 
-class Attention(nn.Module):
+class Attention(AttentionWeights):
     def __init__(self, config):
-        super().__init__()
-        self.heads = config["num_attention_heads"]
-        self.nope, self.rope = config["qk_nope_head_dim"], config["qk_rope_head_dim"]
-        self.value, self.latent = config["v_head_dim"], config["kv_lora_rank"]
-        hidden, epsilon, rank = config["hidden_size"], config["rms_norm_epsilon"], config["q_lora_rank"]
-        queries = self.heads * (self.nope + self.rope)
-        if rank:
-            self.q_a_proj = linear(hidden, rank)
-            self.q_a_layernorm = RmsNorm(rank, epsilon)
-            self.q_b_proj = linear(rank, queries)
-        else:
-            self.q_proj = linear(hidden, queries)
-        self.kv_a_proj_with_mqa = linear(hidden, self.latent + self.rope)
-        self.kv_a_layernorm = RmsNorm(self.latent, epsilon)
-        self.kv_b_proj = linear(self.latent, self.heads * (self.nope + self.value))
-        self.o_proj = linear(self.heads * self.value, hidden)
+        super().__init__(config, RmsNorm)
 
     def forward(self, x, cos, sin):
         q = self.q_proj(x) if hasattr(self, "q_proj") else self.q_b_proj(self.q_a_layernorm(self.q_a_proj(x)))
@@ -60,16 +41,6 @@ class Attention(nn.Module):
         q, k, v = (part.transpose(1, 2) for part in (q, k, v))
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.o_proj(out.transpose(1, 2).flatten(-2))
-
-
-class FeedForward(nn.Module):
-    def __init__(self, hidden, inner):
-        super().__init__()
-        self.gate_proj, self.up_proj = linear(hidden, inner), linear(hidden, inner)
-        self.down_proj = linear(inner, hidden)
-
-    def forward(self, x):
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 class Gate(nn.Module):

@@ -220,7 +220,8 @@ TEST_CASE("Deep matches need no deep stack") {
 TEST_CASE("What PCRE2 takes in another sense than Oniguruma is refused by name") {
   for (const char* regex :
        {"[a-z&&[^b]]", "[[:alpha:]]+", "\\w+", "a\\b", "\\h", "\\p{Han}", "\\p{^L}", "\\pL",
-        "(?m:a)", "(?<n>a)", "a{,3}", "(?:a{1,2}+)", "(*UTF)a", "[]a]", "\\Ka", "[[a]b]", "a\\"}) {
+        "(?m:a)", "(?<n>a)", "a{,3}", "(?:a{1,2}+)", "(*UTF)a", "a(*SKIP)b", "(?:(*ACCEPT)a)",
+        "[]a]", "\\Ka", "[[a]b]", "a\\"}) {
     INFO(regex);
     try {
       make_split_pattern(regex, classes());
@@ -230,6 +231,14 @@ TEST_CASE("What PCRE2 takes in another sense than Oniguruma is refused by name")
       CHECK(error.message().find("not supported") != std::string::npos);
     }
   }
+}
+
+TEST_CASE("A newline in an expression is one, with a backslash before it or without") {
+  for (const char* regex : {"a\nb", "a\\\nb", "a\\nb"}) {
+    INFO(regex);
+    CHECK(matches_of(*make_split_pattern(regex, classes()), "xa\nba\\nb") == Matches{{1, 4}});
+  }
+  CHECK(matches_of(*make_split_pattern("a\\\\\nb", classes()), "a\nba\\\nb") == Matches{{3, 7}});
 }
 
 TEST_CASE("An expression that is malformed or matches nothing is refused by name") {

@@ -192,29 +192,6 @@ void append(std::vector<T>& to, const std::vector<T>& more) {
   to.insert(to.end(), more.begin(), more.end());
 }
 
-}  // namespace
-
-HeadResult run_head(const HeadRun& run) {
-  std::vector<HeadResult> parts(static_cast<std::size_t>(run.tensor_ranks));
-  test::run_ranks(
-      run.tensor_ranks,
-      [&](parallel::Communicator& world, Stream& stream) {
-        parts[static_cast<std::size_t>(world.rank())] = run_rank(run, world, stream);
-      },
-      {}, run.device);
-  HeadResult whole;
-  for (const HeadResult& part : parts) {
-    whole.loss += part.loss;
-    whole.num_weighed += part.num_weighed;
-    append(whole.dx, part.dx);
-    append(whole.weight_gradient, part.weight_gradient);
-    append(whole.exact_sums, part.exact_sums);
-  }
-  return whole;
-}
-
-namespace {
-
 // softmax of the scaled logits, [tokens, classes].
 std::vector<double> softmax(const std::vector<float>& x, const std::vector<float>& w) {
   std::vector<double> probabilities;
@@ -237,6 +214,25 @@ std::vector<double> softmax(const std::vector<float>& x, const std::vector<float
 }
 
 }  // namespace
+
+HeadResult run_head(const HeadRun& run) {
+  std::vector<HeadResult> parts(static_cast<std::size_t>(run.tensor_ranks));
+  test::run_ranks(
+      run.tensor_ranks,
+      [&](parallel::Communicator& world, Stream& stream) {
+        parts[static_cast<std::size_t>(world.rank())] = run_rank(run, world, stream);
+      },
+      {}, run.device);
+  HeadResult whole;
+  for (const HeadResult& part : parts) {
+    whole.loss += part.loss;
+    whole.num_weighed += part.num_weighed;
+    append(whole.dx, part.dx);
+    append(whole.weight_gradient, part.weight_gradient);
+    append(whole.exact_sums, part.exact_sums);
+  }
+  return whole;
+}
 
 HeadResult head_reference(DType activations, bool weighs_losses) {
   const std::vector<float> x = head_inputs(activations);

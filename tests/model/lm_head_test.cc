@@ -1,6 +1,8 @@
 // The head by chunks of tokens: its losses and gradients, and what it holds of the logits.
 #include "model/lm_head.h"
 
+#include <algorithm>
+
 #include "tests/model/head_run.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
@@ -11,7 +13,7 @@ namespace {
 // Shorter than the tokens and not dividing them, a unit of EXACT, all.
 constexpr std::int64_t kChunks[] = {5, 4, 16, kHeadTokens, 2048};
 
-// Weights that depend on all losses, at once those of all ranks.
+// The same weight for every token, given where weights that depend on losses are.
 class EqualWeights final : public model::TokenLoss {
  public:
   void weigh(int, const Tensor&, Tensor& weights, Stream&) override {

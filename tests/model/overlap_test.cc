@@ -1,8 +1,7 @@
 // Gradients leave while the backward pass goes on, and the forward pass begins while values are
 // still under way: what each rank started and waited for, in its order.
 #include <algorithm>
-#include <array>
-#include <mutex>
+#include <vector>
 
 #include "tests/support/catch.h"
 #include "tests/support/recording_communicator.h"
@@ -13,20 +12,16 @@ using namespace fathom::testing;
 
 namespace {
 
-struct Recorded {
-  std::vector<CommunicationLog> logs;  // by rank
-};
-
-Recorded record(const Layout& layout, int num_steps) {
-  Recorded recorded;
-  recorded.logs.resize(static_cast<std::size_t>(layout.mesh.world_size()));
+// By rank.
+std::vector<CommunicationLog> record(const Layout& layout, int num_steps) {
+  std::vector<CommunicationLog> logs(static_cast<std::size_t>(layout.mesh.world_size()));
   SmallTraining how;
   how.num_steps = num_steps;
   how.wrap = [&](parallel::Communicator& world) {
-    return record_communication(world, recorded.logs[static_cast<std::size_t>(world.rank())]);
+    return record_communication(world, logs[static_cast<std::size_t>(world.rank())]);
   };
   train(small_options(), layout, how);
-  return recorded;
+  return logs;
 }
 
 bool is_of_parameters(const Communication& one) {
@@ -63,7 +58,7 @@ Layout with_groups(Layout layout, std::int64_t elements) {
 
 TEST_CASE("The gradients of a layer leave before the backward of the layer below begins") {
   const Layout layout = with_groups({{1, 2, 2, 1}, {}, 2, {}}, 1);
-  const CommunicationLog log = record(layout, 1).logs[0];
+  const CommunicationLog log = record(layout, 1)[0];
   // MTP with the head and the final norm, four layers, embedding.
   CHECK(num_runs_of_reductions(log) == 1 + 4 + 1);
   // Nothing is waited for before the last has left.
@@ -77,13 +72,13 @@ TEST_CASE("The gradients of a layer leave before the backward of the layer below
 
 TEST_CASE("Only the last micro-batch lets gradients go") {
   const Layout layout = with_groups({{1, 2, 2, 1}, {}, 1, {}}, 1);  // four micro-batches
-  const CommunicationLog log = record(layout, 1).logs[0];
+  const CommunicationLog log = record(layout, 1)[0];
   CHECK(num_runs_of_reductions(log) == 1 + 4 + 1);
 }
 
 TEST_CASE("The forward pass begins while values are under way") {
   const Layout layout = with_groups({{1, 2, 2, 1}, {}, 4, {}}, 1);
-  const CommunicationLog log = record(layout, 2).logs[0];
+  const CommunicationLog log = record(layout, 2)[0];
   const auto first = std::ranges::find_if(
       log, [](const Communication& one) { return is_start(one, "reduce_scatter"); });
   // Values drawn at the start, then those of the first step.
@@ -116,9 +111,9 @@ TEST_CASE("All replicas start their groups in the same order") {
       GENERATE(Layout{{2, 2, 1, 2}, {}, 1, {}}, Layout{{2, 2, 1, 1}, {2, {}}, 1, {}},
                Layout{{2, 2, 2, 2}, {2, {}}, 1, {}}, Layout{{1, 4, 1, 2}, {}, 1, {}});
   INFO(testing::to_string(layout));
-  const Recorded recorded = record(with_groups(layout, 1), 2);
+  const std::vector<CommunicationLog> logs = record(with_groups(layout, 1), 2);
   const auto starts = [&](int rank, const std::string& group) {
-    CommunicationLog found = recorded.logs[static_cast<std::size_t>(rank)];
+    CommunicationLog found = logs[static_cast<std::size_t>(rank)];
     std::erase_if(found, [&](const Communication& one) {
       return one.is_wait || one.group != group || !is_of_parameters(one);
     });
@@ -138,7 +133,7 @@ TEST_CASE("All replicas start their groups in the same order") {
   CHECK(starts(0, "data").size() > 10);
   if (layout.mesh.pipeline > 1) {  // held by the first and the last: after all others
     for (const int rank : {0, layout.mesh.world_size() - 1}) {
-      CommunicationLog reductions = recorded.logs[static_cast<std::size_t>(rank)];
+      CommunicationLog reductions = logs[static_cast<std::size_t>(rank)];
       std::erase_if(reductions, [](const auto& one) { return !is_start(one, "reduce_scatter"); });
       REQUIRE(!reductions.empty());
       CHECK(reductions.back().group == "shared_embedding");

@@ -10,6 +10,7 @@
 #include "tests/support/run_ranks.h"
 #include "tests/support/small_training.h"
 #include "tests/support/tiny_run.h"
+#include "tests/trainer/made_up_prompt.h"
 #include "trainer/evaluate_step.h"
 
 namespace fathom::trainer {
@@ -33,13 +34,7 @@ model::ModelOptions model_options() {
 std::vector<Prompt> make_prompts() {
   std::vector<Prompt> prompts;
   for (const std::int64_t length : {1, 5, 60, 17, 3, 44, 70, 9}) {
-    Prompt prompt{concat("prompt ", prompts.size()), 0, {}};
-    const RandomSource random(2, prompt.id);
-    for (std::int64_t i = 0; i < length; ++i) {
-      prompt.tokens.push_back(
-          static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(i), 64)));
-    }
-    prompts.push_back(prompt);
+    prompts.push_back(testing::made_up_prompt(concat("prompt ", prompts.size()), length));
   }
   return prompts;
 }

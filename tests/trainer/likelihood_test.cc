@@ -1,11 +1,11 @@
 #include "trainer/likelihood.h"
 
 #include "core/error.h"
-#include "core/rng.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/small_training.h"
 #include "tests/support/tiny_run.h"
+#include "tests/trainer/made_up_prompt.h"
 #include "trainer/generation/generator.h"
 
 namespace fathom::trainer {
@@ -31,13 +31,7 @@ struct Reference {
 Reference draw_texts() {
   std::vector<Prompt> prompts;
   for (const std::int64_t length : {1, 5, 30, 2, 17, 9, 40}) {
-    Prompt prompt{.id = concat("prompt ", prompts.size()), .sample = 0, .tokens = {}};
-    const RandomSource random(8, prompt.id);
-    for (std::int64_t i = 0; i < length; ++i) {
-      prompt.tokens.push_back(
-          static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(i), 64)));
-    }
-    prompts.push_back(prompt);
+    prompts.push_back(testing::made_up_prompt(concat("prompt ", prompts.size()), length));
   }
   GenerationOptions options;
   options.max_new_tokens = 12;

@@ -49,9 +49,10 @@ std::optional<std::string> remove_temporary(const std::filesystem::path& folder)
 std::vector<std::string> remove_leftovers(const std::filesystem::path& root);
 
 // The checkpoint folder that a user means: `path`, when it holds a manifest, else the newest
-// checkpoint of a run folder or of a folder of checkpoints. Without a slash at the end.
+// checkpoint of a run folder or of a folder of checkpoints. Without a slash at the end. None when
+// there is no such thing.
 std::optional<std::filesystem::path> find_checkpoint(const std::filesystem::path& path);
-// The folder of checkpoints when `path` is one, or a run folder that has one.
+// The folder of checkpoints when `path` is one, or a run folder that has one; else none.
 std::optional<std::filesystem::path> checkpoints_of_run(const std::filesystem::path& path);
 
 // An open manifest of a published checkpoint. While it lives, nobody prunes the checkpoint.

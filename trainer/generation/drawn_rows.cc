@@ -4,11 +4,12 @@
 
 #include "core/error.h"
 #include "core/host_copy.h"
+#include "core/round_up.h"
 
 namespace fathom::trainer {
 
 DrawnRows::DrawnRows(std::int64_t num_rows, Stream& stream)
-    : num_rows_(num_rows), first_logprob_((num_rows + 63) / 64 * 64) {  // aligned to 256 bytes
+    : num_rows_(num_rows), first_logprob_(round_up(num_rows, 64)) {  // aligned to 256 bytes
   numbers_ = Tensor::empty(Shape{first_logprob_ + num_rows}, DType::kInt32, stream);
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/host_copy.h"
+#include "core/round_up.h"
 #include "kernels/paged_attention.h"
 #include "kernels/sample.h"
 
@@ -15,10 +16,6 @@ constexpr std::int64_t kSpanNumbers = 4;
 constexpr std::int64_t kCopyNumbers = 2;
 constexpr std::int64_t kKeyNumbers = 4;  // two int64
 
-std::int64_t ceil_to(std::int64_t count, std::int64_t multiple) {
-  return (count + multiple - 1) / multiple * multiple;
-}
-
 std::int64_t power_of_two(std::int64_t count) {
   return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(count)));
 }
@@ -27,7 +24,7 @@ std::int64_t power_of_two(std::int64_t count) {
 std::int64_t decode_rows(std::int64_t count) {
   constexpr std::int64_t kLeast = 8;
   const std::int64_t power = power_of_two(count);
-  return count <= kLeast ? power : ceil_to(count, std::max(kLeast, power / 16));
+  return count <= kLeast ? power : round_up(count, std::max(kLeast, power / 16));
 }
 
 }  // namespace
@@ -75,7 +72,7 @@ BatchShape GenerationInputs::shape() const noexcept {
 }
 
 void GenerationInputs::fill_rows(std::int64_t multiple) {
-  const std::int64_t rows = ceil_to(std::max<std::int64_t>(1, size(kTokens)), multiple);
+  const std::int64_t rows = round_up(std::max<std::int64_t>(1, size(kTokens)), multiple);
   for (const Part part : {kTokens, kPositions}) {
     parts_[part].resize(static_cast<std::size_t>(rows), 0);
   }
@@ -109,7 +106,7 @@ std::array<std::int64_t, GenerationInputs::kNumParts + 1> GenerationInputs::plac
       kKeyNumbers * shape.num_logit_rows,
   };
   for (std::size_t part = 0; part < sizes.size(); ++part) {
-    places[part + 1] = places[part] + ceil_to(sizes[part], kAlignment);
+    places[part + 1] = places[part] + round_up(sizes[part], kAlignment);
   }
   return places;
 }

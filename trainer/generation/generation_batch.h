@@ -44,7 +44,7 @@ class GenerationInputs {
   // Rows of no sequence up to a multiple of `multiple`, at least that.
   void fill_rows(std::int64_t multiple);
   // Of a decode: sequences without tokens, whose rows' logits mean nothing, up to one of few
-  // shapes, at most an eighth more than there are beyond 8; and page entries up to a power of two a
+  // shapes: at most 7 more, beyond 128 an eighth more; and page entries up to a power of two a
   // sequence.
   void fill_decode();
 

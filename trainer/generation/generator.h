@@ -34,10 +34,9 @@ class Generator {
 
   // The completions of all prompts, in their order, on every rank. Collective over the mesh, with
   // the same arguments on all ranks. A prompt that fills all positions of the model gets no token
-  // but those begun. Allocates the cache that the options ask
-  // for, and drops it. Holds the weights twice while it runs (model/packed_weights.h). Throws
-  // ConfigError when the cache is too small (scheduler.h), and when the weights give no finite
-  // logits.
+  // but those begun. Allocates the cache that the options ask for, and drops it. Holds the weights
+  // twice while it runs (model/packed_weights.h). Throws ConfigError when the cache is too small
+  // (scheduler.h), and when the weights give no finite logits.
   std::vector<Completion> generate(std::span<const Prompt> prompts,
                                    const GenerationOptions& options,
                                    const GenerationEvents& events = {});

@@ -52,11 +52,15 @@ class StoredWeights {
     const StoredTensor& stored = at(tensor);
     if (stored.dtype == DType::kFloat32) {
       reader_.read(stored, where, std::as_writable_bytes(values));
-      return;
+    } else {
+      bytes_.resize(values.size() * sizeof(std::uint16_t));
+      reader_.read(stored, where, bytes_);
+      decode_weights(WeightDType::kBFloat16, bytes_, values);
     }
-    bytes_.resize(values.size() * sizeof(std::uint16_t));
-    reader_.read(stored, where, bytes_);
-    decode_weights(WeightDType::kBFloat16, bytes_, values);
+    if (const auto wrong = find_not_finite(where, values)) {
+      throw ConfigError(concat("checkpoint ", checkpoint_.folder.string(), ": tensor ", stored.key,
+                               ": ", *wrong, "; export a checkpoint before that"));
+    }
   }
 
  private:
@@ -163,6 +167,7 @@ class RankWriter {
       file.write_at(
           data_begin + planned.entries[item.scales].begin + first * std::int64_t{sizeof(float)},
           std::as_bytes(std::span(scales_)));
+      done_ += std::ssize(scales_) * std::int64_t{sizeof(float)};
     } else {
       encode_weights(entry.dtype, values_, bytes_);
     }

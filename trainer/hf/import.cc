@@ -51,6 +51,9 @@ void leave_out_missing_modules(Preparation& made) {
     made.notes.push_back(concat("config.json has num_nextn_predict_layers ", model.mtp_depth(),
                                 ", but no tensor of such a module is there: imported without"));
     model.set_mtp_depth(0);
+    if (model.num_dense_layers() == model.num_layers()) {
+      model.clear_moe();  // the modules alone had experts
+    }
   }
 }
 
@@ -109,10 +112,10 @@ Preparation prepare(const ImportOptions& options) {
   Preparation made;
   *made.config.mutable_model() = read_model_config(json, path.string());
   const bool is_scaled = has_block_scales(json, path.string());
-  describe_run(options, made);
-  read_tokenizer(options, json, made);
   made.folder = std::make_unique<SafetensorsFolder>(options.folder);
   leave_out_missing_modules(made);
+  describe_run(options, made);
+  read_tokenizer(options, json, made);
   made.tensors = published_tensors(model::make_model_options(made.config.model()));
   made.weights = std::make_unique<WeightSource>(*made.folder, made.tensors, is_scaled);
   return made;

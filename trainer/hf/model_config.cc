@@ -220,13 +220,9 @@ void read_attention(const Fields& fields, config::Model& model) {
 
 // --- the other way
 
-[[noreturn]] void cannot_say(std::string_view field, const std::string& why) {
-  throw ConfigError(concat("model.", field, " ", why));
-}
-
 void require_sayable(bool holds, std::string_view field, const std::string& why) {
   if (!holds) {
-    cannot_say(field, why);
+    throw ConfigError(concat("model.", field, " ", why));
   }
 }
 

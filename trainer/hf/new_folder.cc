@@ -16,6 +16,12 @@ fs::path without_slash(const fs::path& path) {
   return path.has_filename() ? path : path.parent_path();
 }
 
+[[noreturn]] void refuse_temporary(const fs::path& temporary) {
+  throw ConfigError(concat(temporary.string(),
+                           " exists: it is being written, or a program that wrote it was killed; "
+                           "then remove it"));
+}
+
 }  // namespace
 
 fs::path NewFolder::temporary(const fs::path& path) {
@@ -31,9 +37,7 @@ void NewFolder::require_room(const fs::path& path) {
   }
   const fs::path temporary = NewFolder::temporary(path);
   if (fs::exists(fs::symlink_status(temporary, error))) {
-    throw ConfigError(concat(temporary.string(),
-                             " exists: it is being written, or a program that wrote it was killed; "
-                             "then remove it"));
+    refuse_temporary(temporary);
   }
 }
 
@@ -41,9 +45,16 @@ NewFolder::NewFolder(const fs::path& path) : path_(without_slash(path)) {
   require_room(path_);
   std::error_code error;
   const fs::path folder = temporary(path_);
-  fs::create_directories(folder, error);
+  if (folder.has_parent_path()) {
+    fs::create_directories(folder.parent_path(), error);
+  }
+  // Only one of two programs creates it: the other one must not take it for its own.
+  const bool is_new = !error && fs::create_directory(folder, error);
   if (error) {
     throw_io_error("create", folder, error.value());
+  }
+  if (!is_new) {
+    refuse_temporary(folder);
   }
 }
 

@@ -1,7 +1,9 @@
 #include "trainer/hf/pieces.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "core/error.h"
 #include "trainer/hf/block_scale.h"
 
 namespace fathom::trainer {
@@ -51,6 +53,17 @@ std::vector<Piece> pieces_of_rank(std::span<const PublishedTensor> tensors,
     }
   }
   return pieces;
+}
+
+std::optional<std::string> find_not_finite(const Rectangle& where, std::span<const float> values) {
+  const auto wrong = std::find_if_not(values.begin(), values.end(),
+                                      [](float value) { return std::isfinite(value); });
+  if (wrong == values.end()) {
+    return std::nullopt;
+  }
+  const std::int64_t index = wrong - values.begin();
+  return concat("the value in row ", where.row_begin + index / where.num_columns, ", column ",
+                where.column_begin + index % where.num_columns, " is ", *wrong);
 }
 
 }  // namespace fathom::trainer

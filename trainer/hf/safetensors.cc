@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/round_up.h"
 
 namespace fathom::trainer {
 namespace {
@@ -290,8 +291,8 @@ std::string write_safetensors_header(std::span<const SafetensorsEntry> entries) 
                json(entry.shape).dump(), R"(,"data_offsets":[)", entry.begin, ',', entry.end, "]}");
   }
   text += '}';
-  constexpr std::size_t kAlignment = 8;
-  text.resize((text.size() + kAlignment - 1) / kAlignment * kAlignment, ' ');
+  constexpr std::int64_t kAlignment = 8;
+  text.resize(static_cast<std::size_t>(round_up(std::ssize(text), kAlignment)), ' ');
   std::string prefix(static_cast<std::size_t>(kSafetensorsPrefixBytes), '\0');
   for (std::size_t i = 0; i < prefix.size(); ++i) {
     prefix[i] = static_cast<char>((text.size() >> (8 * i)) & 0xff);

@@ -23,9 +23,7 @@ std::string chat_template_jinja(const data::Tokenizer& tokenizer,
   const data::SpecialTokenIds& ids = tokenizer.special_tokens();
   const std::string begin = markers.begin.value_or(text_of(tokenizer, ids.bos));
   const std::string end = markers.end.value_or(text_of(tokenizer, ids.eos));
-  // The spaces at the end of the marker begin the answer.
-  const std::string prompt_end =
-      markers.assistant.substr(0, markers.assistant.find_last_not_of(' ') + 1);
+  const std::string prompt_end = data::without_spaces_at_end(markers.assistant);
   return concat("{{ ", quoted(begin),
                 " }}{% for message in messages %}{% if message['role'] == 'system' %}{{ ",
                 quoted(markers.system), " + message['content'] + ", quoted(markers.system_end),

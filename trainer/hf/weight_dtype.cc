@@ -125,9 +125,7 @@ void decode_weights(WeightDType dtype, std::span<const std::byte> bytes, std::sp
       std::memcpy(values.data(), bytes.data(), bytes.size());
       break;
     case WeightDType::kBFloat16:
-      decode_each<std::uint16_t>(bytes, values, [](std::uint16_t code) {
-        return std::bit_cast<float>(static_cast<std::uint32_t>(code) << 16);
-      });
+      decode_each<BFloat16>(bytes, values, [](BFloat16 code) { return static_cast<float>(code); });
       break;
     case WeightDType::kFloat16:
       decode_each<std::uint16_t>(bytes, values, decode_float16);

@@ -1,11 +1,11 @@
 #include "trainer/hf/weight_source.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
 #include "core/error.h"
 #include "trainer/hf/block_scale.h"
+#include "trainer/hf/pieces.h"
 
 namespace fathom::trainer {
 namespace {
@@ -87,12 +87,8 @@ void WeightSource::check_nothing_else() const {
 void WeightSource::read(const PublishedTensor& tensor, const Rectangle& where,
                         std::span<float> values) {
   read_values(tensor, tensor.name, where, values);
-  const auto wrong = std::find_if_not(values.begin(), values.end(),
-                                      [](float value) { return std::isfinite(value); });
-  if (wrong != values.end()) {
-    const std::int64_t index = wrong - values.begin();
-    fail(tensor.name, "the value in row ", where.row_begin + index / where.num_columns, ", column ",
-         where.column_begin + index % where.num_columns, " is ", *wrong);
+  if (const auto wrong = find_not_finite(where, values)) {
+    fail(tensor.name, *wrong);
   }
   const auto copies = copies_.find(tensor.name);
   if (copies == copies_.end()) {

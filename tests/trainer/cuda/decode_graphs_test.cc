@@ -7,11 +7,11 @@
 
 #include "core/error.h"
 #include "core/host_copy.h"
-#include "core/rng.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/small_training.h"
 #include "tests/support/tiny_run.h"
+#include "tests/trainer/made_up_prompt.h"
 #include "trainer/generation/generator.h"
 
 namespace fathom::trainer {
@@ -36,13 +36,8 @@ model::ModelOptions model_options(DType dtype) {
 std::vector<Prompt> make_prompts() {
   std::vector<Prompt> prompts;
   for (const std::int64_t length : {20, 20, 60, 17, 3}) {
-    Prompt prompt{concat("prompt of ", length), std::ssize(prompts), {}};
-    const RandomSource random(2, prompt.id);
-    for (std::int64_t i = 0; i < length; ++i) {
-      prompt.tokens.push_back(
-          static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(i), 64)));
-    }
-    prompts.push_back(prompt);
+    prompts.push_back(
+        testing::made_up_prompt(concat("prompt of ", length), length, std::ssize(prompts)));
   }
   return prompts;
 }
@@ -92,6 +87,7 @@ void check_equal(const Result& found, const Result& want) {
     INFO("prompt " << i);
     CHECK(found.completions[i].tokens == want.completions[i].tokens);
     CHECK(found.completions[i].logprobs == want.completions[i].logprobs);
+    CHECK(found.completions[i].finish == want.completions[i].finish);
   }
 }
 
@@ -175,47 +171,6 @@ TEST_CASE("Data ranks record each for itself; steps that other ranks have a part
   const Result others = generate(options, kCuda, DType::kFloat32, mesh);
   CHECK(logprob_gap(others, want) < 1e-4);
   CHECK(others.counts.num_given + others.counts.num_recorded == 0);
-}
-
-TEST_CASE("Decodes are filled up to few shapes") {
-  std::vector<Prompt> prompts(300, {"a prompt", 0, {1, 2, 3}});
-  GenerationOptions options;
-  options.max_sequences = 300;
-  Scheduler scheduler(prompts, options, kLength, 1);
-  const std::vector<RandomSource> random(prompts.size(), RandomSource(1, "sample"));
-  std::vector<std::int64_t> shapes;
-  scheduler.next_step();
-  for (std::size_t count = 1; count <= prompts.size(); ++count) {
-    std::vector<Feed> feeds;
-    for (std::size_t i = 0; i < count; ++i) {
-      feeds.push_back({0, 2, 1, true});
-    }
-    GenerationInputs inputs(feeds, scheduler, random);
-    REQUIRE(inputs.is_decode());
-    inputs.fill_decode();
-    const BatchShape shape = inputs.shape();
-    const auto wanted = static_cast<std::int64_t>(count);
-    REQUIRE(shape.num_rows >= wanted);
-    REQUIRE((wanted < 8 || shape.num_rows < wanted + std::max<std::int64_t>(8, wanted / 8 + 1)));
-    REQUIRE(shape.num_sequences == shape.num_rows);
-    REQUIRE(shape.num_logit_rows == shape.num_rows);
-    REQUIRE(shape.num_page_entries == shape.num_rows);  // a page each
-    if (shapes.empty() || shapes.back() != shape.num_rows) {
-      shapes.push_back(shape.num_rows);
-    }
-  }
-  CHECK(std::ranges::is_sorted(shapes));
-  CHECK(std::vector(shapes.begin(), shapes.begin() + 7) ==
-        std::vector<std::int64_t>{1, 2, 4, 8, 16, 24, 32});
-  CHECK(shapes.size() < 30);
-  const auto is_decode = [&](const Feed& feed) {
-    return GenerationInputs(std::vector<Feed>{feed}, scheduler, random).is_decode();
-  };
-  CHECK(is_decode({0, 2, 1, true}));
-  CHECK_FALSE(is_decode({0, 1, 2, true}));
-  CHECK_FALSE(is_decode({0, 1, 1, false}));
-  CHECK_FALSE(is_decode({0, 2, 1, true, 0}));
-  CHECK_FALSE(GenerationInputs({}, scheduler, random).is_decode());
 }
 
 }  // namespace fathom::trainer

@@ -18,6 +18,7 @@
 #include "tests/support/run_ranks.h"
 #include "tests/support/temporary_folder.h"
 #include "trainer/checkpoint/catalog.h"
+#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/hf/export.h"
 #include "trainer/hf/new_folder.h"
 #include "trainer/hf/safetensors_folder.h"
@@ -283,6 +284,55 @@ TEST_CASE("folders that are no model of ours are refused before anything is writ
   fs::create_directory(out);
   CHECK_THROWS_WITH(import_on(2, fixture("v3_fp8_mtp"), out), Catch::Contains("exists already"));
   CHECK(fs::is_empty(out));
+}
+
+TEST_CASE("weights that are not finite are not exported") {
+  const TemporaryFolder folder;
+  const fs::path run = folder.path() / "run", out = folder.path() / "out";
+  import_on(1, fixture("v2_bf16"), run);
+  const fs::path root = find_checkpoint(run).value().parent_path();
+  const Manifest manifest = open_checkpoint(root, 0, INT64_MAX).manifest;
+  run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
+    std::map<std::string, Tensor> values;
+    for (const StoredTensor& tensor : manifest.tensors) {
+      values.emplace(tensor.key, Tensor::zeros(tensor.global_shape, DType::kFloat32, stream));
+    }
+    values.at("model.norm.weight").mutable_data<float>()[5] = NAN;
+    const auto visit = [&](parallel::StateVisitor& visitor) {
+      for (const StoredTensor& tensor : manifest.tensors) {
+        const Rectangle whole = whole_of(tensor.global_shape);
+        visitor.tensor({.key = tensor.key,
+                        .global_shape = tensor.global_shape,
+                        .row_begin = 0,
+                        .num_rows = whole.num_rows,
+                        .column_begin = 0,
+                        .num_columns = whole.num_columns,
+                        .is_owner = true},
+                       values.at(tensor.key));
+      }
+    };
+    save_checkpoint({.root = root}, 0, visit, manifest.identity, world);
+  });
+  for (const WeightDType dtype :
+       {WeightDType::kFloat32, WeightDType::kBFloat16, WeightDType::kFloat8E4M3}) {
+    CHECK_THROWS_WITH(
+        export_on(2, run, out, dtype, 1 << 30),
+        Catch::Contains("tensor model.norm.weight: the value in row 0, column 5 is nan"));
+    CHECK(!fs::exists(out));
+    CHECK(!fs::exists(NewFolder::temporary(out)));
+  }
+}
+
+TEST_CASE("a folder that another program is writing is left alone") {
+  const TemporaryFolder folder;
+  const fs::path out = folder.path() / "out";
+  {
+    const NewFolder first(out);
+    first.write("a.txt", "content");
+    CHECK_THROWS_WITH(NewFolder(out), Catch::Contains("out.tmp exists: it is being written"));
+    CHECK(fs::exists(NewFolder::temporary(out) / "a.txt"));
+  }
+  CHECK(fs::is_empty(folder.path()));
 }
 
 TEST_CASE("a damaged checkpoint is not exported") {
