@@ -16,8 +16,8 @@ enum class Accumulate { kOverwrite, kAdd };
 // acc = fma(a, b, acc) in ascending order from +0; slices are added in ascending order (with kAdd,
 // onto what the output holds). So an element depends on its row, its column and the inner size
 // alone, never on the other rows, on threads or on how a caller batched. An inner size of 0 gives
-// zeros. CUDA sums in float32 in an order of its own, and rounds a float32 dy beside bfloat16 to
-// bfloat16 first.
+// zeros. CUDA sums in float32 in an order of its own, rounds a float32 dy beside bfloat16 to
+// bfloat16 first, and with kAdd to bfloat16 the product before the sum.
 //
 // A sum over an inner dimension that tensor parallelism may cut (rule 4) is a binary tree over
 // `num_chunks` equal parts, each of them a product as above: neighbours (0, 1), (2, 3), ... first,
