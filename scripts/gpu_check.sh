@@ -28,24 +28,20 @@ if [ "$(cat "$state/card" 2>/dev/null)" != "$card" ]; then  # the results of ano
   rm -f "$state"/*.passed "$state"/*.log "$state"/*.jsonl
   echo "$card" >"$state/card"
 fi
-failed=0
 
 # step NAME COMMAND...: once, unless it has passed before; its output goes to NAME.log.
 step() {
   local name=$1 begin=$SECONDS status
   shift
   [ ! -e "$state/$name.passed" ] || { echo "$name ... passed before"; return 0; }
-  printf '%s ... ' "$name"
   timeout "$most_seconds" "$@" >"$state/$name.log" 2>&1
   status=$?
   if [ "$status" -eq 0 ]; then
     touch "$state/$name.passed"
-    echo "passed ($((SECONDS - begin)) s)"
+    echo "$name ... passed ($((SECONDS - begin)) s)"
   else
-    echo "FAILED (exit $status after $((SECONDS - begin)) s): $state/$name.log"
-    failed=1
+    echo "$name ... FAILED (exit $status after $((SECONDS - begin)) s): $state/$name.log"
   fi
-  return "$status"
 }
 
 # lines NAME FILE COMMAND...: a step whose lines of JSON are kept in FILE.
@@ -55,34 +51,45 @@ lines() {
   step "$name" bash -c 'file=$1; shift; "$@" >"$file"' _ "$state/$file" "$@"
 }
 
+# What is right does not depend on how busy the card is: all at once.
+echo "tests and sanitizers"
 for test in "${tests[@]}"; do
-  step "$(basename "$test")" "$test"
+  step "$(basename "$test")" "$test" &
 done
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
-    step "sanitizer-$tool" compute-sanitizer --tool "$tool" --target-processes all --error-exitcode 1 "$bench" --small
+    step "sanitizer-$tool" compute-sanitizer --tool "$tool" --target-processes all --error-exitcode 1 "$bench" --small &
   done
 else
   echo "compute-sanitizer ... skipped, it is not installed"
 fi
+wait
+
 lines kernels kernels.jsonl "$bench"
 training() { lines "training-$1" "training-$1.jsonl" bash scripts/gpu_training.sh "$program" "$state/training" "configs/runs/bench-$2.textproto"; }
+pytorch() {
+  lines "pytorch-$1-$2" "pytorch-$1-$2.jsonl" \
+    python3 scripts/rival/training.py configs/runs/bench-lite-3b.textproto --parameters "$1" --compile "$2"
+}
+has_torch=false
+python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null && has_torch=true
 training lite-3b lite-3b
-training moonlight-slice moonlight-slice
-if python3 -c 'import torch; assert torch.cuda.is_available()' 2>/dev/null; then
-  lines rival rival.jsonl python3 scripts/rival/kernels.py "$state/kernels.jsonl"
-  # The whole step of lite-3b, in turn with ours.
-  for variant in "bfloat16 default" "float32 default" "bfloat16 no"; do
-    read -r parameters compile <<<"$variant"
-    lines "pytorch-$parameters-$compile" "pytorch-$parameters-$compile.jsonl" \
-      python3 scripts/rival/training.py configs/runs/bench-lite-3b.textproto --parameters "$parameters" --compile "$compile"
-  done
+if $has_torch; then  # the whole step of lite-3b, in turn with ours
+  pytorch float32 default
+  pytorch bfloat16 default
   training lite-3b-again lite-3b
+  lines rival rival.jsonl python3 scripts/rival/kernels.py "$state/kernels.jsonl"
 else
   echo "PyTorch's kernels and training steps ... skipped, no torch with CUDA is installed"
 fi
 # Decoding by graphs, and launch by launch.
 lines grpo grpo-graphs.jsonl bash scripts/gpu_grpo.sh "$program" "$state/grpo" configs/runs/bench-grpo.textproto
 lines grpo-launches grpo-launches.jsonl bash scripts/gpu_grpo.sh "$program" "$state/grpo" configs/runs/bench-grpo.textproto --set run.cuda_graphs=false
-python3 scripts/gpu_report.py "$state" docs/results-gpu.md || failed=1
-exit "$failed"
+training moonlight-slice moonlight-slice
+! $has_torch || pytorch bfloat16 no
+rm -rf "$state/training" "$state/grpo"
+
+python3 scripts/gpu_report.py "$state" docs/results-gpu.md || exit 1
+for log in "$state"/*.log; do
+  [ -e "${log%.log}.passed" ] || exit 1
+done

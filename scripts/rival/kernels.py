@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """PyTorch's own kernels on the operations that kernel_bench_cuda has timed, in the same way: median time by CUDA events, bfloat16, random
-data, a second-level cache that was filled with something else. A line of JSON each.
+data, a second-level cache that was filled with something else. Calls are recorded in a CUDA graph where that is possible, so that the time of
+Python does not show. A line of JSON each.
 
     kernels.py KERNELS.jsonl
 
-What torch has no single call for is left out; where its call does less than ours (no float32 sum of weight gradients), "call" says so.
+What a call does stands in "call": the same job as ours, with as many calls as that takes (sums of weight gradients and masters in float32, keys put
+together from their two parts), compiled where torch.compile may help.
 """
 import json
 import re
@@ -21,8 +23,24 @@ def random(*shape, dtype=torch.bfloat16):
     return torch.randn(*shape, device="cuda", dtype=dtype)
 
 
+def recorded(body):
+    """`body` as a CUDA graph, or itself where it cannot be recorded. The stream is the one on which its tensors were made: a backward runs there."""
+    for _ in range(3):
+        body()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            body()
+    except RuntimeError:
+        torch.cuda.synchronize()
+        return body
+    return graph.replay
+
+
 def median_microseconds(body):
     flush = torch.empty(64 << 20, dtype=torch.int32, device="cuda")
+    body = recorded(body)
     for _ in range(3):
         body()
     times = []
@@ -58,34 +76,53 @@ def grouped_product(kind, sizes, skewed):
         return "_grouped_mm", lambda: torch._grouped_mm(x, w.transpose(1, 2), offs=offsets)
     if kind == "backward_input":
         return "_grouped_mm", lambda: torch._grouped_mm(dy, w, offs=offsets)
-    return "_grouped_mm to bfloat16", lambda: torch._grouped_mm(dy.t(), x, offs=offsets)
+    dw = random(experts, outer, inner, dtype=torch.float32)
+    return "_grouped_mm + add_ to float32", lambda: dw.add_(torch._grouped_mm(dy.t(), x, offs=offsets))
 
 
 def attention(kind, sizes):
+    """From what the projections give: keys and values side by side, and one rotated key part for all heads."""
     tokens, heads, key_size, value_size = sizes
-    q, k = (random(1, heads, tokens, key_size).requires_grad_() for _ in range(2))
-    v = random(1, heads, tokens, value_size).requires_grad_()
+    rope_size = key_size - value_size  # DeepSeek's nope and value sizes are the same
+    q = random(tokens, heads, key_size).requires_grad_()
+    kv = random(tokens, heads, 2 * value_size).requires_grad_()
+    k_rope = random(tokens, 1, rope_size).requires_grad_()
+
+    @torch.compile
+    def keys_and_values(kv, k_rope):
+        k = torch.cat([kv[..., :value_size], k_rope.expand(-1, heads, -1)], dim=-1)
+        return k.transpose(0, 1)[None], kv[..., value_size:].transpose(0, 1)[None]
 
     def forward():
+        k, v = keys_and_values(kv, k_rope)
         with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return F.scaled_dot_product_attention(q.transpose(0, 1)[None], k, v, is_causal=True)
 
     if kind == "forward":
-        return "cuDNN SDPA", forward
+        return "compiled cat, cuDNN SDPA", forward
     out = forward()
     dout = torch.randn_like(out)
-    return "cuDNN SDPA, not deterministic", lambda: torch.autograd.grad(out, (q, k, v), dout, retain_graph=True)
+    return "the same, not deterministic", lambda: torch.autograd.grad(out, (q, kv, k_rope), dout, retain_graph=True)
 
 
-def norm(kind, sizes):
-    x = random(*sizes).requires_grad_()
+def norm(op, sizes):
+    """rms_norm or add_rms_norm, forward or backward; theirs give the gain's gradient too."""
+    x, branch = random(*sizes).requires_grad_(), random(*sizes).requires_grad_()
     gain = random(sizes[1]).requires_grad_()
-    compiled = torch.compile(lambda x, gain: F.rms_norm(x, (sizes[1],), gain, 1e-6))
-    if kind == "forward":
-        return "compiled rms_norm", lambda: compiled(x, gain)
-    y = compiled(x, gain)
-    dy = torch.randn_like(y)
-    return "compiled rms_norm, both gradients", lambda: torch.autograd.grad(y, (x, gain), dy, retain_graph=True)
+    has_sum = op.startswith("add_")
+
+    @torch.compile
+    def compiled(x, branch, gain):
+        h = x + branch if has_sum else x
+        y = F.rms_norm(h, (sizes[1],), gain, 1e-6)
+        return (h, y) if has_sum else (y,)
+
+    call = "compiled add and rms_norm" if has_sum else "compiled rms_norm"
+    if op.endswith("forward"):
+        return call, lambda: compiled(x, branch, gain)
+    outputs = compiled(x, branch, gain)
+    gradients = [torch.randn_like(y) for y in outputs]
+    return call + ", the gain's gradient too", lambda: torch.autograd.grad(outputs, (x, gain), gradients, retain_graph=True)
 
 
 def swiglu(kind, sizes):
@@ -103,11 +140,52 @@ def swiglu(kind, sizes):
     return "compiled silu * up", lambda: torch.autograd.grad(y, gate_up, dy, retain_graph=True)
 
 
+def cross_entropy(sizes):
+    """Losses and the gradient of the logits in one: as few passes as the compiler finds."""
+    tokens, classes = sizes
+    logits = random(tokens, classes)
+    targets = torch.randint(classes, (tokens,), device="cuda")
+
+    @torch.compile
+    def compiled(logits):
+        shifted = logits.float() - logits.float().amax(dim=1, keepdim=True)
+        sums = shifted.exp().sum(dim=1, keepdim=True)
+        losses = sums.log().squeeze(1) - shifted.gather(1, targets[:, None]).squeeze(1)
+        classes_of_row = torch.arange(classes, device="cuda")
+        gradient = shifted.exp() / sums - (classes_of_row == targets[:, None]).float()
+        return losses, gradient.to(logits.dtype)
+
+    return "compiled losses and gradient", lambda: compiled(logits)
+
+
+def embedding(kind, sizes):
+    table = random(129280, sizes[1])
+    tokens = torch.arange(sizes[0], device="cuda") * 7919 % table.shape[0]
+    if kind == "forward":
+        return "embedding", lambda: F.embedding(tokens, table)
+    gradient = torch.zeros_like(table, dtype=torch.float32)
+    dx = random(*sizes)
+    return "index_add_ to float32, not deterministic", lambda: gradient.index_add_(0, tokens, dx.float())
+
+
+def permute(sizes):
+    top_k = 6
+    x = random(sizes[0] // top_k, sizes[1])
+    tokens = torch.randperm(sizes[0], device="cuda") // top_k
+    return "index_select", lambda: torch.index_select(x, 0, tokens)
+
+
 def adamw(sizes):
-    weight = torch.nn.Parameter(random(*sizes))
-    weight.grad = random(*sizes)
-    optimizer = torch.optim.AdamW([weight], fused=True)
-    return "AdamW(fused), all of it bfloat16", optimizer.step
+    master = torch.nn.Parameter(random(*sizes, dtype=torch.float32))
+    master.grad = random(*sizes, dtype=torch.float32)
+    value = random(*sizes)
+    optimizer = torch.optim.AdamW([master], fused=True, capturable=True)
+
+    def step():
+        optimizer.step()
+        value.copy_(master.detach())
+
+    return "AdamW(fused) of float32, copy_ to bfloat16", step
 
 
 def rival_of(op, shape):
@@ -120,13 +198,19 @@ def rival_of(op, shape):
         return grouped_product(kind, sizes, "first has" in shape)
     if op.startswith("attention "):
         return attention(kind, sizes)
-    if op in ("rms_norm forward", "rms_norm backward_input"):
-        return norm(kind, sizes)
+    if op in ("rms_norm forward", "rms_norm backward_input", "add_rms_norm forward", "add_rms_norm backward_input"):
+        return norm(op, sizes)
     if op.startswith("swiglu "):
         return swiglu(kind, sizes)
     if op == "add":
         a, b = random(*sizes), random(*sizes)
         return "add", lambda: torch.add(a, b)
+    if op == "cross_entropy":
+        return cross_entropy(sizes)
+    if op.startswith("embedding "):
+        return embedding(kind, sizes)
+    if op == "permute forward":
+        return permute(sizes)
     if op == "adamw":
         return adamw(sizes)
     return None
@@ -151,4 +235,5 @@ def main(path):
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    main(sys.argv[1])
+    with torch.cuda.stream(torch.cuda.Stream()):  # the default stream cannot be recorded
+        main(sys.argv[1])

@@ -45,6 +45,13 @@ class Report(unittest.TestCase):
         self.assertIn("| add | 8x4 | 3.0 | 3.46 TB/s | 80% |  |  |\n", text)
         self.assertIn("| rope | 1 | failed: no such thing |", text)
 
+    def test_ceilings_are_what_shares_refer_to(self):
+        self.write("kernels.jsonl", {"op": "ceiling copy", "shape": "8 bytes", "tbs": 3.012}, {"op": "ceiling product", "shape": "4x4->4", "tflops": 777.7},
+                   {"op": "add", "shape": "8x4", "us": 3.0, "tbs": 3.456, "share_of_floor": 0.8})
+        text = gpu_report.report(self.state, "2001-02-03")
+        self.assertIn("778 TFLOP/s (a product\nof random bfloat16 matrices, 4x4->4) and 3.01 TB/s", text)
+        self.assertNotIn("| ceiling", text)
+
     def test_training(self):
         self.write("training-x.jsonl", {"config": "configs/x", "tokens": 32768, "steps": 2, "tokens_per_s": 99999.6, "step_ms": 327.68, "peak_memory_gib": 70.04,
                                       "first_step_s": 5.5, "mfu": 0.4449, "optimizer_ms": 15.1})

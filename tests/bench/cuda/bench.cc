@@ -14,12 +14,12 @@
 #include "core/cuda/queue.h"
 #include "core/host_copy.h"
 #include "core/rng.h"
+#include "kernels/elementwise.h"
+#include "kernels/matmul.h"
 
 namespace fathom::bench {
 namespace {
 
-constexpr double kFlopsASecond = 790e12;  // dense bfloat16 products, measured on an H200
-constexpr double kBytesASecond = 4.3e12;  // copies, measured there too
 constexpr std::int64_t kFlushBytes = std::int64_t{256} << 20;  // several times the cache
 constexpr std::int64_t kPeriod = 1 << 20;                      // of the random numbers
 
@@ -73,6 +73,10 @@ Sizes small_sizes() {
   sizes.dense_hidden = 80;
   sizes.vocabulary = 200;
   sizes.parameters = 5000;
+  sizes.rank_experts = 2;
+  sizes.rank_expert_tokens = 40;
+  sizes.ceiling_product = 64;
+  sizes.ceiling_copy = 4096;
   return sizes;
 }
 
@@ -133,6 +137,32 @@ double Bench::median_microseconds(const std::function<void()>& body) {
   return times[times.size() / 2];
 }
 
+double Bench::floor_microseconds(const Work& work) const {
+  return 1e6 * std::max(work.flops / flops_a_second_, work.bytes / bytes_a_second_);
+}
+
+void Bench::measure_ceilings(const Sizes& sizes) {
+  const auto print = [](const char* what, const std::string& shape, const char* unit, double rate) {
+    const nlohmann::ordered_json line = {
+        {"op", what}, {"shape", shape}, {unit, rounded(1e-12 * rate)}};
+    std::printf("%s\n", line.dump().c_str());
+  };
+  {
+    const Tensor from = random(Shape{sizes.ceiling_copy / 4}, DType::kFloat32);
+    Tensor to = Tensor::empty(from.shape(), DType::kFloat32, stream_);
+    const double time = median_microseconds([&] { kernels::copy(from, to, stream_); });
+    bytes_a_second_ = 1e6 * 2 * static_cast<double>(from.size_bytes()) / time;
+    print("ceiling copy", concat(from.size_bytes(), " bytes"), "tbs", bytes_a_second_);
+  }
+  const std::int64_t edge = sizes.ceiling_product;
+  const Tensor x = bfloat16({edge, edge});
+  const Tensor w = bfloat16({edge, edge});
+  Tensor y = Tensor::empty(x.shape(), DType::kBFloat16, stream_);
+  const double time = median_microseconds([&] { kernels::matmul_forward(x, w, y, 1, stream_); });
+  flops_a_second_ = 1e6 * 2 * std::pow(static_cast<double>(edge), 3) / time;
+  print("ceiling product", concat(edge, "x", edge, "->", edge), "tflops", flops_a_second_);
+}
+
 void Bench::time(const std::string& name, const std::string& shape, const Work& work,
                  const std::function<void()>& body) {
   if (name.find(only_) == std::string::npos) {
@@ -141,7 +171,7 @@ void Bench::time(const std::string& name, const std::string& shape, const Work& 
   nlohmann::ordered_json line = {{"op", name}, {"shape", shape}};
   try {
     const double time = median_microseconds(body);
-    const double floor = 1e6 * std::max(work.flops / kFlopsASecond, work.bytes / kBytesASecond);
+    const double floor = floor_microseconds(work);
     line["us"] = rounded(time);
     if (work.flops > 0) {
       line["tflops"] = rounded(1e-6 * work.flops / time);

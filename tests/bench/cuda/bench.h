@@ -27,6 +27,10 @@ struct Sizes {
   std::int64_t dense_hidden = 10944;
   std::int64_t vocabulary = 129280;
   std::int64_t parameters = 100'000'000;
+  std::int64_t rank_experts = 8;  // of one rank among several, with as many tokens as they get
+  std::int64_t rank_expert_tokens = 1024;
+  std::int64_t ceiling_product = 8192;                // edge of the matrices
+  std::int64_t ceiling_copy = std::int64_t{1} << 30;  // bytes
 
   std::int64_t slots() const { return tokens * top_k; }
 };
@@ -57,6 +61,10 @@ class Bench {
   Tensor integers(std::int64_t count, const std::function<std::int64_t(std::int64_t)>& value);
   Tensor offsets(const std::vector<std::int64_t>& values);  // int64
 
+  // Measures what the card can do at most, and prints it: a copy, and a product of random bfloat16
+  // matrices. Floors follow from it.
+  void measure_ceilings(const Sizes& sizes);
+
   // Median time of `body` on the device by CUDA events, each run after the second-level cache was
   // filled with something else. `body` must leave its inputs fit for another run. An error of one
   // operation is printed in its line, and the others go on.
@@ -66,8 +74,11 @@ class Bench {
 
  private:
   double median_microseconds(const std::function<void()>& body);
+  double floor_microseconds(const Work& work) const;
 
   Stream stream_;
+  double flops_a_second_ = 0;
+  double bytes_a_second_ = 0;
   int num_repeats_;
   std::string only_;
   Tensor flush_;

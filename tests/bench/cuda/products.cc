@@ -104,6 +104,12 @@ void time_experts(Bench& bench, const Sizes& sizes) {
     time_expert_linear(bench, sizes, {"gate_up", sizes.hidden, 2 * sizes.expert_hidden}, skew);
     time_expert_linear(bench, sizes, {"down", sizes.expert_hidden, sizes.hidden}, skew);
   }
+  Sizes of_rank = sizes;
+  of_rank.experts = sizes.rank_experts;
+  of_rank.tokens = sizes.rank_experts * sizes.rank_expert_tokens;
+  of_rank.top_k = 1;
+  time_expert_linear(bench, of_rank, {"gate_up", sizes.hidden, 2 * sizes.expert_hidden}, 1.0);
+  time_expert_linear(bench, of_rank, {"down", sizes.expert_hidden, sizes.hidden}, 1.0);
 }
 
 void time_attention(Bench& bench, const Sizes& s) {
