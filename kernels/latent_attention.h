@@ -23,7 +23,8 @@ namespace fathom::kernels {
 // devices than the CPU also bfloat16.
 Shape latent_pages_shape(const AttentionShape& shape, std::int64_t num_pages);
 
-// W_kvb as the products with it want it.
+// W_kvb as packed_head_matmul_forward (kernels/packed_matmul.h) wants it; the order of the elements
+// is the device's own.
 //   kv_b   [num_heads * (nope + value), rank]     per head [W_UK; W_UV]
 //   key    [num_heads, ceil(rank / 16), nope, 16]   out; packed_shape of all W_UK^T
 //   value  [num_heads, ceil(value / 16), rank, 16]  out; packed_shape of all W_UV

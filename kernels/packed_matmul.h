@@ -12,13 +12,17 @@ namespace fathom::kernels {
 // W is packed once, after each update of the weights, and used many times. Decoding takes a row a
 // sequence. Every element is that of kernels/matmul.h, on the CPU with the same bits.
 //
+// That is the CPU's: other devices have ordinary products for any number of rows, and of these here
+// only packed_head_matmul_forward, for what pack_absorbed (kernels/latent_attention.h) packs. The
+// order of the elements inside a packed tensor is the device's own; below is the CPU's.
+//
 // x, w, packed and y are float32, or on other devices than the CPU all of them bfloat16. All are
 // asynchronous on `stream` and throw InternalError on a mismatch of shapes or dtypes.
 
 // Up to so many rows; kernels/matmul.h is faster for more.
 inline constexpr std::int64_t kMaxPackedRows = 64;
 
-// Registers of any device take sixteen columns at a time.
+// Registers take sixteen columns at a time.
 constexpr std::int64_t padded_to_panels(std::int64_t columns) { return (columns + 15) / 16 * 16; }
 
 // The shape of a packed W [out_size, in_size]: [ceil(out_size / 16), in_size, 16]; of several
@@ -43,8 +47,7 @@ void packed_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, int
 //   packed   [num_experts, ceil(out_size / 16), in_size, 16]
 //   offsets  [num_experts + 1] int64: rows [offsets[e], offsets[e + 1]) belong to expert e
 //   y        [num_rows, out_size]  out
-// Offsets that do not ascend from 0 to num_rows throw InternalError on the CPU; CUDA takes what of
-// them lies inside x.
+// Offsets that do not ascend from 0 to num_rows throw InternalError.
 void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const Tensor& offsets,
                                    Tensor& y, Stream& stream);
 

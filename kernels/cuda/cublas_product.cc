@@ -77,26 +77,36 @@ class Event {
   cudaEvent_t event_ = nullptr;
 };
 
-// The largest power of two, up to 256, that divides the address.
-std::uint32_t alignment_of(const std::byte* data) {
+// The largest power of two, up to 256, that divides the addresses of all matrices of a batch.
+std::uint32_t alignment_of(const std::byte* data, std::int64_t batch_stride, DType dtype) {
   constexpr std::uintptr_t kLargest = 256;
-  const std::uintptr_t bits = reinterpret_cast<std::uintptr_t>(data) | kLargest;
+  const std::uintptr_t bits = reinterpret_cast<std::uintptr_t>(data) |
+                              static_cast<std::uintptr_t>(batch_stride * size_of(dtype)) | kLargest;
   return static_cast<std::uint32_t>(bits & (~bits + 1));
+}
+
+std::uint32_t alignment_of(const Factor& factor, DType dtype) {
+  return alignment_of(factor.data, factor.batch_stride, dtype);
+}
+
+std::uint32_t alignment_of(const Output& output) {
+  return alignment_of(output.data, output.batch_stride, output.dtype);
 }
 
 // All that an algorithm is chosen by.
 struct Key {
   explicit Key(const Product& product)
-      : sizes{product.num_rows, product.num_columns, product.inner_size},
-        strides{product.left.stride, product.right.stride, product.output.stride},
-        alignments{alignment_of(product.left.data), alignment_of(product.right.data),
-                   alignment_of(product.output.data)},
+      : sizes{product.num_rows, product.num_columns, product.inner_size, product.batch_size},
+        strides{product.left.stride,       product.right.stride,       product.output.stride,
+                product.left.batch_stride, product.right.batch_stride, product.output.batch_stride},
+        alignments{alignment_of(product.left, product.factor_dtype),
+                   alignment_of(product.right, product.factor_dtype), alignment_of(product.output)},
         dtypes{product.factor_dtype, product.output.dtype},
         flags{product.left.is_transposed, product.right.is_transposed, product.output.is_adding} {}
   auto operator<=>(const Key&) const = default;
 
-  std::array<std::int64_t, 3> sizes;
-  std::array<std::int64_t, 3> strides;
+  std::array<std::int64_t, 4> sizes;
+  std::array<std::int64_t, 6> strides;
   std::array<std::uint32_t, 3> alignments;
   std::array<DType, 2> dtypes;
   std::array<bool, 3> flags;
@@ -133,6 +143,17 @@ void describe(cublasLtMatrixLayoutOpaque_t& layout, const Factor& factor, DType 
   describe(layout, dtype, num_rows, num_columns, factor.stride);
 }
 
+void set_batch(cublasLtMatrixLayoutOpaque_t& layout, std::int64_t batch_size,
+               std::int64_t batch_stride) {
+  const auto size = static_cast<std::int32_t>(batch_size);
+  check_blas(cublasLtMatrixLayoutSetAttribute(&layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &size,
+                                              sizeof(size)),
+             "cublasLtMatrixLayoutSetAttribute");
+  check_blas(cublasLtMatrixLayoutSetAttribute(&layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET,
+                                              &batch_stride, sizeof(batch_stride)),
+             "cublasLtMatrixLayoutSetAttribute");
+}
+
 void set_transposed(Plan& plan, cublasLtMatmulDescAttributes_t attribute, bool is_transposed) {
   const cublasOperation_t operation = is_transposed ? CUBLAS_OP_T : CUBLAS_OP_N;
   check_blas(
@@ -152,6 +173,11 @@ Plan described(const Product& product) {
            product.num_columns);
   describe(plan.output, product.output.dtype, product.num_rows, product.num_columns,
            product.output.stride);
+  if (product.batch_size > 1) {
+    set_batch(plan.left, product.batch_size, product.left.batch_stride);
+    set_batch(plan.right, product.batch_size, product.right.batch_stride);
+    set_batch(plan.output, product.batch_size, product.output.batch_stride);
+  }
   return plan;
 }
 
@@ -163,10 +189,12 @@ class Preference {
     // Parts of a sum meet in float32, never rounded to the output's type before.
     set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
         static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, alignment_of(product.right.data));
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, alignment_of(product.left.data));
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(product.output.data));
-    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(product.output.data));
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
+        alignment_of(product.right, product.factor_dtype));
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+        alignment_of(product.left, product.factor_dtype));
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, alignment_of(product.output));
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, alignment_of(product.output));
   }
   cublasLtMatmulPreference_t get() { return &preference_; }
 
@@ -227,7 +255,8 @@ class Blas {
 
   // From the first byte of the output to behind its last.
   static std::int64_t bytes_of(const Product& product) {
-    return ((product.num_rows - 1) * product.output.stride + product.num_columns) *
+    return ((product.batch_size - 1) * product.output.batch_stride +
+            (product.num_rows - 1) * product.output.stride + product.num_columns) *
            size_of(product.output.dtype);
   }
 
@@ -250,8 +279,8 @@ class Blas {
     if (algorithms.empty()) {
       throw DeviceError(concat("cuBLASLt has no algorithm for a product [", product.num_rows, ", ",
                                product.inner_size, "] x [", product.inner_size, ", ",
-                               product.num_columns, "] of ", product.factor_dtype, " to ",
-                               product.output.dtype));
+                               product.num_columns, "], ", product.batch_size, " at once, of ",
+                               product.factor_dtype, " to ", product.output.dtype));
     }
     return algorithms;
   }

@@ -10,9 +10,8 @@ namespace {
 using namespace cuda;
 
 constexpr int kThreads = 256;
-constexpr int kPanel = 16;
 
-// packed [num_heads, panels, inner, 16] of the matrices w_h [outer, inner] that begin head_stride
+// packed [num_heads, padded outer, inner] of the matrices w_h [outer, inner] that begin head_stride
 // elements after one another; zero beyond their rows. A thread an element.
 template <class T>
 struct HeadMatrices {
@@ -24,19 +23,20 @@ struct HeadMatrices {
   int outer;
   int inner;
 
-  __host__ __device__ int panels() const { return (outer + kPanel - 1) / kPanel; }
-  __host__ __device__ int head_elements() const { return panels() * inner * kPanel; }
+  __host__ __device__ int head_elements() const {
+    return static_cast<int>(padded_to_panels(outer)) * inner;
+  }
 };
 template <class T>
-__global__ void __launch_bounds__(kThreads) pack_panels(HeadMatrices<T> from, T* packed) {
+__global__ void __launch_bounds__(kThreads) pack_rows(HeadMatrices<T> from, T* packed) {
   const int head = static_cast<int>(blockIdx.x) % from.num_heads;
   const int element =
       static_cast<int>(blockIdx.x) / from.num_heads * kThreads + static_cast<int>(threadIdx.x);
   if (element >= from.head_elements()) {
     return;
   }
-  const int inner = element / kPanel % from.inner;
-  const int outer = element / kPanel / from.inner * kPanel + element % kPanel;
+  const int inner = element % from.inner;
+  const int outer = element / from.inner;
   packed[std::int64_t{head} * from.head_elements() + element] =
       outer < from.outer ? from.data[std::int64_t{head} * from.head_stride +
                                      outer * from.outer_stride + inner * from.inner_stride]
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kThreads) pack_panels(HeadMatrices<T> from, T*
 
 template <class T>
 void launch_pack(const HeadMatrices<T>& from, Tensor& packed, Stream& stream) {
-  launch(pack_panels<T>, {from.num_heads * blocks_for(from.head_elements(), kThreads), kThreads},
+  launch(pack_rows<T>, {from.num_heads * blocks_for(from.head_elements(), kThreads), kThreads},
          stream, from, device_data<T>(packed));
 }
 

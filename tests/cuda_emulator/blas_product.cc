@@ -35,7 +35,6 @@ std::vector<float> whole(const Factor& factor, DType dtype, std::int64_t num_row
 }
 
 void multiply(const Product& product) {
-  const emulator::MemoryAccess access;
   const auto [num_rows, num_columns, inner_size] =
       std::tuple(product.num_rows, product.num_columns, product.inner_size);
   const std::vector<float> left = whole(product.left, product.factor_dtype, num_rows, inner_size);
@@ -66,10 +65,24 @@ void multiply(const Product& product) {
   }
 }
 
+// The products of a batch, one by one.
+Product of_batch(const Product& product, std::int64_t i) {
+  Product result = product;
+  result.left.data += i * product.left.batch_stride * size_of(product.factor_dtype);
+  result.right.data += i * product.right.batch_stride * size_of(product.factor_dtype);
+  result.output.data += i * product.output.batch_stride * size_of(product.output.dtype);
+  return result;
+}
+
 }  // namespace
 
 void product(const Product& product, Stream& stream) {
-  emulator::submit(cuda_queue(stream).stream(), [product] { multiply(product); });
+  emulator::submit(cuda_queue(stream).stream(), [product] {
+    const emulator::MemoryAccess access;
+    for (std::int64_t i = 0; i < product.batch_size; ++i) {
+      multiply(of_batch(product, i));
+    }
+  });
 }
 
 }  // namespace fathom::kernels::cuda

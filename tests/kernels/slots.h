@@ -22,10 +22,9 @@
 
 namespace fathom::kernels {
 
-// Calls visit(slot) for the slot of every operation; a test of slots_test.cc holds the list against
-// the headers.
+// Calls visit(slot) for the slot of every operation that each device has.
 template <class Visit>
-void for_each_slot(const Visit& visit) {
+void for_each_device_slot(const Visit& visit) {
   const auto each = [&](const auto&... slots) { (visit(slots), ...); };
   each(adamw_step_slot, sum_of_squares_slot);
   each(attention_forward_slot, attention_backward_slot);
@@ -40,8 +39,7 @@ void for_each_slot(const Visit& visit) {
        grouped_matmul_backward_weight_slot);
   each(pack_absorbed_slot, keep_latents_in_pages_slot, latent_attention_forward_slot);
   each(matmul_forward_slot, matmul_backward_input_slot, matmul_backward_weight_slot);
-  each(pack_weight_slot, packed_matmul_forward_slot, packed_grouped_matmul_forward_slot,
-       packed_head_matmul_forward_slot);
+  each(packed_head_matmul_forward_slot);
   each(keep_in_pages_slot, paged_attention_forward_slot);
   each(sort_slots_slot, offsets_from_counts_slot, permute_forward_slot, permute_backward_slot,
        combine_forward_slot, combine_backward_slot, gather_rows_slot);
@@ -52,6 +50,22 @@ void for_each_slot(const Visit& visit) {
        selection_statistics_slot, balance_backward_slot);
   each(sample_tokens_slot);
   each(swiglu_forward_slot, swiglu_backward_slot);
+}
+
+// The same for those of the CPU alone: the other devices' ordinary products take any number of rows
+// (kernels/packed_matmul.h).
+template <class Visit>
+void for_each_cpu_slot(const Visit& visit) {
+  visit(pack_weight_slot);
+  visit(packed_matmul_forward_slot);
+  visit(packed_grouped_matmul_forward_slot);
+}
+
+// Every operation; a test of slots_test.cc holds the list against the headers.
+template <class Visit>
+void for_each_slot(const Visit& visit) {
+  for_each_device_slot(visit);
+  for_each_cpu_slot(visit);
 }
 
 }  // namespace fathom::kernels

@@ -1,7 +1,6 @@
 #include "kernels/paged_attention.h"
 
 #include "kernels/latent_attention.h"
-#include "kernels/packed_matmul.h"
 #include "tests/kernels/cuda/devices.h"
 
 namespace fathom::kernels {
@@ -146,25 +145,6 @@ TEST_CASE("Attention to latents on CUDA is that of the CPU") {
                              on_cuda.sequences(), cache_there, found, devices.cuda);
     CHECK(largest_error(found, want, devices) < limit_of(dtype));
   }
-}
-
-TEST_CASE("Weights of latent attention are packed on CUDA as on the CPU") {
-  const AttentionShape shape = GENERATE(kEven, kOdd);
-  Devices devices;
-  const std::int64_t heads = shape.num_heads;
-  const std::int64_t rank = shape.rope_column;
-  const Tensor kv_b =
-      random_tensor({heads * (shape.nope_size + shape.value_size), rank}, "kv_b", devices.cpu);
-  const Shape key_shape = packed_shape({heads, rank, shape.nope_size});
-  const Shape value_shape = packed_shape({heads, shape.value_size, rank});
-  Tensor key = Tensor::empty(key_shape, DType::kFloat32, devices.cpu);
-  Tensor value = Tensor::empty(value_shape, DType::kFloat32, devices.cpu);
-  pack_absorbed(shape, kv_b, key, value, devices.cpu);
-  Tensor key_there = devices.empty(key_shape, DType::kFloat32);
-  Tensor value_there = devices.empty(value_shape, DType::kFloat32);
-  pack_absorbed(shape, devices.to_cuda(kv_b), key_there, value_there, devices.cuda);
-  CHECK(bytes_of(devices.to_cpu(key_there)) == bytes_of(key));
-  CHECK(bytes_of(devices.to_cpu(value_there)) == bytes_of(value));
 }
 
 TEST_CASE("Pages on CUDA: copies, tokens that others leave alone, pages that do not exist") {
