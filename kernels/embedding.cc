@@ -34,6 +34,7 @@ void embedding_backward(const Tensor& tokens, const Tensor& dout, std::int64_t f
   const TensorCheck check("embedding_backward", stream);
   check_embedding(check, tokens, table_grad.sum.shape(), dout);
   check_gradient(check, "table_grad", table_grad, table_grad.sum.shape(), 0);
+  fill_if_empty(table_grad, stream);  // most rows have no token
   embedding_backward_slot(stream, tokens, dout, first_row, table_grad);
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "kernels/elementwise.h"
 
 namespace fathom::kernels {
 
@@ -23,6 +24,13 @@ void check_gradient(const TensorCheck& check, std::string_view name, const Gradi
   }
   FATHOM_CHECK(gradient.unit_rows == 0 || num_rows % gradient.unit_rows == 0, name, ": ", num_rows,
                " rows are not whole units of ", gradient.unit_rows);
+}
+
+void fill_if_empty(GradientSum& gradient, Stream& stream) {
+  if (gradient.is_empty) {
+    fill(gradient.sum, 0.0F, stream);
+    gradient.is_empty = false;
+  }
 }
 
 float contribution_limit(int fraction_bits, std::int64_t num_contributions) {

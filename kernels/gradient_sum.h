@@ -11,6 +11,8 @@
 
 namespace fathom::kernels {
 
+enum class Accumulate { kOverwrite, kAdd };
+
 // A weight's gradient while contributions are added to it. A contribution is what one range of
 // tokens adds to one element, a float32 number. The sum is one of two kinds:
 //   float32  contributions are added in the order in which they come: the sum depends on it.
@@ -25,6 +27,11 @@ struct GradientSum {
   int fraction_bits = 0;       // with int64 sums only, as the next one
   float limit = 0.0F;          // at most 2^(62 - fraction_bits)
   std::int64_t unit_rows = 0;  // token rows of one contribution; 0: all rows of a call
+  // Nothing has been added: whatever `sum` holds is not read, and the next operation that adds to
+  // it writes every element, zero where it has no contribution.
+  bool is_empty = false;
+
+  Accumulate accumulate() const { return is_empty ? Accumulate::kOverwrite : Accumulate::kAdd; }
 
   GradientSum reshape(const Shape& shape) const {
     GradientSum view = *this;
@@ -37,6 +44,9 @@ struct GradientSum {
 // num_rows is a multiple of it.
 void check_gradient(const TensorCheck& check, std::string_view name, const GradientSum& gradient,
                     const Shape& shape, std::int64_t num_rows);
+
+// Makes an empty sum one of zeros. Asynchronous on `stream`.
+void fill_if_empty(GradientSum& gradient, Stream& stream);
 
 // The largest limit such that num_contributions below it cannot wrap an int64 sum:
 // 2^(63 - fraction_bits) / num_contributions, and never above 2^(62 - fraction_bits).

@@ -52,6 +52,7 @@ void grouped_matmul_backward_weight(const Tensor& dy, const Tensor& x, const Ten
   FATHOM_CHECK(part_offsets.numel() > 1 && (part_offsets.numel() - 1) % dw.sum.size(0) == 0,
                part_offsets.numel() - 1, " parts of the rows of ", dw.sum.size(0), " experts");
   grouped_matmul_backward_weight_slot(stream, dy, x, part_offsets, dw);
+  dw.is_empty = false;
 }
 
 }  // namespace fathom::kernels

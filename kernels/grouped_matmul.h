@@ -8,7 +8,7 @@
 namespace fathom::kernels {
 
 // The products of kernels/matmul.h for many experts at once: rows [offsets[e], offsets[e+1]) of the
-// row tensors belong to expert e. The weight gradient of an expert without rows is left alone.
+// row tensors belong to expert e. An expert without rows adds nothing to its weight gradient.
 //   offsets    [num_experts + 1] int64, ascending, offsets[0] = 0, last = num_rows
 //   x, dx      [num_rows, in_size]
 //   w, dw      [num_experts, out_size, in_size]

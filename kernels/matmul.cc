@@ -58,6 +58,7 @@ void matmul_backward_weight(const Tensor& dy, const Tensor& x, GradientSum& dw, 
   check_linear(check, x, dw.sum.shape(), dy);
   check_gradient(check, "dw", dw, dw.sum.shape(), x.size(0));
   matmul_backward_weight_slot(stream, dy, x, dw);
+  dw.is_empty = false;
 }
 
 }  // namespace fathom::kernels

@@ -9,8 +9,6 @@
 
 namespace fathom::kernels {
 
-enum class Accumulate { kOverwrite, kAdd };
-
 // The three matrix products of a linear layer y = x W^T. Definition of every element on the CPU
 // (docs/numerics.md, rule 1): the inner dimension is cut in slices of 256; each slice is a chain
 // acc = fma(a, b, acc) in ascending order from +0; slices are added in ascending order (with kAdd,

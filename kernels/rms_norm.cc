@@ -84,6 +84,7 @@ void rms_norm_backward_gain(const Tensor& dy, const Tensor& x, const Tensor& inv
   check_gradient(check, "gain_grad", gain_grad, Shape{hidden_size}, x.size(0));
   check.rows("dy", dy, x.size(0), hidden_size, check_rows(check, x, hidden_size, inv_rms));
   rms_norm_backward_gain_slot(stream, dy, x, inv_rms, gain_grad);
+  gain_grad.is_empty = false;
 }
 
 }  // namespace fathom::kernels

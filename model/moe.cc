@@ -53,6 +53,15 @@ void expert_products(const Tensor& x, const parallel::Parameter& weights, const 
   }
 }
 
+// dW += dy^T x of each expert.
+void backward_expert_weight(const Tensor& dy, const Tensor& x, const parallel::ExpertRoute& route,
+                            parallel::Parameter& weights, Stream& stream) {
+  kernels::GradientSum dw =
+      weights.grad.reshape(Shape{weights.num_matrices, dy.size(1), x.size(1)});
+  kernels::grouped_matmul_backward_weight(dy, x, route.part_offsets, dw, stream);
+  weights.grad.is_empty = dw.is_empty;
+}
+
 }  // namespace
 
 Moe::Moe(const std::string& prefix, const ModelOptions& options, const parallel::Mesh& mesh)
@@ -217,15 +226,8 @@ Tensor Moe::backward_experts(const Tensor& dy, Saved& saved, Tensor& d_gates,
 
 void Moe::backward_weight(Saved& saved, const Context& context) {
   Stream& stream = context.stream;
-  const std::int64_t width = options_.intermediate_size;
-  kernels::GradientSum down_grad =
-      experts_down_.grad.reshape(Shape{local_experts_, hidden_size_, width});
-  kernels::grouped_matmul_backward_weight(saved.d_expert_y, saved.activated,
-                                          saved.route.part_offsets, down_grad, stream);
-  kernels::GradientSum gate_up_grad =
-      experts_gate_up_.grad.reshape(Shape{local_experts_, 2 * width, hidden_size_});
-  kernels::grouped_matmul_backward_weight(saved.d_gate_up, saved.expert_x, saved.route.part_offsets,
-                                          gate_up_grad, stream);
+  backward_expert_weight(saved.d_expert_y, saved.activated, saved.route, experts_down_, stream);
+  backward_expert_weight(saved.d_gate_up, saved.expert_x, saved.route, experts_gate_up_, stream);
   router_.backward_weight(saved.d_logits, saved.x, stream);
   if (options_.num_shared_experts > 0) {
     saved.shared.x = saved.x;

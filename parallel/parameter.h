@@ -52,7 +52,8 @@ struct Parameter {
     arrive();
     return value_;
   }
-  // Sum over this rank's tokens of dL/dvalue; undefined once it is being summed over the replicas.
+  // Sum over this rank's tokens of dL/dvalue, empty when a step begins; undefined once it is being
+  // summed over the replicas.
   kernels::GradientSum grad;
   // The matrices again, as kernels/packed_matmul.h wants them, while generation has them so
   // (model/packed_weights.h); else undefined.

@@ -104,19 +104,37 @@ std::int64_t ParameterBuffer::num_local_elements() const noexcept {
   return total;
 }
 
-void ParameterBuffer::zero_gradients(Stream& stream, DType sent_as) {
+void ParameterBuffer::begin_gradients(Stream& stream, DType sent_as) {
   FATHOM_CHECK(num_reductions_ == 0, "a new step while gradients of the last are being reduced");
   sent_as_ = sent_as;
   for (std::size_t i = 0; i < groups_.size(); ++i) {
-    kernels::fill(groups_[i].gradients, 0.0F, stream);
+    fill_padding(i, stream);
     transfers_[i].num_incomplete = groups_[i].parameters.size();
   }
   for (const auto& [parameter, place] : places_) {
     parameter->grad.sum =
         groups_[place.group].gradients.view_elements(place.offset, parameter->shape);
+    parameter->grad.is_empty = true;
   }
   if (num_refused_.defined()) {
     kernels::fill(num_refused_, 0.0F, stream);
+  }
+}
+
+// Zeroes what lies behind the parameters of a group, where the last reduction may have left
+// something.
+void ParameterBuffer::fill_padding(std::size_t index, Stream& stream) {
+  const ParameterGroup& group = groups_[index];
+  for (std::size_t i = 0; i < group.parameters.size(); ++i) {
+    const Parameter& parameter = *group.parameters[i];
+    const std::int64_t begin = places_.at(group.parameters[i]).offset + parameter.shape.numel();
+    const std::int64_t end = i + 1 < group.parameters.size()
+                                 ? places_.at(group.parameters[i + 1]).offset
+                                 : group.gradients.numel();
+    if (begin < end) {
+      Tensor padding = group.gradients.narrow(begin, end);
+      kernels::fill(padding, 0.0F, stream);
+    }
   }
 }
 
@@ -136,6 +154,12 @@ void ParameterBuffer::gradient_complete(Parameter& parameter, Stream& stream) {
 
 void ParameterBuffer::start_reduction(std::size_t index, Stream& stream) {
   ParameterGroup& group = groups_[index];
+  for (Parameter* const parameter : group.parameters) {
+    kernels::GradientSum rest = parameter->grad;
+    rest.sum = group.gradients.view_elements(places_.at(parameter).offset, parameter->shape);
+    kernels::fill_if_empty(rest, stream);
+    parameter->grad.is_empty = false;
+  }
   if (format_.dtype == DType::kFloat32 && sent_as_ != DType::kFloat32) {
     Tensor rounded = Tensor::empty(group.gradients.shape(), sent_as_, stream);
     kernels::convert(group.gradients, rounded, stream);

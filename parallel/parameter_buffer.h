@@ -67,9 +67,9 @@ class ParameterBuffer {
   std::vector<ParameterGroup>& groups();
   std::int64_t num_local_elements() const noexcept;  // without padding
 
-  // Begins the gradients of a step. float32 sums will be rounded to `sent_as` before replicas add
-  // them.
-  void zero_gradients(Stream& stream, DType sent_as = DType::kFloat32);
+  // Begins the gradients of a step: all sums are empty, and those that stay so are zeros for the
+  // replicas. float32 sums will be rounded to `sent_as` before replicas add them.
+  void begin_gradients(Stream& stream, DType sent_as = DType::kFloat32);
   // This rank adds nothing more to the parameter's gradient. Starts the reduction of every group
   // whose gradients are complete, and those of all groups behind it.
   void gradient_complete(Parameter& parameter, Stream& stream);
@@ -77,8 +77,8 @@ class ParameterBuffer {
   // Starts what has not been started and waits for all. The gradients are used up: the shard lies
   // where they were.
   void reduce_gradients(Stream& stream);
-  // [1] int64: contributions of this rank's tokens that int64 sums left out since zero_gradients():
-  // NaN, or too large. Undefined for sums that leave nothing out.
+  // [1] int64: contributions of this rank's tokens that int64 sums left out in this step: NaN, or
+  // too large. Undefined for sums that leave nothing out.
   const Tensor& num_refused() const noexcept { return num_refused_; }
   // values of all replicas <- the owners' value shards. Started only: whoever asks for values
   // (Parameter::value, groups) waits for them, as far as they are asked for.
@@ -87,6 +87,7 @@ class ParameterBuffer {
  private:
   void lay_out(std::size_t group, DType value_dtype, Stream& stream);
   kernels::GradientSum gradient_sum(const Parameter& parameter, const Tensor& elements) const;
+  void fill_padding(std::size_t group, Stream& stream);
   void start_reduction(std::size_t group, Stream& stream);
   void finish_reduction(std::size_t group, Stream& stream);
 

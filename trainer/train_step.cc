@@ -157,7 +157,7 @@ std::int64_t TrainStep::num_expert_counts() {
 void TrainStep::forward_backward(const std::vector<model::MicroBatch>& micro_batches,
                                  const StepOptions& options, model::LossSums& sums) {
   parallel::ParameterBuffer& parameters = model_->parameters();
-  parameters.zero_gradients(*stream_, options.gradient_dtype);
+  parameters.begin_gradients(*stream_, options.gradient_dtype);
   model::StageStep step;
   step.micro_batches = micro_batches;
   step.recompute = options.recompute;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cmath>
@@ -110,7 +111,18 @@ class ContributionSink {
   ContributionSink& operator=(const ContributionSink&) = delete;
   ~ContributionSink() { count_refused(*gradient_, refused_); }
 
-  // Elements from `first` of the sum.
+  // Zeroes elements from `first` on if the sum is empty: before their first contribution of a call.
+  void begin(std::int64_t first, std::int64_t count) {
+    if (!gradient_->is_empty) {
+      return;
+    }
+    if (integers_ != nullptr) {
+      std::fill_n(integers_ + first, count, 0);
+    } else {
+      std::fill_n(floats_ + first, count, 0.0F);
+    }
+  }
+  // Adds to elements from `first` of the sum.
   template <class Extent>
   HWY_INLINE void add(const simd::Floats& x, std::int64_t first, Extent extent) {
     if (integers_ != nullptr) {

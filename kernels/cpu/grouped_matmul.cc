@@ -87,7 +87,7 @@ void add_expert(const Product& product, std::span<const std::int64_t> bounds,
   Product whole = product.inner_range(bounds.front(), bounds.back());
   whole.c = block.gradient->sum.mutable_data<float>() + block.first;
   whole.c_row_stride = block.row_stride;
-  whole.accumulate = Accumulate::kAdd;
+  whole.accumulate = block.gradient->accumulate();
   multiply(whole, stream);
 }
 

@@ -163,7 +163,7 @@ void backward_weight(const Tensor& dy, const Tensor& x, GradientSum& dw, Stream&
   if (dw.sum.dtype() == DType::kFloat32 && dw.unit_rows == 0) {
     product.c = dw.sum.mutable_data<float>();
     product.c_row_stride = in_size;
-    product.accumulate = Accumulate::kAdd;
+    product.accumulate = dw.accumulate();
     multiply_on_threads(product, stream);
     return;
   }

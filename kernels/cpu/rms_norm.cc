@@ -196,6 +196,9 @@ void rms_norm_backward_gain_cpu(const Tensor& dy, const Tensor& x, const Tensor&
   stream.parallel_for((hidden + kTile - 1) / kTile, grain,
                       [&](std::int64_t begin, std::int64_t end) {
                         cpu::ContributionSink sink(gain_grad);
+                        const std::int64_t first = begin * kTile;
+                        const std::int64_t last = std::min(end * kTile, hidden);
+                        sink.begin(first, last - first);
                         for (std::int64_t token = 0; token < num_tokens; token += unit) {
                           const GainRows rows{dy.data<float>() + token * dy.size(1),
                                               x.data<float>() + token * x.size(1),
@@ -203,7 +206,7 @@ void rms_norm_backward_gain_cpu(const Tensor& dy, const Tensor& x, const Tensor&
                                               dy.size(1),
                                               x.size(1),
                                               unit};
-                          add_gain(rows, begin * kTile, std::min(end * kTile, hidden), sink);
+                          add_gain(rows, first, last, sink);
                         }
                       });
 }

@@ -63,7 +63,7 @@ void multiply_chunks(const Product& product, Stream& stream) {
 void add_contributions(const Product& product, std::span<const std::int64_t> bounds,
                        const WeightBlock& block, Stream& stream) {
   const std::int64_t rows = block_rows(product);
-  if (rows == 0 || product.columns == 0 || bounds.front() == bounds.back()) {
+  if (rows == 0 || product.columns == 0) {
     return;
   }
   Tensor scratch = Tensor::empty({rows, product.columns}, DType::kFloat32, stream);
@@ -72,14 +72,19 @@ void add_contributions(const Product& product, std::span<const std::int64_t> bou
     Product part = product.row_range(first, std::min(first + rows, product.rows));
     part.c = scratch.mutable_data<float>();
     part.c_row_stride = product.columns;
+    const auto place = [&](std::int64_t row) {
+      return block.first + (first + row) * block.row_stride;
+    };
+    for (std::int64_t row = 0; row < part.rows; ++row) {
+      sink.begin(place(row), product.columns);
+    }
     for (std::size_t i = 0; i + 1 < bounds.size(); ++i) {
       if (bounds[i] == bounds[i + 1]) {
         continue;
       }
       multiply(part.inner_range(bounds[i], bounds[i + 1]), stream);
       for (std::int64_t row = 0; row < part.rows; ++row) {
-        sink.add(part.c + row * product.columns, block.first + (first + row) * block.row_stride,
-                 product.columns);
+        sink.add(part.c + row * product.columns, place(row), product.columns);
       }
     }
   }

@@ -72,8 +72,9 @@ void backward_input(const Tensor& dy, const Tensor& w, const Tensor& offsets, Te
 void backward_weight(const Tensor& dy, const Tensor& x, const Tensor& part_offsets, GradientSum& dw,
                      Stream& stream) {
   FATHOM_CHECK(dw.sum.dtype() == DType::kFloat32, "on CUDA a sum of ", dw.sum.dtype());
-  multiply<GroupedProduct::kBackwardWeight>(
-      dy, x, dw.sum, sizes_of(x.size(0), dw.sum.shape(), part_offsets), stream);
+  GroupedSizes sizes = sizes_of(x.size(0), dw.sum.shape(), part_offsets);
+  sizes.is_adding = !dw.is_empty;
+  multiply<GroupedProduct::kBackwardWeight>(dy, x, dw.sum, sizes, stream);
 }
 
 const KernelRegistration register_forward(grouped_matmul_forward_slot, DeviceType::kCuda, forward);

@@ -11,7 +11,7 @@ namespace fathom::kernels::cuda {
 //                    a    b    c
 //   kForward         x    w    y   T
 //   kBackwardInput   dy   w    dx  T
-//   kBackwardWeight  dy   x    dw  float, added to
+//   kBackwardWeight  dy   x    dw  float
 template <class T>
 struct GroupedOperands {
   const T* a = nullptr;

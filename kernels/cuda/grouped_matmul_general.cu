@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kThreads)
       if (to_row < tile.row_end && to_column < tile.column_end) {
         Output& to = c[std::int64_t{to_row} * tile.column_end + to_column];
         const float value = sum[i / kOfThread][i % kOfThread];
-        to = from_float<Output>(kIsWeight ? to_float(to) + value : value);
+        to = from_float<Output>(kIsWeight && sizes.is_adding ? to_float(to) + value : value);
       }
     }
   }

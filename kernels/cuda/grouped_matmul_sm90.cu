@@ -192,7 +192,7 @@ __device__ __forceinline__ void multiply(const GroupedTile& tile, int first_row,
     ring.let_other_begin(self.warpgroup);
   }
   wgmma_wait<0>();
-  if (self.lane == 0) {
+  if (self.lane == 0 && tile.depth < tile.depth_end) {
     ring.release(1);
   }
 }
@@ -220,6 +220,7 @@ struct Destination {
   int row_end = 0;
   int column = 0;  // of the tile's first element
   int columns = 0;
+  bool is_adding = false;  // to what is there
 };
 
 // Rounds 64 x (2 kCount) sums of a warpgroup and writes them, a lane eight neighbours at a time.
@@ -250,8 +251,8 @@ __device__ __forceinline__ void write(const float (&d)[kCount], const Destinatio
   }
 }
 
-// Adds them, a lane four neighbours at a time; all of a half are read before the first is written,
-// so that the reads wait together.
+// Writes or adds them, a lane four neighbours at a time; all of a half are read before the first is
+// written, so that the reads wait together.
 template <int kCount>
 __device__ __forceinline__ void write(const float (&d)[kCount], const Destination& to, float* c) {
   constexpr int kSteps = kCount / 8;  // 16 columns
@@ -266,7 +267,7 @@ __device__ __forceinline__ void write(const float (&d)[kCount], const Destinatio
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
       const int column = lane_column + i * 16;
-      if (row < to.row_end && column < to.columns) {
+      if (to.is_adding && row < to.row_end && column < to.columns) {
         old[i] = load_in_place(to_row + column);
       }
     }
@@ -286,6 +287,19 @@ __device__ __forceinline__ void write(const float (&d)[kCount], const Destinatio
   }
 }
 
+// Brings what the tile will be added to into the L2 cache, a thread a row, while the tile's
+// products are taken.
+template <class S>
+__device__ __forceinline__ void prefetch_sums(const GroupedTile& tile, const float* c) {
+  static_assert(!S::kShares && kTileRows == kWarpgroupThreads);
+  const int row = tile.row + static_cast<int>(threadIdx.x) % kWarpgroupThreads;
+  if (row < tile.row_end) {
+    const int count = min(S::kColumns, tile.column_end - tile.column);
+    prefetch_to_l2(c + std::int64_t{row} * tile.column_end + tile.column,
+                   count * static_cast<int>(sizeof(float)));
+  }
+}
+
 template <class S>
 __device__ __forceinline__ void consume(const GroupedSizes& sizes, typename S::Output* c,
                                         const Consumer& self, Ring<S> ring) {
@@ -299,6 +313,11 @@ __device__ __forceinline__ void consume(const GroupedSizes& sizes, typename S::O
       if (static_cast<int>(index % kConsumers) != self.warpgroup) {
         ring.advance(tiles_of(tile.depth_end - tile.depth, kPanelDepth));
         continue;
+      }
+      if constexpr (S::kIsWeight) {
+        if (sizes.is_adding) {
+          prefetch_sums<S>(tile, c + tile.expert * expert_stride);
+        }
       }
       ring.wait_begin(self.warpgroup, index / kConsumers);
     }
@@ -316,7 +335,8 @@ __device__ __forceinline__ void consume(const GroupedSizes& sizes, typename S::O
                     accumulator_row(self.lane),
              .row_end = tile.row_end,
              .column = tile.column,
-             .columns = tile.column_end},
+             .columns = tile.column_end,
+             .is_adding = sizes.is_adding},
             c + tile.expert * expert_stride);
     }
   }

@@ -22,6 +22,8 @@ struct GroupedSizes {
   int num_tokens = 0;
   int out_size = 0;
   int in_size = 0;
+  // C += A B, of kBackwardWeight; then an expert without tokens has no tiles.
+  bool is_adding = false;
 };
 
 // One tile of one expert's C and the depth to sum over. Tokens are numbered over all experts.
@@ -96,7 +98,7 @@ class TileWalk {
   constexpr int num_column_tiles() const { return tiles_of(columns(), kTileColumns); }
   constexpr int num_row_tiles() const {
     if constexpr (kProduct == GroupedProduct::kBackwardWeight) {
-      return begin_ < end_ ? tiles_of(sizes_.out_size, kTileRows) : 0;
+      return begin_ < end_ || !sizes_.is_adding ? tiles_of(sizes_.out_size, kTileRows) : 0;
     } else {
       return tiles_of(end_ - begin_, kTileRows);
     }
@@ -144,7 +146,8 @@ constexpr std::int64_t most_tiles(const GroupedSizes& sizes) {
       tiles_of(kProduct == GroupedProduct::kForward ? sizes.out_size : sizes.in_size, kTileColumns);
   const std::int64_t experts = std::min(sizes.num_experts, sizes.num_tokens);  // that have tokens
   if constexpr (kProduct == GroupedProduct::kBackwardWeight) {
-    return experts * tiles_of(sizes.out_size, kTileRows) * columns;
+    return (sizes.is_adding ? experts : sizes.num_experts) * tiles_of(sizes.out_size, kTileRows) *
+           columns;
   } else {
     return (sizes.num_tokens / kTileRows + experts) * columns;
   }

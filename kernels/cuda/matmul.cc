@@ -65,7 +65,7 @@ void backward_weight(const Tensor& dy, const Tensor& x, GradientSum& dw, Stream&
                dw.sum.dtype(), " are the CPU's, CUDA has float32");
   const Tensor left = rounded(dy, x.dtype(), stream);
   run({dw.sum.size(0), dw.sum.size(1), x.size(0), x.dtype(), transposed(left), factor(x),
-       output(dw.sum, Accumulate::kAdd)},
+       output(dw.sum, dw.accumulate())},
       stream);
 }
 

@@ -75,10 +75,10 @@ struct Tiles {
   constexpr std::int64_t num_parts() const { return blocks_for(num_rows, rows_of_part); }
 };
 
-// Sums of the tile's columns over the part's rows. sums[part, column] = sum, or with kAdd += for
-// the one part.
-template <class Terms, int N, bool kAdd>
-__global__ void __launch_bounds__(kThreads) sum_rows(Tiles tiles, Terms terms, float* sums) {
+// Sums of the tile's columns over the part's rows. sums[part, column] = sum, or += if it is adding.
+template <class Terms, int N>
+__global__ void __launch_bounds__(kThreads)
+    sum_rows(Tiles tiles, Terms terms, bool is_adding, float* sums) {
   __shared__ float of_warp[kWarps][N][kWarpSize];
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   const int warp = static_cast<int>(threadIdx.x) / kWarpSize;
@@ -109,38 +109,42 @@ __global__ void __launch_bounds__(kThreads) sum_rows(Tiles tiles, Terms terms, f
     }
     if (has_columns) {
       float* const to = sums + part * tiles.num_columns + column + i;
-      *to = kAdd ? *to + total : total;
+      *to = is_adding ? *to + total : total;
     }
   }
 }
 
 template <class T, int N>
-void add_gain(const GainTerms<T>& terms, std::int64_t num_tokens, Tensor& gain_grad,
+void add_gain(const GainTerms<T>& terms, std::int64_t num_tokens, GradientSum& gain_grad,
               Stream& stream) {
-  const std::int64_t hidden = gain_grad.numel();
+  const std::int64_t hidden = gain_grad.sum.numel();
   const Tiles tiles = Tiles::of(num_tokens, hidden, N, kBlocks);
   Tensor parts = Tensor::empty({tiles.num_parts(), hidden}, DType::kFloat32, stream);
-  launch(sum_rows<GainTerms<T>, N, false>, {tiles.num_parts() * tiles.num_column_tiles, kThreads},
-         stream, tiles, terms, device_data<float>(parts));
+  launch(sum_rows<GainTerms<T>, N>, {tiles.num_parts() * tiles.num_column_tiles, kThreads}, stream,
+         tiles, terms, false, device_data<float>(parts));
   Tiles whole = Tiles::of(tiles.num_parts(), hidden, 1, 1);
-  launch(sum_rows<PartTerms, 1, true>, {whole.num_parts() * whole.num_column_tiles, kThreads},
-         stream, whole, PartTerms{device_data<float>(parts), hidden},
-         device_data<float>(gain_grad));
+  launch(sum_rows<PartTerms, 1>, {whole.num_parts() * whole.num_column_tiles, kThreads}, stream,
+         whole, PartTerms{device_data<float>(parts), hidden}, !gain_grad.is_empty,
+         device_data<float>(gain_grad.sum));
 }
 
 void rms_norm_backward_gain_cuda(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
                                  GradientSum& gain_grad, Stream& stream) {
   FATHOM_CHECK(gain_grad.sum.dtype() == DType::kFloat32, "on CUDA gradients are float32, not ",
                gain_grad.sum.dtype());
+  if (x.size(0) == 0) {
+    fill_if_empty(gain_grad, stream);
+    return;
+  }
   with_activation_type(x.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const GainTerms<T> terms{device_data<T>(dy), dy.size(1), device_data<T>(x), x.size(1),
                              device_data<float>(inv_rms)};
     const std::int64_t hidden = gain_grad.sum.numel();
     if (fits_packs<T>(hidden | dy.size(1) | x.size(1), {dy.raw(), x.raw()})) {
-      add_gain<T, kPackSize<T>>(terms, x.size(0), gain_grad.sum, stream);
+      add_gain<T, kPackSize<T>>(terms, x.size(0), gain_grad, stream);
     } else {
-      add_gain<T, 1>(terms, x.size(0), gain_grad.sum, stream);
+      add_gain<T, 1>(terms, x.size(0), gain_grad, stream);
     }
   });
 }

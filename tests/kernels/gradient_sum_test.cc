@@ -4,12 +4,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/embedding.h"
-#include "kernels/grouped_matmul.h"
-#include "kernels/matmul.h"
-#include "kernels/rms_norm.h"
-#include "tests/kernels/product_reference.h"
-#include "tests/support/catch.h"
+#include "tests/kernels/gradient_operations.h"
 
 namespace fathom::kernels {
 namespace {
@@ -21,12 +16,6 @@ GradientSum integer_sum(const Shape& shape, int fraction_bits, float limit, Stre
   gradient.fraction_bits = fraction_bits;
   gradient.limit = limit;
   return gradient;
-}
-
-Tensor tensor_of(const std::vector<float>& values, const Shape& shape, Stream& stream) {
-  Tensor tensor = Tensor::empty(shape, DType::kFloat32, stream);
-  std::copy(values.begin(), values.end(), tensor.mutable_data<float>());
-  return tensor;
 }
 
 // A float times a power of two is exact in double, and so is rounding it to an integer.
@@ -226,6 +215,36 @@ TEST_CASE("A gain's gradient is the sum of its units") {
     }
   }
   CHECK(sums_of(together) == want);
+}
+
+TEST_CASE(
+    "An empty sum becomes what zeros become, whatever the memory holds; then it is added to") {
+  const auto num_threads = GENERATE(1, 3);
+  Stream stream({}, num_threads);
+  const DType dtype = GENERATE(DType::kFloat32, DType::kInt64);
+  const std::int64_t unit_rows = GENERATE(0, 4);
+  const std::int64_t num_rows = GENERATE(0, 24);
+  const auto sum_of = [&](const Shape& shape, std::byte value) {
+    GradientSum sum = integer_sum(shape, 40, contribution_limit(40, 100), stream);
+    sum.sum = Tensor::empty(shape, dtype, stream);
+    std::fill_n(sum.sum.raw(), sum.sum.size_bytes(), value);
+    sum.unit_rows = unit_rows;
+    return sum;
+  };
+  const auto here = [](const Tensor& tensor, bool) { return tensor; };
+  for (const GradientOperation& operation : gradient_operations(num_rows, 37, 109, here, stream)) {
+    INFO(operation.name << " of " << num_rows << " rows in units of " << unit_rows);
+    GradientSum want = sum_of(operation.shape, std::byte{0});
+    GradientSum found = sum_of(operation.shape, std::byte{0xff});  // NaN, or -1
+    found.is_empty = true;
+    for (int i = 0; i < 2; ++i) {
+      operation.add(want, stream);
+      operation.add(found, stream);
+      CHECK_FALSE(found.is_empty);
+      CHECK(bytes_of(found.sum) == bytes_of(want.sum));
+    }
+    CHECK(refused_by(found) == 0);
+  }
 }
 
 TEST_CASE("A gradient sum refuses shapes, limits and rows that do not fit") {

@@ -183,6 +183,20 @@ TEST_CASE("EXACT: the chunks of the head do not show in any layout") {
   }
 }
 
+TEST_CASE("A step sees nothing of what the memory of gradients held before it") {
+  const bool is_exact = GENERATE(true, false);
+  const model::ModelOptions options = is_exact ? exact(small_options()) : small_options();
+  std::vector<Layout> table = some_layouts();
+  table.push_back({{1, 1, 1, 1}, {}, 2, {}});
+  for (const Layout& layout : table) {
+    INFO(testing::to_string(layout));
+    SmallTraining how;
+    const Training clean = train(options, layout, how);
+    how.has_stale_gradients = true;
+    CHECK(difference(clean, train(options, layout, how)) == "");
+  }
+}
+
 TEST_CASE("EXACT: the check of layouts can fail") {
   Layout alone;
   const Training reference = train(exact(small_options()), alone, long_training());

@@ -77,8 +77,9 @@ std::map<std::string, float> train(parallel::Communicator& replicas, Stream& str
   }
   AdamW optimizer(buffer, {0.9, 0.95, 1e-8, 0.1, DType::kFloat32}, stream);
   for (int step = 0; step < 10; ++step) {
-    buffer.zero_gradients(stream);
+    buffer.begin_gradients(stream);
     for (std::size_t p = 0; p < parameters.size(); ++p) {
+      kernels::fill_if_empty(parameters[p].grad, stream);
       auto grads = parameters[p].grad.sum.mutable_values<float>();
       for (std::size_t i = 0; i < grads.size(); ++i) {
         if (static_cast<int>(i) % replicas.world_size() == replicas.rank()) {

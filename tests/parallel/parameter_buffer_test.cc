@@ -1,12 +1,15 @@
 #include "parallel/parameter_buffer.h"
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <deque>
 #include <string>
 #include <vector>
 
 #include "core/bfloat16.h"
 #include "core/error.h"
+#include "kernels/elementwise.h"
 #include "parallel/comm/meta_communicator.h"
 #include "parallel/parameter_groups.h"
 #include "tests/support/catch.h"
@@ -57,6 +60,7 @@ void fill(Parameter& parameter, float value) {
   for (float& element : parameter.grad.sum.mutable_values<float>()) {
     element = value;
   }
+  parameter.grad.is_empty = false;
 }
 
 constexpr std::int64_t kLength = 256;  // of a shard of two replicas 128: no padding
@@ -107,7 +111,7 @@ TEST_CASE("Reductions start when gradients are complete, in one order on all rep
     FATHOM_CHECK(buffer.groups().size() == 3);
     for (int step = 0; step < 2; ++step) {
       log.clear();
-      buffer.zero_gradients(stream);
+      buffer.begin_gradients(stream);
       fill(a, 1.0F + static_cast<float>(world->rank()));
       fill(b, 10.0F);
       fill(c, static_cast<float>(step));
@@ -140,7 +144,7 @@ TEST_CASE("What nobody calls complete is reduced at the end") {
   test::run_ranks(2, [](Communicator& world, Stream& stream) {
     Vectors made = vectors({kLength, kLength}, world);
     ParameterBuffer buffer(made.pointers(), {DType::kFloat32, {}, 1}, stream);
-    buffer.zero_gradients(stream);
+    buffer.begin_gradients(stream);
     fill(made.parameters[0], 1.0F);
     fill(made.parameters[1], 2.0F);
     buffer.gradient_complete(made.parameters[0], stream);  // behind one that is not complete
@@ -148,6 +152,36 @@ TEST_CASE("What nobody calls complete is reduced at the end") {
     for (int i = 0; i < 2; ++i) {
       const Tensor& shard = buffer.groups()[static_cast<std::size_t>(i)].gradient_shard;
       FATHOM_CHECK(shard.values<float>()[0] == 2.0F * static_cast<float>(i + 1));
+    }
+  });
+}
+
+TEST_CASE("A step sees nothing of what the memory of gradients held before it") {
+  const DType dtype = GENERATE(DType::kFloat32, DType::kInt64);
+  test::run_ranks(2, [dtype](Communicator& world, Stream& stream) {
+    Vectors made = vectors({kLength, 100, 300, 77}, world);  // with padding, behind the last too
+    Parameter& added_to = made.parameters[1];
+    Parameter& complete = made.parameters[2];  // and nothing added; the others not even complete
+    ParameterFormat format;
+    format.gradients.dtype = dtype;
+    format.gradients.tokens_per_step = 1;
+    ParameterBuffer buffer(made.pointers(), format, stream);
+    for (int step = 0; step < 2; ++step) {
+      Tensor& memory = buffer.groups()[0].gradients;
+      std::fill_n(memory.raw(), memory.size_bytes(), std::byte{0xff});  // NaN, or -1
+      buffer.begin_gradients(stream);
+      kernels::fill(added_to.grad.sum, static_cast<float>(std::int64_t{1} << 48), stream);
+      added_to.grad.is_empty = false;
+      buffer.gradient_complete(complete, stream);
+      buffer.reduce_gradients(stream);
+      const ParameterGroup& group = buffer.groups()[0];
+      const float unit = dtype == DType::kInt64 ? 2.0F : 2.0F * 0x1p48F;
+      const std::int64_t begin = world.rank() * group.shard_size;
+      for (std::int64_t i = 0; i < group.shard_size; ++i) {
+        const bool is_added_to = begin + i >= kLength && begin + i < kLength + 100;
+        const float found = group.gradient_shard.data<float>()[i];
+        FATHOM_CHECK(found == (is_added_to ? unit : 0.0F), begin + i, ": ", found);
+      }
     }
   });
 }
@@ -167,7 +201,7 @@ TEST_CASE("A gradient takes nothing more once it is complete, until the next ste
     }
     FATHOM_CHECK(is_refused);
     buffer.reduce_gradients(stream);
-    buffer.zero_gradients(stream);
+    buffer.begin_gradients(stream);
     FATHOM_CHECK(parameter.grad.sum.numel() == kLength);
   });
 }
@@ -177,7 +211,7 @@ TEST_CASE("Gradients that are sent early are rounded as those that wait") {
     Vectors made = vectors({kLength, kLength}, world);
     ParameterBuffer buffer(made.pointers(), {DType::kFloat32, {}, 1}, stream);
     constexpr float kFine = 1.00390625F;  // halfway between two numbers of bfloat16
-    buffer.zero_gradients(stream, DType::kBFloat16);
+    buffer.begin_gradients(stream, DType::kBFloat16);
     fill(made.parameters[0], kFine);
     fill(made.parameters[1], kFine);
     buffer.gradient_complete(made.parameters[1], stream);

@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "core/rng.h"
+#include "kernels/elementwise.h"
 #include "optim/adamw.h"
 #include "parallel/host_state.h"
 #include "tests/support/run_ranks.h"
@@ -47,6 +48,13 @@ model::ModelOptions exact(model::ModelOptions options) {
 }
 
 namespace {
+
+// NaN, or as integers the least of all.
+void spoil_gradients(parallel::ParameterBuffer& parameters, Stream& stream) {
+  for (parallel::ParameterGroup& group : parameters.groups()) {
+    kernels::fill(group.gradients, std::numeric_limits<float>::quiet_NaN(), stream);
+  }
+}
 
 TinyBatch batch_of(std::int64_t step, int depths, std::int64_t vocabulary) {
   const RandomSource random(5, concat("batch ", step));
@@ -119,6 +127,9 @@ Training train(const model::ModelOptions& options, const Layout& layout, const S
       if (step == how.nan_step) {
         const auto first = static_cast<std::size_t>((kSmallSequences - 1) * kSmallLength);
         batch.masks[first] = std::numeric_limits<float>::quiet_NaN();
+      }
+      if (how.has_stale_gradients) {
+        spoil_gradients(run.model().parameters(), stream);
       }
       waits_before = num_host_waits(stream);
       result = run.step(batch, optimizer, step_options, 0.3);

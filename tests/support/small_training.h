@@ -37,8 +37,9 @@ struct Training {
 struct SmallTraining {
   int num_steps = 5;
   Device device = {};
-  double epsilon = 1e-3;  // Adam's
-  int nan_step = -1;      // a step whose last sequence has a gradient that is NaN
+  double epsilon = 1e-3;             // Adam's
+  bool has_stale_gradients = false;  // each step finds NaN in all memory of gradients
+  int nan_step = -1;                 // a step whose last sequence has a gradient that is NaN
   // What the run is started on instead of the communicator of all ranks; for tests that break it.
   std::function<std::unique_ptr<parallel::Communicator>(parallel::Communicator&)> wrap;
   // Added to the seed of the initial weights, by rank.

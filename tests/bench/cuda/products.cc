@@ -35,6 +35,10 @@ void time_linear(Bench& bench, const Linear& linear) {
   bench.time(op + " forward", shape, {flops, bytes}, [&] { matmul_forward(x, w, y, 1, stream); });
   bench.time(op + " backward_weight", shape, {flops, bytes + numbers(in * out, 6)},
              [&] { matmul_backward_weight(y, x, dw, stream); });
+  bench.time(op + " first backward_weight", shape, {flops, bytes + numbers(in * out, 2)}, [&] {
+    dw.is_empty = true;
+    matmul_backward_weight(y, x, dw, stream);
+  });
   bench.time(op + " backward_input", shape, {flops, bytes},
              [&] { matmul_backward_input(y, w, x, {}, stream); });
 }
@@ -75,6 +79,10 @@ void time_expert_linear(Bench& bench, const Sizes& sizes, const ExpertLinear& li
              [&] { grouped_matmul_forward(x, w, offsets, y, stream); });
   bench.time(op + " backward_weight", shape, {flops, bytes + numbers(weights, 6)},
              [&] { grouped_matmul_backward_weight(y, x, offsets, dw, stream); });
+  bench.time(op + " first backward_weight", shape, {flops, bytes + numbers(weights, 2)}, [&] {
+    dw.is_empty = true;
+    grouped_matmul_backward_weight(y, x, offsets, dw, stream);
+  });
   bench.time(op + " backward_input", shape, {flops, bytes},
              [&] { grouped_matmul_backward_input(y, w, offsets, x, stream); });
 }

@@ -1,6 +1,7 @@
 #include "kernels/gradient_sum.h"
 
 #include "tests/kernels/cuda/devices.h"
+#include "tests/kernels/gradient_operations.h"
 
 namespace fathom::kernels {
 
@@ -25,6 +26,32 @@ TEST_CASE("An integer sum becomes a float32 with one rounding on CUDA, in place 
   Tensor in_place = sum.view_as(DType::kFloat32, Shape{count});
   round_gradient(sum, 56, in_place, devices.cuda);
   CHECK(to_host<float>(in_place, devices.cuda) == want);
+}
+
+TEST_CASE("An empty sum on CUDA becomes what zeros become, whatever the memory holds") {
+  Devices devices;
+  const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
+  // Multiples of 8, which bfloat16 has tensor cores for, and others.
+  const auto [in, out] = GENERATE(std::pair{37, 109}, std::pair{136, 264});
+  const std::int64_t num_rows = GENERATE(0, 24, 300);
+  const auto there = [&](const Tensor& tensor, bool is_activation) {
+    return devices.to_cuda(tensor, is_activation ? dtype : DType::kFloat32);
+  };
+  for (const GradientOperation& operation :
+       gradient_operations(num_rows, in, out, there, devices.cpu)) {
+    INFO(operation.name << " of " << num_rows << " rows, " << in << " to " << out);
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    GradientSum want = float_sum(devices.to_cuda(filled(operation.shape, 0.0F, devices.cpu)));
+    GradientSum found = float_sum(devices.to_cuda(filled(operation.shape, nan, devices.cpu)));
+    found.is_empty = true;
+    for (int i = 0; i < 2; ++i) {
+      operation.add(want, devices.cuda);
+      operation.add(found, devices.cuda);
+      CHECK_FALSE(found.is_empty);
+      // Sums of up to 600 products, which a library may take in another order.
+      CHECK(largest_error(found.sum, devices.to_cpu(want.sum), devices) < 1e-4);
+    }
+  }
 }
 
 }  // namespace fathom::kernels

@@ -50,7 +50,8 @@ void check_each_once(const GroupedSizes& sizes) {
     const bool is_weight = kProduct == GroupedProduct::kBackwardWeight;
     const int columns = kProduct == GroupedProduct::kForward ? sizes.out_size : sizes.in_size;
     for (int row = is_weight ? 0 : begin; row < (is_weight ? sizes.out_size : end); ++row) {
-      for (int column = 0; column < columns && begin < end; ++column) {
+      const bool is_written = begin < end || (is_weight && !sizes.is_adding);
+      for (int column = 0; column < columns && is_written; ++column) {
         want[{e, row, column}] = 1;
       }
     }
@@ -63,14 +64,16 @@ void check_each_once(const GroupedSizes& sizes) {
 TEST_CASE("The blocks' walks come to every element of every expert once") {
   const std::vector<std::int64_t> offsets{0, 0, 5, 5, 13, 113, 114, 114};
   for (const int parts : {1, 2, 3}) {
-    const GroupedSizes sizes{.offsets = offsets.data(),
-                             .parts = parts,
-                             .num_experts = 6 / parts,
-                             .num_tokens = 114,
-                             .out_size = 10,
-                             .in_size = 6};
+    GroupedSizes sizes{.offsets = offsets.data(),
+                       .parts = parts,
+                       .num_experts = 6 / parts,
+                       .num_tokens = 114,
+                       .out_size = 10,
+                       .in_size = 6};
     check_each_once<GroupedProduct::kForward>(sizes);
     check_each_once<GroupedProduct::kBackwardInput>(sizes);
+    check_each_once<GroupedProduct::kBackwardWeight>(sizes);
+    sizes.is_adding = true;  // nothing to experts without tokens
     check_each_once<GroupedProduct::kBackwardWeight>(sizes);
   }
 }
@@ -103,7 +106,7 @@ TEST_CASE("Offsets out of order or range lead to no token outside the tensor") {
   }
   TileWalk<GroupedProduct::kBackwardWeight, kRows, kColumns> weights(sizes, 0, 1);
   for (GroupedTile tile; weights.next(tile);) {
-    CHECK((tile.depth >= 0 && tile.depth < tile.depth_end && tile.depth_end <= sizes.num_tokens));
+    CHECK((tile.depth >= 0 && tile.depth <= tile.depth_end && tile.depth_end <= sizes.num_tokens));
   }
 }
 

@@ -79,6 +79,15 @@ TEST_CASE("The same layout on CUDA has the same bits again") {
   CHECK(once.weights == again.weights);
 }
 
+TEST_CASE("A step on CUDA sees nothing of what the memory of gradients held before it") {
+  const Layout layout = GENERATE(Layout{{1, 1, 1, 1}, {}, 2, {}}, Layout{{2, 2, 1, 2}, {}, 2, {}});
+  const model::ModelOptions options = with_activations(DType::kBFloat16);
+  SmallTraining how = on(kCuda, 3);
+  const Training clean = train(options, layout, how);
+  how.has_stale_gradients = true;
+  CHECK(train(options, layout, how).weights == clean.weights);
+}
+
 TEST_CASE("A step waits for the device once, at its end") {
   const Layout layout = GENERATE(Layout{{1, 1, 1, 1}, {}, 2, {}}, Layout{{1, 1, 1, 1}, {}, 4, {}});
   const Training training = train(with_activations(DType::kBFloat16), layout, on(kCuda, 2));
