@@ -78,10 +78,11 @@ void check_groups(const RunConfig& config, Problems& problems) {
   const Grpo& grpo = config.grpo();
   problems.require(grpo.problems_size() > 0,
                    "grpo.problems is empty: give at least one { path: ... } or { family: ... }");
-  problems.require(grpo.group_size() >= 2, "grpo.group_size (", grpo.group_size(),
-                   ") must be at least 2: a completion alone has no other to be better than");
-  if (!require_size(problems, "grpo.prompts_per_step", grpo.prompts_per_step()) ||
-      grpo.group_size() < 2) {
+  const bool has_groups =
+      problems.require(grpo.group_size() >= 2, "grpo.group_size (", grpo.group_size(),
+                       ") must be at least 2: a completion alone has no other to be better than") &&
+      require_size(problems, "grpo.group_size", grpo.group_size());
+  if (!require_size(problems, "grpo.prompts_per_step", grpo.prompts_per_step()) || !has_groups) {
     return;
   }
   const std::int64_t batch = config.train().global_batch_size();

@@ -58,8 +58,9 @@ void check_expert_axis(const RunConfig& config, Problems& problems) {
 void check_tensor_axis(const RunConfig& config, Problems& problems) {
   const std::int64_t tensor = config.mesh().tensor();
   require_divides_tensor_sizes(problems, "mesh.tensor", tensor, config.model());
-  require_divides(problems, "mesh.tensor", tensor, "train.micro_batch_size x train.sequence_length",
-                  config.train().micro_batch_size() * config.train().sequence_length());
+  require_divides(
+      problems, "mesh.tensor", tensor, "train.micro_batch_size x train.sequence_length",
+      product_of_sizes(config.train().micro_batch_size(), config.train().sequence_length()));
 }
 
 void check_stages(const RunConfig& config, Problems& problems) {
@@ -93,10 +94,10 @@ void check_batch(const RunConfig& config, std::string_view field, std::int64_t b
                  Problems& problems) {
   const Mesh& mesh = config.mesh();
   const std::int64_t micro_batch = config.train().micro_batch_size();
-  if (batch <= 0 || micro_batch <= 0) {
+  const std::int64_t replicas = product_of_sizes(micro_batch, mesh.data());
+  if (batch <= 0 || replicas <= 0) {
     return;
   }
-  const std::int64_t replicas = micro_batch * mesh.data();
   if (!problems.require(batch % replicas == 0, field, " (", batch,
                         ") is not a multiple of train.micro_batch_size (", micro_batch,
                         ") x mesh.data (", mesh.data(), ") = ", replicas)) {

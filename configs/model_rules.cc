@@ -80,8 +80,11 @@ void check_balance(const MixtureOfExperts& moe, Problems& problems) {
 void check_moe(const MixtureOfExperts& moe, Problems& problems) {
   require_size(problems, "model.moe.num_experts", moe.num_experts());
   require_size(problems, "model.moe.intermediate_size", moe.intermediate_size());
-  require_not_negative(problems, "model.moe.num_shared_experts",
-                       static_cast<double>(moe.num_shared_experts()));
+  if (require_not_negative(problems, "model.moe.num_shared_experts",
+                           static_cast<double>(moe.num_shared_experts())) &&
+      moe.num_shared_experts() > 0) {
+    require_size(problems, "model.moe.num_shared_experts", moe.num_shared_experts());
+  }
   require_size(problems, "model.moe.top_k", moe.top_k());
   require_positive(problems, "model.moe.gate_scale", moe.gate_scale());
   check_groups(moe, problems);

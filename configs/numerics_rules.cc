@@ -12,7 +12,7 @@ void check_unit(const RunConfig& config, Problems& problems) {
   const Train& train = config.train();
   const std::int64_t unit = config.numerics().gradient_unit_tokens();
   const std::int64_t tensor = config.mesh().tensor();
-  const std::int64_t tokens = train.micro_batch_size() * train.sequence_length();
+  const std::int64_t tokens = product_of_sizes(train.micro_batch_size(), train.sequence_length());
   if (!require_size(problems, "numerics.gradient_unit_tokens", unit) || tokens <= 0 ||
       tensor <= 0 || tokens % tensor != 0) {
     return;

@@ -8,6 +8,11 @@
 namespace fathom::config {
 namespace {
 
+// Nothing is checked yet: `size` may be the one number that has no negative, its remainder is not.
+std::int64_t common_divisor(std::int64_t positive, std::int64_t size) {
+  return std::gcd(positive, size % positive);
+}
+
 // What is not given follows from the model and the sequences alone, never from the layout: another
 // layout must have the same bits.
 void resolve_numerics(RunConfig& config) {
@@ -21,15 +26,17 @@ void resolve_numerics(RunConfig& config) {
   if (!numerics.has_gradient_unit_tokens()) {
     constexpr std::int64_t kUnitTokens = 512;
     numerics.set_gradient_unit_tokens(
-        std::max<std::int64_t>(1, std::gcd(kUnitTokens, config.train().sequence_length())));
+        common_divisor(kUnitTokens, config.train().sequence_length()));
   }
   if (!numerics.has_tensor_chunks()) {
     const Model& model = config.model();
-    std::int64_t chunks = 4;
+    constexpr std::int64_t kChunks = 4;
+    std::int64_t chunks = kChunks;
     for (const std::int64_t size :
          {model.vocab_size(), model.num_attention_heads(), model.intermediate_size(),
-          model.moe().num_shared_experts() * model.moe().intermediate_size()}) {
-      chunks = std::gcd(chunks, size);
+          (model.moe().num_shared_experts() % kChunks) *
+              (model.moe().intermediate_size() % kChunks)}) {
+      chunks = common_divisor(chunks, size);
     }
     numerics.set_tensor_chunks(chunks);
   }

@@ -16,6 +16,8 @@ inline constexpr std::int64_t kMaxSize = 2147483647;
 
 // A number that must be given and be in [1, kMaxSize].
 bool require_size(Problems& problems, std::string_view field, std::int64_t value);
+// a x b, or 0 where one of the two is not in [1, kMaxSize]: that is reported as such.
+std::int64_t product_of_sizes(std::int64_t a, std::int64_t b) noexcept;
 bool require_not_negative(Problems& problems, std::string_view field, double value);
 bool require_positive(Problems& problems, std::string_view field, double value);
 // "mesh.tensor (3) does not divide model.num_attention_heads (32)". Says nothing when one of the

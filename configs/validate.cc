@@ -102,6 +102,11 @@ bool require_size(Problems& problems, std::string_view field, std::int64_t value
          problems.require(value <= kMaxSize, field, " (", value, ") is above ", kMaxSize);
 }
 
+std::int64_t product_of_sizes(std::int64_t a, std::int64_t b) noexcept {
+  const auto is_size = [](std::int64_t value) { return value > 0 && value <= kMaxSize; };
+  return is_size(a) && is_size(b) ? a * b : 0;
+}
+
 bool require_not_negative(Problems& problems, std::string_view field, double value) {
   // NaN and infinity are reported once, by check_finite().
   return problems.require(!(value < 0), field, " (", value, ") must not be negative");
@@ -130,7 +135,7 @@ void require_divides_tensor_sizes(Problems& problems, std::string_view divisor_n
     divides("model.intermediate_size", model.intermediate_size());
   }
   divides("model.moe.num_shared_experts x model.moe.intermediate_size",
-          model.moe().num_shared_experts() * model.moe().intermediate_size());
+          product_of_sizes(model.moe().num_shared_experts(), model.moe().intermediate_size()));
 }
 
 std::vector<std::string> find_problems(const RunConfig& config, int world_size, Use use) {

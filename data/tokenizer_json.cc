@@ -90,11 +90,11 @@ class TokenizerJsonReader : JsonReader {
     }
     for (const auto& [characters, value] : vocab.items()) {
       const std::int32_t id = checked_id(value, characters);
-      id_of_characters_.emplace(characters, id);
       const auto added = token_of_id.find(id);
       if (added != token_of_id.end() && added->second == characters) {
-        continue;  // an added token that is also listed here
+        continue;  // an added token that is also listed here: no byte and no merge may become it
       }
+      id_of_characters_.emplace(characters, id);
       const std::optional<std::string> bytes = byte_characters_.bytes_of(characters);
       want(bytes.has_value() && !bytes->empty(), "token \"", characters, "\" (id ", id,
            ") is not written in byte-level characters");
@@ -140,7 +140,7 @@ class TokenizerJsonReader : JsonReader {
   std::int32_t id_of(const std::string& characters, std::size_t rank) const {
     const auto found = id_of_characters_.find(characters);
     want(found != id_of_characters_.end(), "merge ", rank, " uses \"", characters,
-         "\", which is not in the vocabulary");
+         "\", which is not in the vocabulary, or an added token");
     return found->second;
   }
 
@@ -148,7 +148,8 @@ class TokenizerJsonReader : JsonReader {
     for (int byte = 0; byte < 256; ++byte) {
       const std::string characters =
           byte_characters_.text_of(std::string(1, static_cast<char>(byte)));
-      want(id_of_characters_.contains(characters), "model.vocab has no token for byte ", byte);
+      want(id_of_characters_.contains(characters), "model.vocab has no token for byte ", byte,
+           ", or an added one, which no text becomes");
     }
     const json& merges = member(member(root_, "model"), "merges");
     want(merges.is_array(), "model.merges must be a list");
@@ -180,7 +181,8 @@ class TokenizerJsonReader : JsonReader {
   const json root_;
   ByteCharacters byte_characters_;
   TokenizerDefinition definition_;
-  std::unordered_map<std::string, std::int32_t> id_of_characters_;  // of model.vocab
+  // Of model.vocab, without the added tokens that are listed there.
+  std::unordered_map<std::string, std::int32_t> id_of_characters_;
 };
 
 ordered_json normalizer_json(const std::vector<NormalizationForm>& forms) {

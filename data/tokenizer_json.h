@@ -24,7 +24,8 @@ struct TokenizerDefinition {
 };
 
 // Hugging Face's tokenizer.json, byte-level BPE. Read and checked in full: normalizer and split
-// supported, ids dense and unique, all 256 bytes present, merges of known tokens.
+// supported, ids dense and unique, all 256 bytes present, merges of known tokens; no byte and no
+// merge is an added token, which text must not become.
 // post_processor, truncation and padding are left aside: an encoding has the text's tokens alone,
 // and a begin of sentence comes from who makes sequences (packing, the chat template). unk_token,
 // fuse_unk and byte_fallback never apply where every byte has a token. Throws ConfigError naming

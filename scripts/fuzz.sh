@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Fuzzes every reader of files from outside (tests/fuzz/) with libFuzzer under the address and undefined-behaviour sanitizers.
 # Usage: fuzz.sh [SECONDS_A_TARGET [TARGET...]]   (default 60, all). What it learns is kept in ${XDG_CACHE_HOME:-~/.cache}/fathom/fuzz.
-# An input that crashes, takes 10 s or asks for 256 MiB at once stays in build/fuzz/crashes: give it a name in tests/fuzz/corpus/TARGET
-# once the fault is mended, and every later test run replays it.
+# An input that crashes, takes 10 s or asks for 256 MiB at once stays in build/fuzz/crashes and is printed, so that a log keeps it too: give
+# it a name in tests/fuzz/corpus/TARGET once the fault is mended, and every later test run replays it.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export seconds=${1:-60}
@@ -12,6 +12,21 @@ export learned=${XDG_CACHE_HOME:-$HOME/.cache}/fathom/fuzz crashes=$PWD/build/fu
 bash scripts/run_quietly.sh "configuring fuzz" cmake --preset fuzz || exit 1
 bash scripts/run_quietly.sh "building fuzz" ninja -C build/fuzz fuzz_targets || exit 1
 mkdir -p "$crashes"
+
+# print_inputs LOG: the inputs that LOG says are written, as text that a shell makes files of again.
+print_inputs() {
+  local path text
+  while read -r path; do
+    text=$(gzip -9nc "$path" | base64 -w 120)
+    echo "$(basename "$path"), $(stat -c %s "$path") bytes:"
+    if [ ${#text} -le 20000 ]; then
+      printf "base64 -d <<'END' | gunzip >%s\n%s\nEND\n" "$(basename "$path")" "$text"
+    else
+      echo "too long to print: only in $path"
+    fi
+  done < <(sed -n 's/^.*Test unit written to //p' "$1")
+}
+export -f print_inputs
 
 # fuzz PROGRAM FOLDER...: one target.
 fuzz() {
@@ -26,6 +41,7 @@ fuzz() {
   else
     echo "$name: FAILED"
     grep -v -E '^(#|INFO)' "$log" | head -n 60
+    print_inputs "$log"
     rm "$log"
     return 1
   fi

@@ -73,6 +73,8 @@ TEST_CASE("problems and groups that cannot be are reported") {
       {{"grpo.group_size=1"},
        {"grpo.group_size (1) must be at least 2: a completion alone has no other to be better "
         "than"}},
+      {{"grpo.group_size=9223372036854775807"},
+       {"grpo.group_size (9223372036854775807) is above 2147483647"}},
       {{"grpo.prompts_per_step=0"}, {"grpo.prompts_per_step is not set"}},
       {{"grpo.prompts_per_step=5"},
        {"train.global_batch_size (8) does not divide grpo.prompts_per_step (5) x grpo.group_size "

@@ -99,6 +99,18 @@ TEST_CASE("An added token may stand in the vocabulary too, under any id") {
   CHECK(Tokenizer(root.dump(), "t.json", names).special_tokens().eos == 480);
 }
 
+TEST_CASE("An added token is neither a byte's token nor in a merge: text would become it") {
+  const auto refusal_of_added = [](const std::string& content) {
+    json root = fixture();
+    root["added_tokens"].push_back({{"id", root["model"]["vocab"][content]}, {"content", content}});
+    return refusal(root);
+  };
+  CHECK_THAT(refusal_of_added("a"), Catch::Contains("no token for byte 97, or an added one"));
+  const json merge = fixture()["model"]["merges"][0];
+  const std::string made = merge[0].get<std::string>() + merge[1].get<std::string>();
+  CHECK_THAT(refusal_of_added(made), Catch::Contains("merge 0 uses \"" + made + "\""));
+}
+
 TEST_CASE("A tokenizer.json that is not supported or contradicts itself is refused by name") {
   CHECK(refusal(fixture()).empty());
   const auto refuse = [](const std::string& path, const json& value, const std::string& want) {

@@ -244,6 +244,8 @@ TEST_CASE("a manifest that says what cannot be is refused before anything is all
   SECTION("sizes that overflow") {
     slice.where.num_columns = std::int64_t{1} << 62;
     refuse("outside of it");
+    slice.where.column_begin = INT64_MAX;
+    refuse("column 9223372036854775807, outside of it");
     tensor.global_shape = {std::int64_t{1} << 39, std::int64_t{1} << 39};
     refuse("impossible shape");
   }

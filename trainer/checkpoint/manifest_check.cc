@@ -87,8 +87,10 @@ class Checker {
     if (!is_possible(where.row_begin, where.num_rows) ||
         !is_possible(where.column_begin, where.num_columns) ||
         intersection(where, whole_of(tensor.global_shape)) != where) {
-      fail("tensor ", tensor.key, " ", tensor.global_shape, " has a slice ", to_string(where),
-           " outside of it");
+      // In these numbers: their sums may be beyond an int64.
+      fail("tensor ", tensor.key, " ", tensor.global_shape, " has a slice of ", where.num_rows,
+           " x ", where.num_columns, " at row ", where.row_begin, ", column ", where.column_begin,
+           ", outside of it");
     }
     if (slice.file < 0 || static_cast<std::size_t>(slice.file) >= manifest_.files.size()) {
       fail("tensor ", tensor.key, " is in file number ", slice.file, " of ",

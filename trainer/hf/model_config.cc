@@ -152,6 +152,15 @@ void read_rope(const Fields& fields, const std::string& origin, config::Model& m
   }
 }
 
+void read_groups(const Fields& fields, MixtureOfExperts& moe) {
+  moe.set_num_groups(fields.integer("n_group"));
+  moe.set_num_kept_groups(fields.integer("topk_group"));
+  if (moe.num_kept_groups() > moe.num_groups()) {
+    fields.fail("topk_group", "is ", moe.num_kept_groups(), ", above n_group (", moe.num_groups(),
+                ")");
+  }
+}
+
 void read_router_of_v2(const Fields& fields, MixtureOfExperts& moe) {
   moe.set_score_function(MixtureOfExperts::SOFTMAX);
   moe.set_group_score(MixtureOfExperts::MAX);
@@ -160,8 +169,7 @@ void read_router_of_v2(const Fields& fields, MixtureOfExperts& moe) {
   fields.require("norm_topk_prob", false);
   const std::string method = fields.text("topk_method");
   if (method == "group_limited_greedy") {
-    moe.set_num_groups(fields.integer("n_group"));
-    moe.set_num_kept_groups(fields.integer("topk_group"));
+    read_groups(fields, moe);
   } else if (method == "greedy") {
     moe.set_num_groups(1);
     moe.set_num_kept_groups(1);
@@ -177,8 +185,7 @@ void read_router_of_v3(const Fields& fields, MixtureOfExperts& moe) {
   moe.set_group_score(MixtureOfExperts::SUM_OF_TOP2);
   fields.require("scoring_func", "sigmoid");
   fields.require("topk_method", "noaux_tc");
-  moe.set_num_groups(fields.integer("n_group"));
-  moe.set_num_kept_groups(fields.integer("topk_group"));
+  read_groups(fields, moe);
   moe.set_normalize_gates(fields.boolean("norm_topk_prob"));
 }
 

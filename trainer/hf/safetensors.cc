@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <tuple>
 #include <unordered_set>
 #include <utility>
 
@@ -170,13 +171,14 @@ class HeaderReader final : public nlohmann::json_sax<json> {
     if (!names_.insert(name).second) {
       fail("tensor ", name, " is there twice");
     }
-    if (names_.size() > kMaxSafetensorsTensors) {
+    is_metadata_ = name == kMetadataKey;
+    if (is_metadata_) {
+      return;
+    }
+    if (entries_.size() == kMaxSafetensorsTensors) {
       fail("more than ", kMaxSafetensorsTensors, " tensors");
     }
-    is_metadata_ = name == kMetadataKey;
-    if (!is_metadata_) {
-      entry_.name = std::move(name);
-    }
+    entry_.name = std::move(name);
   }
 
   void begin_field(const std::string& name) {
@@ -277,7 +279,7 @@ std::vector<SafetensorsEntry> parse_safetensors_header(std::string_view header,
     check_size(entry, data_bytes, origin);
   }
   std::sort(entries.begin(), entries.end(), [](const auto& a, const auto& b) {
-    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+    return std::tie(a.begin, a.end, a.name) < std::tie(b.begin, b.end, b.name);
   });
   check_cover(entries, data_bytes, origin);
   return entries;

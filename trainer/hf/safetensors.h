@@ -38,11 +38,12 @@ inline constexpr std::int64_t kSafetensorsPrefixBytes = 8;
 std::int64_t safetensors_header_bytes(std::span<const std::byte> prefix, std::int64_t file_bytes,
                                       const std::string& origin);
 
-// The tensors that `header` describes, by their place in the data, which is `data_bytes` long. Pure
-// and safe on any bytes; memory is that of the names. Throws ConfigError, naming `origin` and the
-// tensor, unless the header is one JSON object that begins at its first byte, in UTF-8, without a
-// doubled key; dtypes are those of weights; sizes are what shape and dtype make them; and the
-// tensors cover the data from the first byte to the last without overlap.
+// The tensors that `header` describes, by their place in the data, which is `data_bytes` long;
+// empty ones in one place by their names. Pure and safe on any bytes; memory is that of the names.
+// Throws ConfigError, naming `origin` and the tensor, unless the header is one JSON object that
+// begins at its first byte, in UTF-8, without a doubled key; dtypes are those of weights; sizes are
+// what shape and dtype make them; and the tensors cover the data from the first byte to the last
+// without overlap.
 std::vector<SafetensorsEntry> parse_safetensors_header(std::string_view header,
                                                        std::int64_t data_bytes,
                                                        const std::string& origin);

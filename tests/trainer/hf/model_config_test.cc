@@ -170,6 +170,7 @@ TEST_CASE("configs of models that Fathom does not have are refused, with the fie
       {R"({"routed_scaling_factor": "big"})", "routed_scaling_factor is \"big\", not a number"},
       {R"({"scoring_func": "softmax"})", "scoring_func is \"softmax\""},
       {R"({"topk_method": "greedy"})", "topk_method is \"greedy\""},
+      {R"({"topk_group": 9})", "topk_group is 9, above n_group (8)"},
       {R"({"rope_interleave": false})", "rope_interleave is false"},
       {R"({"rope_scaling": {"type": "linear", "factor": 2}})", "rope_type is \"linear\""},
       {R"({"rope_scaling": {"mscale": 0.5}})", "mscale and mscale_all_dim are not equal"},
@@ -198,6 +199,9 @@ TEST_CASE("configs of models that Fathom does not have are refused, with the fie
   json lite = published_v2_lite();
   lite["norm_topk_prob"] = true;
   CHECK_THAT(error_of(lite), Catch::Contains("norm_topk_prob is true"));
+  lite = published_v2_lite();
+  lite.update({{"topk_method", "group_limited_greedy"}, {"topk_group", 2}});
+  CHECK_THAT(error_of(lite), Catch::Contains("topk_group is 2, above n_group (1)"));
   lite = published_v2_lite();
   lite.erase("q_lora_rank");
   CHECK_THAT(error_of(lite), Catch::Contains("q_lora_rank is missing; null says"));

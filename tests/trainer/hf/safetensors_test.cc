@@ -163,6 +163,18 @@ TEST_CASE("a header gives its tensors in the order of their data") {
                                                  {"s", WeightDType::kFloat8E4M3, {}, 32, 33}});
 }
 
+TEST_CASE("empty tensors in one place are in the order of their names") {
+  std::string header = "{";
+  std::vector<SafetensorsEntry> ascending;
+  for (int i = 0; i < 40; ++i) {
+    const std::string name = concat("t", 10 + i * 7 % 40);
+    header += concat(i > 0 ? "," : "", '"', name,
+                     R"(":{"dtype":"F32","shape":[0],"data_offsets":[0,0]})");
+    ascending.push_back({concat("t", 10 + i), WeightDType::kFloat32, {0}, 0, 0});
+  }
+  CHECK(parse_safetensors_header(header + "}", 0, "FILE") == ascending);
+}
+
 TEST_CASE("what is written is read back, aligned") {
   const std::vector<SafetensorsEntry> entries{
       {"model.norm.weight", WeightDType::kBFloat16, {5}, 0, 10},
