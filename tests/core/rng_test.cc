@@ -1,5 +1,6 @@
 #include "core/rng.h"
 
+#include <bit>
 #include <cmath>
 #include <set>
 #include <vector>
@@ -42,6 +43,20 @@ TEST_CASE("numbers drawn today are drawn for ever: a checkpoint's data order dep
   const RandomSource source(1234, "data/shuffle");
   CHECK(source.bits(0) == 0x6aa41c915b1624bU);
   CHECK(source.bits(1) == 0xd58abeb23120414bU);
+}
+
+TEST_CASE("normal numbers of today are those for ever, to the last bit: initial weights are") {
+  const RandomSource source(1234, "init/golden");
+  CHECK(source.normal(0) == -0x1.2af36ap-4F);
+  CHECK(source.normal(1) == 0x1.0f27p+0F);
+  CHECK(source.normal(869843) == -0x1.2a2ecep+2F);  // the smallest and the largest of a million
+  CHECK(source.normal(626962) == 0x1.32208ep+2F);
+  CHECK(source.normal(38179191243) == 0x1.ac93a4p+2F);  // by the polynomials of the far tail
+  std::uint64_t hash = 0xcbf29ce484222325U;             // FNV-1a over words
+  for (std::uint64_t i = 0; i < 1000000; ++i) {
+    hash = (hash ^ std::bit_cast<std::uint32_t>(source.normal(i))) * 0x100000001b3U;
+  }
+  CHECK(hash == 0xc8c4868ec4a88495U);
 }
 
 TEST_CASE("uniform numbers lie inside (0, 1), with the moments of the uniform distribution") {

@@ -7,6 +7,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/exact_sums.h"
+#include "kernels/fill_normal.h"
 #include "kernels/gradient_sum.h"
 #include "kernels/grouped_matmul.h"
 #include "kernels/latent_attention.h"
@@ -35,6 +36,7 @@ void for_each_device_slot(const Visit& visit) {
        convert_slot, copy_columns_slot);
   each(add_exactly_slot, update_scale_slot);
   each(embedding_forward_slot, embedding_backward_slot, round_gradient_slot);
+  each(fill_normal_slot);
   each(grouped_matmul_forward_slot, grouped_matmul_backward_input_slot,
        grouped_matmul_backward_weight_slot);
   each(pack_absorbed_slot, keep_latents_in_pages_slot, latent_attention_forward_slot);

@@ -9,19 +9,18 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
-#include "core/bfloat16.h"
 #include "core/cuda/check.h"
 #include "core/cuda/queue.h"
 #include "core/host_copy.h"
 #include "core/rng.h"
 #include "kernels/elementwise.h"
+#include "kernels/fill_normal.h"
 #include "kernels/matmul.h"
 
 namespace fathom::bench {
 namespace {
 
 constexpr std::int64_t kFlushBytes = std::int64_t{256} << 20;  // several times the cache
-constexpr std::int64_t kPeriod = 1 << 20;                      // of the random numbers
 
 class Event {
  public:
@@ -43,15 +42,6 @@ class Event {
  private:
   cudaEvent_t event_ = nullptr;
 };
-
-template <class T>
-std::vector<T> repeated(const std::vector<float>& normals, std::int64_t count, float scale) {
-  std::vector<T> values(static_cast<std::size_t>(count));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] = static_cast<T>(scale * normals[i % normals.size()]);
-  }
-  return values;
-}
 
 double rounded(double value) { return std::round(1e3 * value) / 1e3; }
 
@@ -84,22 +74,14 @@ Bench::Bench(int num_repeats, std::string only)
     : stream_(Device{DeviceType::kCuda, 0}),
       num_repeats_(num_repeats),
       only_(std::move(only)),
-      flush_(Tensor::empty(Shape{num_repeats > 1 ? kFlushBytes / 4 : 1}, DType::kInt32, stream_)) {
-  const RandomSource source(1, "bench");
-  for (std::int64_t i = 0; i < kPeriod - 1; ++i) {
-    normals_.push_back(source.normal(static_cast<std::uint64_t>(i)));
-  }
-}
+      flush_(Tensor::empty(Shape{num_repeats > 1 ? kFlushBytes / 4 : 1}, DType::kInt32, stream_)) {}
 
 Bench::~Bench() = default;
 
 Tensor Bench::random(const Shape& shape, DType dtype, float scale) {
   Tensor tensor = Tensor::empty(shape, dtype, stream_);
-  if (dtype == DType::kBFloat16) {
-    from_host<BFloat16>(repeated<BFloat16>(normals_, tensor.numel(), scale), tensor, stream_);
-  } else {
-    from_host<float>(repeated<float>(normals_, tensor.numel(), scale), tensor, stream_);
-  }
+  Tensor row = tensor.reshape(Shape{1, tensor.numel()});
+  kernels::fill_normal({.random = RandomSource(1, "bench"), .deviation = scale}, row, stream_);
   return tensor;
 }
 

@@ -82,7 +82,6 @@ class Bench {
   int num_repeats_;
   std::string only_;
   Tensor flush_;
-  std::vector<float> normals_;
   bool failed_ = false;
 };
 
