@@ -41,13 +41,12 @@ void token_logprobs(Tensor& logits, const Tensor& tokens, int num_chunks, Tensor
                     Stream& stream) {
   const Shape per_row{logits.size(0)};
   Tensor row_max = Tensor::empty(per_row, DType::kFloat32, stream);
-  Tensor row_sum = Tensor::empty(per_row, DType::kFloat32, stream);
-  Tensor target_logit = Tensor::empty(per_row, DType::kFloat32, stream);
+  Tensor sums = Tensor::empty(Shape{2, logits.size(0)}, DType::kFloat32, stream);
   Tensor mask = Tensor::empty(per_row, DType::kFloat32, stream);
-  cross_entropy_row_max(logits, row_max, stream);
-  cross_entropy_exp_sum(logits, {tokens, 0, num_chunks}, row_max, row_sum, target_logit, stream);
+  cross_entropy_row_max(logits, row_max, sums, stream);
+  cross_entropy_exp_sum(logits, {tokens, 0, num_chunks}, row_max, sums, stream);
   fill(mask, 1.0F, stream);
-  cross_entropy_loss(row_sum, target_logit, mask, logprobs, stream);
+  cross_entropy_loss(sums, mask, logprobs, stream);
   scale(logprobs, -1.0F, stream);
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "kernels/cross_entropy.h"
 #include "kernels/elementwise.h"
 #include "kernels/permute.h"
 #include "parallel/tensor_parallel.h"
@@ -33,16 +32,10 @@ struct LmHead::Tokens {
   Tensor x;  // [tokens, hidden]
   Targets targets;
   Tensor row_max, loss;  // [tokens]
-  // [2 tokens]: the sums of the exponentials, then the targets' logits, so that one reduction
-  // serves both; chunk by chunk.
-  Tensor sums;
-  Tensor dx;  // [tokens, hidden]; undefined where there are no gradients
+  Tensor sums;           // of the cross-entropy, [2, tokens]; chunk by chunk
+  Tensor dx;             // [tokens, hidden]; undefined where there are no gradients
 
   std::int64_t size() const { return x.size(0); }
-  static Tensor row_sum(const Tensor& sums) { return sums.narrow(0, sums.size(0) / 2); }
-  static Tensor target_logit(const Tensor& sums) {
-    return sums.narrow(sums.size(0) / 2, sums.size(0));
-  }
 
   static Tokens of(const Tensor& x, const Targets& targets, const Context& context) {
     const Shape per_token{x.size(0)};
@@ -53,19 +46,16 @@ struct LmHead::Tokens {
     if (context.pass == Pass::kTrain) {
       dx = Tensor::empty(x.shape(), x.dtype(), context.stream);
     }
-    return {x, targets, floats(per_token), floats(per_token), floats(Shape{2 * x.size(0)}), dx};
+    return {x, targets, floats(per_token), floats(per_token), floats(Shape{2, x.size(0)}), dx};
   }
 
   Tokens chunk(std::int64_t begin, std::int64_t end) const {
     const auto rows = [&](const Tensor& tensor) {
       return tensor.defined() ? tensor.narrow(begin, end) : Tensor();
     };
-    return {rows(x),
-            {rows(targets.ids), rows(targets.weights), rows(targets.mask)},
-            rows(row_max),
-            rows(loss),
-            sums.narrow(2 * begin, 2 * end),
-            rows(dx)};
+    return {
+        rows(x),    {rows(targets.ids), rows(targets.weights), rows(targets.mask)}, rows(row_max),
+        rows(loss), sums.view_elements(2 * begin, Shape{2, end - begin}),           rows(dx)};
   }
 };
 
@@ -109,7 +99,7 @@ Tensor LmHead::forward_backward(const Tensor& x, const Targets& targets, int dep
   return parallel::sum_and_scatter_token_rows(tensor, all.dx, stream);
 }
 
-// The gradients of all chunks, from the last one on, whose exponentials are still there.
+// The gradients of all chunks, from the last one on, whose logits are still there.
 void LmHead::backward_from_last(const Tokens& all, Tensor held, const Context& context) {
   for (std::int64_t end = all.size(); end > 0;) {
     const std::int64_t begin = (end - 1) / chunk_tokens_ * chunk_tokens_;
@@ -129,43 +119,38 @@ Tensor LmHead::scaled_logits(const Tensor& x, const Context& context) const {
   return logits;
 }
 
-// exp(logits - row_max), in place of the logits, and what this rank's classes add to the sums.
-Tensor LmHead::exponentiate(const Tokens& chunk, Tensor logits, Tensor& sums,
-                            Stream& stream) const {
-  Tensor row_sum = Tokens::row_sum(sums);
-  Tensor target_logit = Tokens::target_logit(sums);
-  kernels::cross_entropy_exp_sum(logits, {chunk.targets.ids, first_class_, class_chunks_},
-                                 chunk.row_max, row_sum, target_logit, stream);
-  return logits;
-}
-
-// Sets row_max, sums and loss. Returns the exponentials of this rank's logits.
+// Sets row_max, sums and loss. Returns what the gradient of the logits is made from.
 Tensor LmHead::forward_chunk(Tokens& chunk, const Context& context) const {
   Stream& stream = context.stream;
   parallel::Communicator& tensor = context.mesh.tensor();
   Tensor logits = scaled_logits(chunk.x, context);
-  kernels::cross_entropy_row_max(logits, chunk.row_max, stream);
+  kernels::cross_entropy_row_max(logits, chunk.row_max, chunk.sums, stream);
   tensor.all_reduce(chunk.row_max, parallel::ReduceOp::kMax, stream).wait();
-  logits = exponentiate(chunk, logits, chunk.sums, stream);
+  kernels::cross_entropy_exp_sum(logits, classes_of(chunk), chunk.row_max, chunk.sums, stream);
   tensor.all_reduce(chunk.sums, parallel::ReduceOp::kSum, stream).wait();
-  kernels::cross_entropy_loss(Tokens::row_sum(chunk.sums), Tokens::target_logit(chunk.sums),
-                              chunk.targets.mask, chunk.loss, stream);
+  kernels::cross_entropy_loss(chunk.sums, chunk.targets.mask, chunk.loss, stream);
   return logits;
 }
 
-// The exponentials again, where row_max and sums are those of all ranks already.
+// The same logits again, where row_max and sums are those of all ranks already.
 Tensor LmHead::repeat_chunk(const Tokens& chunk, const Context& context) const {
-  Tensor of_this_rank = Tensor::empty(chunk.sums.shape(), DType::kFloat32, context.stream);
-  return exponentiate(chunk, scaled_logits(chunk.x, context), of_this_rank, context.stream);
+  Tensor logits = scaled_logits(chunk.x, context);
+  Tensor unused = Tensor::zeros(chunk.sums.shape(), DType::kFloat32, context.stream);
+  kernels::cross_entropy_exp_sum(logits, classes_of(chunk), chunk.row_max, unused, context.stream);
+  return logits;
 }
 
-// Sets dx and adds to the weight's gradient; writes over the exponentials.
-void LmHead::backward_chunk(Tokens& chunk, Tensor exponentials, const Context& context) {
+kernels::CrossEntropyClasses LmHead::classes_of(const Tokens& chunk) const {
+  return {chunk.targets.ids, first_class_, class_chunks_};
+}
+
+// Sets dx and adds to the weight's gradient. `logits`, as the forward left them, are used up.
+void LmHead::backward_chunk(Tokens& chunk, Tensor logits, const Context& context) {
   Stream& stream = context.stream;
-  Tensor& d_logits = exponentials;
+  Tensor& d_logits = logits;
   kernels::cross_entropy_backward(
-      d_logits, {chunk.targets.ids, chunk.targets.weights, Tokens::row_sum(chunk.sums)},
-      first_class_, stream);
+      d_logits, {chunk.targets.ids, chunk.targets.weights, chunk.row_max, chunk.sums}, first_class_,
+      stream);
   scale_logits(d_logits, context);
   linear_.backward_input(d_logits, chunk.dx, kernels::Accumulate::kOverwrite, stream);
   linear_.backward_weight(d_logits, chunk.x, stream);

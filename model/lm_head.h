@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/tensor.h"
+#include "kernels/cross_entropy.h"
 #include "model/context.h"
 #include "model/linear.h"
 #include "model/options.h"
@@ -33,10 +34,10 @@ class LmHead {
   struct Tokens;
 
   Tensor scaled_logits(const Tensor& x, const Context& context) const;
-  Tensor exponentiate(const Tokens& chunk, Tensor logits, Tensor& sums, Stream& stream) const;
   Tensor forward_chunk(Tokens& chunk, const Context& context) const;
   Tensor repeat_chunk(const Tokens& chunk, const Context& context) const;
-  void backward_chunk(Tokens& chunk, Tensor exponentials, const Context& context);
+  kernels::CrossEntropyClasses classes_of(const Tokens& chunk) const;
+  void backward_chunk(Tokens& chunk, Tensor logits, const Context& context);
   void backward_from_last(const Tokens& all, Tensor held, const Context& context);
 
   int class_chunks_ = 1;  // of this rank's vocabulary

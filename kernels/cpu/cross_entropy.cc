@@ -13,7 +13,7 @@ constexpr std::int64_t kGrainElements = 16384;
 
 std::int64_t row_grain(std::int64_t num_classes) { return 1 + kGrainElements / (num_classes + 1); }
 
-void row_max_cpu(const Tensor& logits, Tensor& row_max, Stream& stream) {
+void row_max_cpu(const Tensor& logits, Tensor& row_max, Tensor& /*sums*/, Stream& stream) {
   const std::int64_t num_classes = logits.size(1);
   const float* rows = logits.data<float>();
   auto* largest = row_max.mutable_data<float>();
@@ -37,14 +37,14 @@ float exp_sum_tree(float* row, float largest, std::int64_t chunk_size, int num_c
 }
 
 void exp_sum_cpu(Tensor& logits, const CrossEntropyClasses& classes, const Tensor& row_max,
-                 Tensor& row_sum, Tensor& target_logit, Stream& stream) {
+                 Tensor& sums, Stream& stream) {
   const std::int64_t num_classes = logits.size(1);
   const std::int64_t chunk_size = num_classes / classes.num_chunks;
   auto* rows = logits.mutable_data<float>();
   const auto* target = classes.targets.data<std::int32_t>();
   const float* largest = row_max.data<float>();
-  auto* sums = row_sum.mutable_data<float>();
-  auto* target_logits = target_logit.mutable_data<float>();
+  auto* row_sums = sums.mutable_data<float>();
+  float* target_logits = row_sums + logits.size(0);
   stream.parallel_for(
       logits.size(0), row_grain(num_classes), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t token = begin; token < end; ++token) {
@@ -52,32 +52,32 @@ void exp_sum_cpu(Tensor& logits, const CrossEntropyClasses& classes, const Tenso
           const std::int64_t local = target[token] - classes.first_class;
           const bool is_here = local >= 0 && local < num_classes;
           target_logits[token] = is_here ? row[local] - largest[token] : 0.0F;
-          sums[token] = exp_sum_tree(row, largest[token], chunk_size, classes.num_chunks);
+          row_sums[token] = exp_sum_tree(row, largest[token], chunk_size, classes.num_chunks);
         }
       });
 }
 
-void loss_cpu(const Tensor& row_sum, const Tensor& target_logit, const Tensor& mask, Tensor& loss,
-              Stream& stream) {
-  const float* sums = row_sum.data<float>();
-  const float* target_logits = target_logit.data<float>();
+void loss_cpu(const Tensor& sums, const Tensor& mask, Tensor& loss, Stream& stream) {
+  const float* row_sums = sums.data<float>();
+  const float* target_logits = row_sums + loss.numel();
   const float* counted = mask.data<float>();
   auto* losses = loss.mutable_data<float>();
   stream.parallel_for(loss.numel(), kGrainElements / 8, [=](std::int64_t begin, std::int64_t end) {
     for (std::int64_t token = begin; token < end; ++token) {
       losses[token] =
-          counted[token] == 0.0F ? 0.0F : simd::log_scalar(sums[token]) - target_logits[token];
+          counted[token] == 0.0F ? 0.0F : simd::log_scalar(row_sums[token]) - target_logits[token];
     }
   });
 }
 
+// `logits` holds exp(logits - row_max).
 void backward_cpu(Tensor& logits, const CrossEntropyRows& tokens, std::int64_t first_class,
                   Stream& stream) {
   const std::int64_t num_classes = logits.size(1);
   auto* rows = logits.mutable_data<float>();
   const auto* target = tokens.targets.data<std::int32_t>();
   const float* weights = tokens.weights.data<float>();
-  const float* sums = tokens.row_sum.data<float>();
+  const float* row_sums = tokens.sums.data<float>();
   stream.parallel_for(
       logits.size(0), row_grain(num_classes), [=](std::int64_t begin, std::int64_t end) {
         for (std::int64_t token = begin; token < end; ++token) {
@@ -87,7 +87,7 @@ void backward_cpu(Tensor& logits, const CrossEntropyRows& tokens, std::int64_t f
             std::fill_n(row, num_classes, 0.0F);
             continue;
           }
-          const Floats factor = simd::broadcast(weight / sums[token]);
+          const Floats factor = simd::broadcast(weight / row_sums[token]);
           simd::for_each_block(num_classes, [=](std::int64_t i, auto extent) FATHOM_INLINE_LAMBDA {
             simd::store(simd::load(row + i, extent) * factor, row + i, extent);
           });

@@ -9,8 +9,14 @@ namespace {
 using namespace cuda;
 
 constexpr int kThreads = 512;  // a block takes a row
+constexpr int kGroup = 4;      // packs that a thread of row_statistics reads at a time
 
 __device__ __forceinline__ float negative_infinity() { return __int_as_float(0xff800000); }
+
+// What exp(x - base) is taken relative to: where every x is -inf, it is 0 and not NaN.
+__device__ __forceinline__ float finite_base(float largest) {
+  return largest == negative_infinity() ? 0.0F : largest;
+}
 
 template <class T>
 __device__ __forceinline__ T* row_of_block(T* rows, std::int64_t num_classes) {
@@ -27,70 +33,99 @@ __device__ __forceinline__ void for_each_pack(std::int64_t num_classes, const Bo
   }
 }
 
-// A NaN may be overlooked here: it makes the row's sum NaN later.
+// A thread's next packs of a row; -inf for what lies behind its end.
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads)
-    row_max(const T* logits, float* largest, std::int64_t num_classes) {
-  const T* row = row_of_block(logits, num_classes);
-  float here = negative_infinity();
-  for_each_pack<N>(num_classes, [&](std::int64_t first) {
-    float values[N];
-    load_floats<N>(row + first, values);
+__device__ __forceinline__ void load_group(const T* row, std::int64_t first,
+                                           std::int64_t num_classes, float (&values)[kGroup][N]) {
+#pragma unroll
+  for (int pack = 0; pack < kGroup; ++pack) {
+    const std::int64_t at = first + std::int64_t{pack} * kThreads * N;
+    if (at < num_classes) {
+      load_floats<N>(row + at, values[pack]);
+      continue;
+    }
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      here = Max::of(here, values[i]);
+      values[pack][i] = negative_infinity();
     }
-  });
-  here = reduce_block<Max, kThreads>(here, negative_infinity());
+  }
+}
+
+// The maximum of a row and, in `sums`, the sum of exp(x - maximum) and once more the maximum, in
+// one reading: a thread scales its sum anew for each group of packs. A NaN is overlooked by the
+// maximum and makes the sum NaN.
+template <class T, int N>
+__global__ void __launch_bounds__(kThreads)
+    row_statistics(const T* logits, float* row_max, float* sums, std::int64_t num_classes) {
+  const T* row = row_of_block(logits, num_classes);
+  float largest = negative_infinity();
+  float sum = 0.0F;
+  for (std::int64_t first = std::int64_t{threadIdx.x} * N; first < num_classes;
+       first += std::int64_t{kThreads} * N * kGroup) {
+    float values[kGroup][N];
+    load_group(row, first, num_classes, values);
+    const float before = largest;
+#pragma unroll
+    for (int pack = 0; pack < kGroup; ++pack) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        largest = fmaxf(largest, values[pack][i]);
+      }
+    }
+    const float base = finite_base(largest);
+    sum *= expf(before - base);
+#pragma unroll
+    for (int pack = 0; pack < kGroup; ++pack) {
+      float of_pack = 0.0F;
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        of_pack += expf(values[pack][i] - base);
+      }
+      sum += of_pack;
+    }
+  }
+  const float of_row = reduce_block<Max, kThreads>(largest, negative_infinity());
+  sum = reduce_block<Sum, kThreads>(sum * expf(largest - finite_base(of_row)), 0.0F);
   if (threadIdx.x == 0) {
-    largest[blockIdx.x] = here;
+    row_max[blockIdx.x] = of_row;
+    sums[blockIdx.x] = sum;
+    sums[gridDim.x + blockIdx.x] = of_row;
   }
 }
 
 template <class T>
 struct ExpSum {
-  T* logits;
+  const T* logits;
   const std::int32_t* targets;
   const float* row_max;
-  float* row_sum;
-  float* target_logit;
+  float* sums;
+  std::int64_t num_tokens;
   std::int64_t num_classes;
   std::int64_t first_class;
 };
 
-template <class T, int N>
+// The sums of row_statistics relative to the maximum of all ranks, and the targets' logits.
+template <class T>
 __global__ void __launch_bounds__(kThreads) exp_sum(ExpSum<T> task) {
-  T* row = row_of_block(task.logits, task.num_classes);
-  const float largest = task.row_max[blockIdx.x];
-  if (threadIdx.x == 0) {
-    const std::int64_t local = task.targets[blockIdx.x] - task.first_class;
-    const bool is_here = local >= 0 && local < task.num_classes;
-    task.target_logit[blockIdx.x] = is_here ? to_float(row[local]) - largest : 0.0F;
+  const std::int64_t token = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
+  if (token >= task.num_tokens) {
+    return;
   }
-  __syncthreads();  // the target's logit has been read
-  float sum = 0.0F;
-  for_each_pack<N>(task.num_classes, [&](std::int64_t first) {
-    float values[N];
-    load_floats<N>(row + first, values);
-#pragma unroll
-    for (int i = 0; i < N; ++i) {
-      values[i] = expf(values[i] - largest);
-      sum += values[i];
-    }
-    store_floats<N>(values, row + first);
-  });
-  sum = reduce_block<Sum, kThreads>(sum, 0.0F);
-  if (threadIdx.x == 0) {
-    task.row_sum[blockIdx.x] = sum;
-  }
+  const float largest = task.row_max[token];
+  float* const row_sum = task.sums + token;
+  float* const target_logit = row_sum + task.num_tokens;
+  *row_sum *= expf(*target_logit - largest);  // where row_statistics has put this rank's maximum
+  const std::int64_t local = task.targets[token] - task.first_class;
+  const bool is_here = local >= 0 && local < task.num_classes;
+  *target_logit =
+      is_here ? to_float(task.logits[token * task.num_classes + local]) - largest : 0.0F;
 }
 
 __global__ void __launch_bounds__(kThreads)
-    token_loss(const float* row_sum, const float* target_logit, const float* mask, float* loss,
-               std::int64_t num_tokens) {
+    token_loss(const float* sums, const float* mask, float* loss, std::int64_t num_tokens) {
   const std::int64_t token = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (token < num_tokens) {
-    loss[token] = mask[token] == 0.0F ? 0.0F : logf(row_sum[token]) - target_logit[token];
+    loss[token] = mask[token] == 0.0F ? 0.0F : logf(sums[token]) - sums[num_tokens + token];
   }
 }
 
@@ -99,7 +134,8 @@ struct Backward {
   T* logits;
   const std::int32_t* targets;
   const float* weights;
-  const float* row_sum;
+  const float* row_max;
+  const float* sums;
   std::int64_t num_classes;
   std::int64_t first_class;
 };
@@ -115,15 +151,21 @@ __global__ void __launch_bounds__(kThreads) backward(Backward<T> task) {
     });
     return;
   }
-  const float factor = weight / task.row_sum[blockIdx.x];
+  const float factor = weight / task.sums[blockIdx.x];
+  const float largest = task.row_max[blockIdx.x];
   const std::int64_t target = task.targets[blockIdx.x] - task.first_class;
   for_each_pack<N>(task.num_classes, [&](std::int64_t first) {
     float values[N];
     load_floats<N>(row + first, values);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      values[i] *= factor;
-      values[i] -= first + i == target ? weight : 0.0F;
+      values[i] = expf(values[i] - largest) * factor;
+    }
+    if (target >= first && target < first + N) {
+#pragma unroll
+      for (int i = 0; i < N; ++i) {
+        values[i] -= first + i == target ? weight : 0.0F;
+      }
     }
     store_floats<N>(values, row + first);
   });
@@ -146,34 +188,33 @@ void with_packs(const Tensor& logits, const Body& body) {
   });
 }
 
-void row_max_cuda(const Tensor& logits, Tensor& largest, Stream& stream) {
+void row_max_cuda(const Tensor& logits, Tensor& row_max, Tensor& sums, Stream& stream) {
   with_packs(logits, [&](auto tag, auto count) {
     using T = typename decltype(tag)::type;
-    launch(row_max<T, count()>, {logits.size(0), kThreads}, stream, device_data<T>(logits),
-           device_data<float>(largest), logits.size(1));
+    launch(row_statistics<T, count()>, {logits.size(0), kThreads}, stream, device_data<T>(logits),
+           device_data<float>(row_max), device_data<float>(sums), logits.size(1));
   });
 }
 
 void exp_sum_cuda(Tensor& logits, const CrossEntropyClasses& classes, const Tensor& row_max,
-                  Tensor& row_sum, Tensor& target_logit, Stream& stream) {
-  with_packs(logits, [&](auto tag, auto count) {
+                  Tensor& sums, Stream& stream) {
+  with_activation_type(logits.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const ExpSum<T> task{device_data<T>(logits),
                          device_data<std::int32_t>(classes.targets),
                          device_data<float>(row_max),
-                         device_data<float>(row_sum),
-                         device_data<float>(target_logit),
+                         device_data<float>(sums),
+                         logits.size(0),
                          logits.size(1),
                          classes.first_class};
-    launch(exp_sum<T, count()>, {logits.size(0), kThreads}, stream, task);
+    launch(exp_sum<T>, {blocks_for(logits.size(0), kThreads), kThreads}, stream, task);
   });
 }
 
-void loss_cuda(const Tensor& row_sum, const Tensor& target_logit, const Tensor& mask, Tensor& loss,
-               Stream& stream) {
+void loss_cuda(const Tensor& sums, const Tensor& mask, Tensor& loss, Stream& stream) {
   launch(token_loss, {blocks_for(loss.numel(), kThreads), kThreads}, stream,
-         device_data<float>(row_sum), device_data<float>(target_logit), device_data<float>(mask),
-         device_data<float>(loss), loss.numel());
+         device_data<float>(sums), device_data<float>(mask), device_data<float>(loss),
+         loss.numel());
 }
 
 void backward_cuda(Tensor& logits, const CrossEntropyRows& rows, std::int64_t first_class,
@@ -183,7 +224,8 @@ void backward_cuda(Tensor& logits, const CrossEntropyRows& rows, std::int64_t fi
     const Backward<T> task{device_data<T>(logits),
                            device_data<std::int32_t>(rows.targets),
                            device_data<float>(rows.weights),
-                           device_data<float>(rows.row_sum),
+                           device_data<float>(rows.row_max),
+                           device_data<float>(rows.sums),
                            logits.size(1),
                            first_class};
     launch(backward<T, count()>, {logits.size(0), kThreads}, stream, task);

@@ -15,32 +15,30 @@ struct Loss {
   std::vector<Tensor> parts;  // d_logits of each part
 };
 
-// The three steps over classes cut into parts, as tensor ranks would do them.
+// The steps over classes cut into parts, as tensor ranks would do them.
 Loss cross_entropy(std::vector<Tensor> parts, const Tensor& targets, const Tensor& weights,
                    Stream& stream) {
   const Shape per_token{targets.size(0)};
   Tensor row_max = filled(per_token, -kInfinity, stream);
-  Tensor row_sum = filled(per_token, 0.0F, stream);
-  Tensor target_logit = filled(per_token, 0.0F, stream);
-  Tensor part_result = filled(per_token, 0.0F, stream);
-  Tensor part_target = filled(per_token, 0.0F, stream);
+  Tensor sums = filled(Shape{2, targets.size(0)}, 0.0F, stream);
+  Tensor part_max = filled(per_token, 0.0F, stream);
+  std::vector<Tensor> part_sums;
   for (const Tensor& part : parts) {
-    cross_entropy_row_max(part, part_result, stream);
-    maximum_in_place(row_max, part_result, stream);
+    part_sums.push_back(filled(sums.shape(), 0.0F, stream));
+    cross_entropy_row_max(part, part_max, part_sums.back(), stream);
+    maximum_in_place(row_max, part_max, stream);
   }
   std::int64_t first_class = 0;
-  for (Tensor& part : parts) {
-    cross_entropy_exp_sum(part, {targets, first_class, 1}, row_max, part_result, part_target,
-                          stream);
-    add_in_place(row_sum, part_result, stream);
-    add_in_place(target_logit, part_target, stream);
-    first_class += part.size(1);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    cross_entropy_exp_sum(parts[i], {targets, first_class, 1}, row_max, part_sums[i], stream);
+    add_in_place(sums, part_sums[i], stream);
+    first_class += parts[i].size(1);
   }
   Tensor loss = filled(per_token, -1.0F, stream);
-  cross_entropy_loss(row_sum, target_logit, weights, loss, stream);  // the weights as a mask
+  cross_entropy_loss(sums, weights, loss, stream);  // the weights as a mask
   first_class = 0;
   for (Tensor& part : parts) {
-    cross_entropy_backward(part, {targets, weights, row_sum}, first_class, stream);
+    cross_entropy_backward(part, {targets, weights, row_max, sums}, first_class, stream);
     first_class += part.size(1);
   }
   return {loss, parts};
@@ -59,11 +57,10 @@ TEST_CASE("Row sums over chunks of classes do not depend on how ranks cut them")
       const int width = 88 / num_ranks;
       Tensor part = Tensor::empty(Shape{5, width}, DType::kFloat32, stream);
       copy_columns(logits, rank * width, part, 0, width, stream);
-      Tensor sum = Tensor::empty(per_token, DType::kFloat32, stream);
-      Tensor target = Tensor::empty(per_token, DType::kFloat32, stream);
-      cross_entropy_exp_sum(part, {targets, rank * width, 4 / num_ranks}, row_max, sum, target,
+      Tensor part_sums = Tensor::empty(Shape{2, 5}, DType::kFloat32, stream);
+      cross_entropy_exp_sum(part, {targets, rank * width, 4 / num_ranks}, row_max, part_sums,
                             stream);
-      of_rank.push_back(sum);
+      of_rank.push_back(part_sums.narrow(0, 1));
     }
     for (std::size_t step = 1; step < of_rank.size(); step *= 2) {
       for (std::size_t rank = 0; rank < of_rank.size(); rank += 2 * step) {
@@ -193,13 +190,21 @@ TEST_CASE("Cross-entropy refuses shapes that do not fit") {
   Tensor logits = filled(Shape{2, 5}, 1.0F, stream);
   Tensor two = filled(Shape{2}, 1.0F, stream);
   Tensor three = filled(Shape{3}, 1.0F, stream);
+  Tensor sums = filled(Shape{2, 2}, 1.0F, stream);
+  Tensor sums_of_three = filled(Shape{2, 3}, 1.0F, stream);
   const Tensor targets = tensor_of<std::int32_t>({0, 1}, Shape{2}, stream);
-  CHECK_THROWS_AS(cross_entropy_row_max(logits, three, stream), InternalError);
-  CHECK_THROWS_AS(cross_entropy_exp_sum(logits, {two, 0, 1}, two, two, two, stream), InternalError);
-  CHECK_THROWS_AS(cross_entropy_exp_sum(logits, {targets, 0, 1}, two, three, two, stream),
+  CHECK_THROWS_AS(cross_entropy_row_max(logits, three, sums, stream), InternalError);
+  CHECK_THROWS_AS(cross_entropy_row_max(logits, two, sums_of_three, stream), InternalError);
+  CHECK_THROWS_AS(cross_entropy_exp_sum(logits, {two, 0, 1}, two, sums, stream), InternalError);
+  CHECK_THROWS_AS(cross_entropy_exp_sum(logits, {targets, 0, 1}, three, sums, stream),
                   InternalError);
-  CHECK_THROWS_AS(cross_entropy_loss(two, two, three, two, stream), InternalError);
-  CHECK_THROWS_AS(cross_entropy_backward(logits, {targets, three, two}, 0, stream), InternalError);
+  CHECK_THROWS_AS(cross_entropy_exp_sum(logits, {targets, 0, 1}, two, two, stream), InternalError);
+  CHECK_THROWS_AS(cross_entropy_loss(sums, three, two, stream), InternalError);
+  CHECK_THROWS_AS(cross_entropy_loss(sums_of_three, two, two, stream), InternalError);
+  CHECK_THROWS_AS(cross_entropy_backward(logits, {targets, three, two, sums}, 0, stream),
+                  InternalError);
+  CHECK_THROWS_AS(cross_entropy_backward(logits, {targets, two, three, sums}, 0, stream),
+                  InternalError);
 }
 
 }  // namespace fathom::kernels
