@@ -19,30 +19,46 @@ __device__ __forceinline__ double to_double(std::int64_t bits) {
   return __longlong_as_double(bits);
 }
 
+// What a thread has found, in registers: every number is compared with each place, since terms of
+// like size, as losses are, would wait for one another at the same places of shared memory.
+struct Found {
+  std::int64_t numbers[kExactSumIntegers] = {};
+
+  __device__ __forceinline__ void add(double term) {
+    add_term(term, [this](int number, std::int64_t value) {
+#pragma unroll
+      for (int i = 0; i < kExactSumIntegers; ++i) {
+        numbers[i] += i == number ? value : 0;
+      }
+    });
+  }
+};
+
 // One block: a step adds the losses of some thousand tokens.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     add_all(const T* x, std::int64_t first, std::int64_t stride, std::int64_t count,
             std::int64_t* sum) {
-  __shared__ unsigned long long found[kExactSumIntegers];
-  if (threadIdx.x < kExactSumIntegers) {
-    found[threadIdx.x] = 0;
-  }
-  __syncthreads();
+  Found found;
+#pragma unroll 4
   for (std::int64_t i = first + std::int64_t{threadIdx.x} * stride; i < count;
        i += kThreads * stride) {
-    add_term(to_double(x[i]), [](int number, std::int64_t value) {
-      if (value != 0) {
-        atomicAdd(&found[number], static_cast<unsigned long long>(value));
-      }
-    });
+    found.add(to_double(x[i]));
   }
-  __syncthreads();
+#pragma unroll
+  for (int i = 0; i < kExactSumIntegers; ++i) {
+    found.numbers[i] = reduce_block<Sum, kThreads>(found.numbers[i], std::int64_t{0});
+  }
   if (threadIdx.x == 0) {
+#pragma unroll
     for (int i = 0; i < kExactSumIntegers; ++i) {
-      sum[i] += static_cast<std::int64_t>(found[i]);
+      found.numbers[i] += sum[i];
     }
-    propagate_carries(sum);
+    propagate_carries(found.numbers);
+#pragma unroll
+    for (int i = 0; i < kExactSumIntegers; ++i) {
+      sum[i] = found.numbers[i];
+    }
   }
 }
 
