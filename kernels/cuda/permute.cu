@@ -3,6 +3,7 @@
 #include "core/cuda/launch.cuh"
 #include "kernels/cuda/device_tensor.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/streaming_store.cuh"
 #include "kernels/permute.h"
 
 namespace fathom::kernels {
@@ -38,7 +39,8 @@ struct RowCopy {
   std::int32_t divisor;
 };
 
-// destination[i] = source[index[i] / divisor], a warp a row.
+// destination[i] = source[index[i] / divisor], a warp a row. The rows that are written leave the
+// cache first, so that a source row which goes to several places is read from memory once.
 template <class Unit>
 __global__ void __launch_bounds__(kThreads) copy_rows(RowCopy<Unit> copy) {
   constexpr int kInFlight = 4;  // loads of a lane before its first store
@@ -64,7 +66,7 @@ __global__ void __launch_bounds__(kThreads) copy_rows(RowCopy<Unit> copy) {
 #pragma unroll
     for (int i = 0; i < kInFlight; ++i) {
       if (first + i * kWarpSize < copy.row_units) {
-        to[first + i * kWarpSize] = units[i];
+        store_streaming(to + first + i * kWarpSize, units[i]);
       }
     }
   }

@@ -16,7 +16,9 @@ using namespace cuda;
 constexpr int kWarps = 8;
 constexpr int kThreads = kWarps * kWarpSize;
 constexpr std::int64_t kMinRows = 4 * kWarps;  // of a part
-constexpr std::int64_t kBlocks = 8 * 132;      // enough to keep the memory of a large GPU busy
+// As many as a large GPU holds at once, of 48 registers a thread: a few more would run by
+// themselves when the others are done.
+constexpr std::int64_t kBlocks = 5 * 132;
 
 // dy * x_hat
 template <class T>
