@@ -37,8 +37,9 @@ inline std::vector<GradientOperation> gradient_operations(std::int64_t num_rows,
     ids.push_back(i % 3 == 0 ? 2 : 4);  // of a table that begins at 1
   }
   const Tensor tokens = place(tensor_of(ids, Shape{num_rows}, cpu), false);
-  const std::vector<std::int64_t> bounds{
-      0, 0, num_rows / 4, num_rows / 2, num_rows / 2, num_rows, num_rows};  // 3 experts, 2 parts
+  const std::int64_t half = num_rows / 2;
+  const std::vector<std::int64_t> bounds{0,    half / 2, half,    half,
+                                         half, num_rows, num_rows};  // 3 experts, 2 parts
   const Tensor parts = place(tensor_of(bounds, Shape{7}, cpu), false);
   const std::vector<std::int64_t> late{0, 0, 0, 0, num_rows};  // 4 experts
   const Tensor offsets = place(tensor_of(late, Shape{5}, cpu), false);

@@ -31,9 +31,10 @@ TEST_CASE("An integer sum becomes a float32 with one rounding on CUDA, in place 
 TEST_CASE("An empty sum on CUDA becomes what zeros become, whatever the memory holds") {
   Devices devices;
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
-  // Multiples of 8, which bfloat16 has tensor cores for, and others.
-  const auto [in, out] = GENERATE(std::pair{37, 109}, std::pair{136, 264});
-  const std::int64_t num_rows = GENERATE(0, 24, 300);
+  // Multiples of 8, which bfloat16 has tensor cores for: so many rows and so few tiles that a block
+  // has an odd number of tiles without rows before a round of panels.
+  const auto [in, out] = GENERATE(std::pair{37, 109}, std::pair{136, 136});
+  const std::int64_t num_rows = GENERATE(0, 24, 600);
   const auto there = [&](const Tensor& tensor, bool is_activation) {
     return devices.to_cuda(tensor, is_activation ? dtype : DType::kFloat32);
   };
@@ -48,7 +49,7 @@ TEST_CASE("An empty sum on CUDA becomes what zeros become, whatever the memory h
       operation.add(want, devices.cuda);
       operation.add(found, devices.cuda);
       CHECK_FALSE(found.is_empty);
-      // Sums of up to 600 products, which a library may take in another order.
+      // Sums of up to 1200 products, which a library may take in another order.
       CHECK(largest_error(found.sum, devices.to_cpu(want.sum), devices) < 1e-4);
     }
   }
