@@ -37,8 +37,6 @@ struct PagedInputs {
 
   __device__ int tokens_of_tile() const { return kQueriesOfTile / heads_of_tile; }
   __device__ int head_groups() const { return (num_heads + heads_of_tile - 1) / heads_of_tile; }
-  // The latents are keys and values.
-  __device__ bool values_are_keys() const { return layout.value_size == 0; }
 };
 
 // Sums of one split: of exponentials times values, not yet divided; of exponentials; the maximum.
@@ -125,24 +123,42 @@ __device__ void load_tile_queries(const PagedMemory<T>& memory, const PagedInput
   }
 }
 
-// Keys and values of the page of `first_key`; what is not there is 0.
-template <int N, class T>
-__device__ void load_page(const PagedMemory<T>& memory, const PagedInputs<T>& inputs,
-                          const TileWork& work, int first_key) {
+// A page of keys and values for one head, those that are there.
+template <class T>
+struct PageRows {
+  DeviceRows<T> keys, rope, values;
+};
+template <class T>
+__device__ PageRows<T> rows_of_page(const PagedInputs<T>& inputs, const TileWork& work,
+                                    int first_key) {
   const PageLayout& layout = inputs.layout;
   const int page = inputs.spans.page(work.span, first_key);
   const int num_keys = page < 0 ? 0 : min(kPage, work.num_keys(work.num_tokens - 1) - first_key);
   const T* const from = inputs.cache + max(page, 0) * inputs.page_size;
   const int head = layout.num_heads == 1 ? 0 : work.first_head;
-  load_rows<N>(DeviceRows<T>{from + layout.keys(head), layout.key_size, num_keys}, layout.key_size,
-               memory.key_columns, kPage, memory.keys, memory.stride);
-  load_rows<N>(DeviceRows<T>{from + layout.rope(), layout.rope_size, num_keys}, layout.rope_size,
-               memory.columns - memory.key_columns, kPage, memory.keys + memory.key_columns,
-               memory.stride);
-  if (!inputs.values_are_keys()) {
-    load_rows<N>(DeviceRows<T>{from + layout.values(head), layout.value_stride, num_keys},
-                 layout.value_size, padded_to_steps(layout.value_size), kPage, memory.values,
-                 memory.value_stride);
+  return {{from + layout.keys(head), layout.key_size, num_keys},
+          {from + layout.rope(), layout.rope_size, num_keys},
+          {from + layout.values(head), layout.value_stride, num_keys}};
+}
+
+// What is not there is 0.
+template <int N, class T>
+__device__ void load_page(const PagedMemory<T>& memory, const PageLayout& layout,
+                          const PageRows<T>& rows) {
+  load_rows<N>(rows.keys, layout.key_size, memory.key_columns, kPage, memory.keys, memory.stride);
+  load_rows<N>(rows.rope, layout.rope_size, memory.columns - memory.key_columns, kPage,
+               memory.keys + memory.key_columns, memory.stride);
+  if (layout.value_size > 0) {
+    load_rows<N>(rows.values, layout.value_size, padded_to_steps(layout.value_size), kPage,
+                 memory.values, memory.value_stride);
+  }
+}
+template <class T>
+__device__ void prefetch_page(const PageLayout& layout, const PageRows<T>& rows) {
+  prefetch_rows(rows.keys);
+  prefetch_rows(rows.rope);
+  if (layout.value_size > 0) {
+    prefetch_rows(rows.values);
   }
 }
 
@@ -267,9 +283,10 @@ __device__ void store_sums(const PagedMemory<T>& memory, const PagedInputs<T>& i
   });
 }
 
-// One block a tile, group of heads and split.
+// One block a tile, group of heads and split. In bfloat16 two fit into a multiprocessor: one loads
+// a page while the other computes.
 template <class T, int N>
-__global__ void __launch_bounds__(kPagedThreads)
+__global__ void __launch_bounds__(kPagedThreads, sizeof(T) == sizeof(__nv_bfloat16) ? 2 : 1)
     attend_to_pages(PagedInputs<T> inputs, const int2* tiles, T* out, PartialSums partial) {
   const int groups = inputs.head_groups();
   const int block = static_cast<int>(blockIdx.x);
@@ -288,11 +305,17 @@ __global__ void __launch_bounds__(kPagedThreads)
   const int pages_of_split = (num_pages + inputs.num_splits - 1) / inputs.num_splits;
   const int first_page = work.split * pages_of_split;
   const int end_page = min(num_pages, first_page + pages_of_split);
-  load_tile_queries<N>(memory, inputs, work);
+  if (first_page < end_page) {
+    load_tile_queries<N>(memory, inputs, work);
+  }
   PagedSoftmax softmax;
   PagedSums sums;
   for (int page = first_page; page < end_page; ++page) {
-    load_page<N>(memory, inputs, work, page * kPage);
+    load_page<N>(memory, inputs.layout, rows_of_page(inputs, work, page * kPage));
+    wait_for_copies();
+    if (page + 1 < end_page) {
+      prefetch_page(inputs.layout, rows_of_page(inputs, work, (page + 1) * kPage));
+    }
     __syncthreads();
     make_page_scores(memory, inputs, work, page * kPage);
     __syncthreads();
@@ -336,14 +359,14 @@ __global__ void __launch_bounds__(kPagedThreads)
   }
 }
 
-// Splits that give each multiprocessor of an H100 two blocks, none shorter than an average
+// Splits that give each multiprocessor of an H100 up to two blocks, none shorter than an average
 // sequence's page.
 inline int num_splits_for(std::int64_t num_blocks, const PagedSequences& sequences) {
   constexpr std::int64_t kWantedBlocks = 264;
   constexpr std::int64_t kMaxSplits = 32;
   const std::int64_t pages =
       sequences.pages.size(0) / std::max<std::int64_t>(1, sequences.spans.size(0));
-  const std::int64_t wanted = blocks_for(kWantedBlocks, std::max<std::int64_t>(1, num_blocks));
+  const std::int64_t wanted = kWantedBlocks / std::max<std::int64_t>(1, num_blocks);
   return static_cast<int>(std::clamp<std::int64_t>(std::min(wanted, pages), 1, kMaxSplits));
 }
 
@@ -376,7 +399,9 @@ void attend(PagedInputs<T> inputs, const PagedSequences& sequences, Tensor& out,
   const std::int64_t num_rows = out.size(0);
   const std::int64_t num_queries = num_rows * inputs.num_heads;
   const int tokens_of_tile = kQueriesOfTile / inputs.heads_of_tile;
-  const std::int64_t num_tiles = sequences.spans.size(0) + num_rows / tokens_of_tile;
+  // At most: a tile has a token, and all but a sequence's last are full.
+  const std::int64_t num_tiles =
+      std::min(num_rows, sequences.spans.size(0) + num_rows / tokens_of_tile);
   const std::int64_t num_blocks = num_tiles * blocks_for(inputs.num_heads, inputs.heads_of_tile);
   inputs.num_splits = num_splits_for(num_blocks, sequences);
   if (inputs.num_splits == 1) {

@@ -7,9 +7,10 @@
 
 #include "kernels/cuda/sm90_layout.h"
 
-// The instructions of sm_90a that CUDA C++ has no words for: barriers in shared memory, tensor
-// loads, products of warpgroups. Each is one instruction of the PTX ISA, whose page of that name
-// says what it does; the emulated device has its own of the same meaning.
+// The instructions of sm_90a that CUDA C++ has no words for: copies into shared memory that go on
+// by themselves, barriers there, tensor loads, products of warpgroups. Each is one instruction of
+// the PTX ISA, whose page of that name says what it does; the emulated device has its own of the
+// same meaning.
 
 #ifdef FATHOM_CUDA_EMULATED
 
@@ -25,6 +26,24 @@ namespace fathom::kernels::cuda {
 
 __device__ __forceinline__ std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+// --- Copies that a thread begins and waits for later
+
+// 16 bytes of device memory, or zeros, to dynamic shared memory; both addresses are multiples of
+// 16.
+__device__ __forceinline__ void begin_copy(const void* from, void* to, bool exists) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+               "r"(exists ? 16 : 0)
+               : "memory");
+}
+// For all that this thread has begun; a barrier shows them to the others.
+__device__ __forceinline__ void wait_for_copies() {
+  asm volatile("cp.async.wait_all;" ::: "memory");
+}
+// Brings 128 bytes to the second-level cache.
+__device__ __forceinline__ void prefetch_line(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
 }
 
 // --- Barriers: a phase ends when `count` threads have arrived and all expected bytes are there.

@@ -138,6 +138,7 @@ __global__ void __launch_bounds__(kTiledThreads, 1)
                  memory.keys, memory.key_stride);
     load_rows<N>(inputs.value_rows(first_key, head), inputs.value_size, value_columns, kTileTokens,
                  memory.values, memory.value_stride);
+    wait_for_copies();
     __syncthreads();
     make_scores(memory, inputs, first_query, first_key);
     __syncthreads();

@@ -137,6 +137,7 @@ __global__ void __launch_bounds__(kTiledThreads, 1)
   WarpTiles value_sums;
   for (int first_query = first_key; first_query < end; first_query += kTileTokens) {
     load_queries<T, N>(memory, inputs, given, first_query, head);
+    wait_for_copies();
     __syncthreads();
     differentiate(memory, inputs, first_query, first_key);
     __syncthreads();
@@ -168,6 +169,7 @@ __global__ void __launch_bounds__(kTiledThreads, 1)
   for (int first_key = memory.starts[0] / kTileTokens * kTileTokens; first_key <= first_query;
        first_key += kTileTokens) {
     load_keys<T, N>(memory, inputs, first_key, head);
+    wait_for_copies();
     __syncthreads();
     differentiate(memory, inputs, first_query, first_key);
     __syncthreads();

@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/device_tensor.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/cuda/sm90.cuh"
 
 namespace fathom::kernels::cuda {
 
@@ -126,16 +127,20 @@ struct DeviceRows {
 };
 
 // Copies elements [0, count) of a row into shared memory by accesses of N elements; those from
-// there up to `padded` become zero. All lanes of a warp.
+// there up to `padded` become zero. All lanes of a warp; each has to wait_for_copies.
 template <int N, class T>
 __device__ __forceinline__ void load_row(const T* from, int count, int padded, T* to) {
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   for (int column = lane * N; column < padded; column += kWarpSize * N) {
-    Pack<T, N> pack{};
-    if (column < count) {
-      pack = *reinterpret_cast<const Pack<T, N>*>(from + column);
+    if constexpr (N == kPackSize<T>) {
+      begin_copy(from + column, to + column, column < count);
+    } else {
+      Pack<T, N> pack{};
+      if (column < count) {
+        pack = *reinterpret_cast<const Pack<T, N>*>(from + column);
+      }
+      *reinterpret_cast<Pack<T, N>*>(to + column) = pack;
     }
-    *reinterpret_cast<Pack<T, N>*>(to + column) = pack;
   }
 }
 // The same for `num_rows` rows; those that the source does not have become zero. All threads.
@@ -146,6 +151,16 @@ __device__ __forceinline__ void load_rows(const DeviceRows<T>& from, int columns
   for (int row = static_cast<int>(threadIdx.x) / kWarpSize; row < num_rows; row += num_warps) {
     load_row<N>(from.data + row * from.stride, row < from.num_rows ? columns : 0, padded,
                 to + row * to_stride);
+  }
+}
+// Begins to bring them to the second-level cache. All threads.
+template <class T>
+__device__ __forceinline__ void prefetch_rows(const DeviceRows<T>& rows) {
+  constexpr int kLine = 128 / sizeof(T);
+  const int end = rows.num_rows * static_cast<int>(rows.stride);
+  for (int i = static_cast<int>(threadIdx.x) * kLine; i < end;
+       i += static_cast<int>(blockDim.x) * kLine) {
+    prefetch_line(rows.data + i);
   }
 }
 

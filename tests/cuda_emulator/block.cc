@@ -163,7 +163,8 @@ class Block {
         make_current(&threads_[num_started_++]);
         try {
           (*body_)();
-          if (!current->begun_work.empty() || !current->committed_work.empty()) {
+          if (!current->begun_work.empty() || !current->committed_work.empty() ||
+              !current->begun_copies.empty()) {
             fail("a thread of an emulated kernel ends before its asynchronous work");
           }
         } catch (const context::detail::forced_unwind&) {

@@ -1,4 +1,5 @@
-// Barriers in shared memory, tensor loads and products of warpgroups: see include/emulated_sm90.h.
+// Copies into shared memory, barriers there, tensor loads and products of warpgroups: see
+// include/emulated_sm90.h.
 
 #include <bit>
 #include <functional>
@@ -37,6 +38,7 @@ namespace sm90 {
 namespace {
 
 constexpr std::uint32_t kSharedBytes = 227 << 10;
+constexpr std::size_t kCopyBytes = 16;
 
 std::byte* shared_memory(std::uint32_t address) { return current->dynamic_shared + address; }
 
@@ -136,6 +138,25 @@ std::uint32_t shared_address(const void* pointer) {
     fail("an address that is not in dynamic shared memory");
   }
   return static_cast<std::uint32_t>(address);
+}
+
+void begin_copy(const void* from, void* to, bool exists) {
+  if (shared_address(to) % kCopyBytes != 0 ||
+      (exists && reinterpret_cast<std::uintptr_t>(from) % kCopyBytes != 0)) {
+    fail("cp.async between addresses that are not multiples of 16");
+  }
+  std::memset(to, 0xff, kCopyBytes);
+  current->begun_copies.push_back({exists ? from : nullptr, to});
+}
+void wait_for_copies() {
+  for (const ThreadState::Copy& copy : current->begun_copies) {
+    if (copy.from != nullptr) {
+      std::memcpy(copy.to, copy.from, kCopyBytes);
+    } else {
+      std::memset(copy.to, 0, kCopyBytes);
+    }
+  }
+  current->begun_copies.clear();
 }
 
 void mbarrier_init(std::uint64_t* barrier, unsigned count) {

@@ -63,11 +63,22 @@ Sizes small_sizes() {
   sizes.dense_hidden = 80;
   sizes.vocabulary = 200;
   sizes.parameters = 5000;
+  sizes.sequences = 5;
+  sizes.sequence_tokens = 70;
   sizes.rank_experts = 2;
   sizes.rank_expert_tokens = 40;
   sizes.ceiling_product = 64;
   sizes.ceiling_copy = 4096;
   return sizes;
+}
+
+kernels::AttentionShape attention_shape(const Sizes& sizes) {
+  return {.num_heads = static_cast<int>(sizes.heads),
+          .nope_size = static_cast<int>(sizes.nope),
+          .rope_size = static_cast<int>(sizes.rope),
+          .value_size = static_cast<int>(sizes.value),
+          .rope_column = static_cast<int>(sizes.latent),
+          .scale = 0.07F};
 }
 
 Bench::Bench(int num_repeats, std::string only)

@@ -7,6 +7,7 @@
 
 #include "core/stream.h"
 #include "core/tensor.h"
+#include "kernels/attention.h"
 
 namespace fathom::bench {
 
@@ -27,6 +28,8 @@ struct Sizes {
   std::int64_t dense_hidden = 10944;
   std::int64_t vocabulary = 129280;
   std::int64_t parameters = 100'000'000;
+  std::int64_t sequences = 256;  // that are decoded at once
+  std::int64_t sequence_tokens = 320;
   std::int64_t rank_experts = 8;  // of one rank among several, with as many tokens as they get
   std::int64_t rank_expert_tokens = 1024;
   std::int64_t ceiling_product = 8192;                // edge of the matrices
@@ -37,6 +40,8 @@ struct Sizes {
 // The same operations where a sanitizer or the emulated device still gets through: every tile is
 // partly filled.
 Sizes small_sizes();
+
+kernels::AttentionShape attention_shape(const Sizes& sizes);
 
 // What an operation cannot do without: multiplications and additions, and bytes of operands that
 // are read or written once each.
@@ -89,6 +94,7 @@ class Bench {
 void time_products(Bench& bench, const Sizes& sizes);
 void time_experts(Bench& bench, const Sizes& sizes);
 void time_attention(Bench& bench, const Sizes& sizes);
+void time_decoding(Bench& bench, const Sizes& sizes);
 void time_rows(Bench& bench, const Sizes& sizes);
 void time_routing(Bench& bench, const Sizes& sizes);
 void time_head(Bench& bench, const Sizes& sizes);

@@ -1,7 +1,7 @@
-// Every kernel of a training step on a GPU at the shapes of DeepSeek-V2-Lite (4096 tokens): median
-// time by CUDA events with a cold second-level cache, as a line of JSON each: microseconds,
-// TFLOP/s, TB/s of operands, and the share of the floor that the card's ceilings set, which are
-// measured first.
+// Every kernel of a training step on a GPU at the shapes of DeepSeek-V2-Lite (4096 tokens), and
+// what a step of decoding (256 sequences) has of its own: median time by CUDA events with a cold
+// second-level cache, as a line of JSON each: microseconds, TFLOP/s, TB/s of operands, and the
+// share of the floor that the card's ceilings set, which are measured first.
 //   kernel_bench_cuda [--only PART_OF_A_NAME] [--repeats N] [--small]
 // --small: tiny shapes, once, for sanitizers. Exits 77 without a GPU, 1 if an operation failed.
 #include <cstdio>
@@ -39,6 +39,7 @@ int main(int argc, char** argv) {
   time_products(bench, sizes);
   time_experts(bench, sizes);
   time_attention(bench, sizes);
+  time_decoding(bench, sizes);
   time_rows(bench, sizes);
   time_routing(bench, sizes);
   time_head(bench, sizes);

@@ -121,13 +121,7 @@ void time_experts(Bench& bench, const Sizes& sizes) {
 }
 
 void time_attention(Bench& bench, const Sizes& s) {
-  AttentionShape shape;
-  shape.num_heads = static_cast<int>(s.heads);
-  shape.nope_size = static_cast<int>(s.nope);
-  shape.rope_size = static_cast<int>(s.rope);
-  shape.value_size = static_cast<int>(s.value);
-  shape.rope_column = static_cast<int>(s.latent);
-  shape.scale = 0.07F;
+  const AttentionShape shape = attention_shape(s);
   const Tensor q = bench.bfloat16({s.tokens, s.heads * (s.nope + s.rope)});
   const Tensor kv = bench.bfloat16({s.tokens, s.heads * (s.nope + s.value)});
   const Tensor latent = bench.bfloat16({s.tokens, s.latent + s.rope});

@@ -163,6 +163,12 @@ struct ThreadState {
   // Asynchronous work of the thread that it has not waited for, in the groups that were committed.
   std::vector<std::function<void()>> begun_work;
   std::deque<std::vector<std::function<void()>>> committed_work;
+  // Copies that it has begun and not waited for.
+  struct Copy {
+    const void* from;  // null: zeros
+    void* to;
+  };
+  std::vector<Copy> begun_copies;
   int lane() const { return static_cast<int>(thread.x % 32); }
 };
 extern thread_local ThreadState* current;

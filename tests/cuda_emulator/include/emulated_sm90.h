@@ -1,8 +1,9 @@
 #pragma once
 
-// Instructions of sm_90a on the emulated device, by their pages in the PTX ISA: mbarrier,
+// Instructions of sm_90a on the emulated device, by their pages in the PTX ISA: cp.async, mbarrier,
 // cp.async.bulk.tensor, wgmma. Their names and parameters are those of kernels/cuda/sm90.cuh.
-// What is asynchronous is done at the worst time that is allowed: a tensor load writes at once,
+// What is asynchronous is done at the worst time that is allowed: a copy overwrites its place at
+// once, with NaN, and is there when it is waited for; a tensor load writes at once,
 // when its buffer may still be read; a product reads its operands when it is waited for, when they
 // may have been overwritten, or later still, and its accumulator holds the old sum until then. Not
 // emulated: proxies, that is, a missing fence.proxy.async does not show.
@@ -18,6 +19,10 @@ namespace fathom::emulator::sm90 {
 
 // Bytes from the start of dynamic shared memory, the only part that these instructions can name.
 std::uint32_t shared_address(const void* pointer);
+
+void begin_copy(const void* from, void* to, bool exists);
+void wait_for_copies();
+inline void prefetch_line(const void* /*from*/) {}
 
 void mbarrier_init(std::uint64_t* barrier, unsigned count);
 inline void mbarrier_init_fence() {}
