@@ -4,12 +4,13 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <span>
 #include <sstream>
 #include <system_error>
 
 #include "core/error.h"
+#include "core/host_copy.h"
 #include "parallel/comm/gather_bytes.h"
-#include "parallel/host_state.h"
 #include "trainer/forward_order.h"
 #include "trainer/metrics.h"
 #include "trainer/state_hash.h"
@@ -58,16 +59,13 @@ std::vector<std::string> traced_keys(model::PipelinedModel& model, parallel::Com
   return keys;
 }
 
-// The elements of a row of a slice as numbers in hexadecimal.
-nlohmann::ordered_json bits_of_row(const Tensor& local, std::int64_t row,
-                                   std::int64_t num_columns) {
-  const std::int64_t size = size_of(local.dtype());
+// The elements of a row, of `size` bytes each, as numbers in hexadecimal.
+nlohmann::ordered_json bits_of_row(std::span<const std::byte> row, std::size_t size) {
   auto result = nlohmann::ordered_json::array();
-  for (std::int64_t column = 0; column < num_columns; ++column) {
+  for (std::size_t at = 0; at < row.size(); at += size) {
     std::uint64_t bits = 0;
-    std::memcpy(&bits, local.raw() + (row * num_columns + column) * size,
-                static_cast<std::size_t>(size));
-    result.push_back(hexadecimal(bits).substr(static_cast<std::size_t>(16 - 2 * size)));
+    std::memcpy(&bits, row.data() + at, size);
+    result.push_back(hexadecimal(bits).substr(16 - 2 * size));
   }
   return result;
 }
@@ -87,18 +85,9 @@ class StepTrace::Visitor final : public parallel::StateVisitor {
     if (!slice.is_owner || found == trace_->index_.end()) {
       return;
     }
-    sums[found->second] += hash_elements(slice, local);
+    sums[found->second] += hash_elements(slice, local, *trace_->stream_);
     if (step_ == trace_->options_.elements_step && slice.key == trace_->options_.elements_of) {
-      for (std::int64_t row = 0; row < slice.num_rows; ++row) {
-        nlohmann::ordered_json line;
-        line["step"] = step_;
-        line["of"] = what_;
-        line["dtype"] = to_string(local.dtype());
-        line["row"] = slice.row_begin + row;
-        line["column"] = slice.column_begin;
-        line["bits"] = bits_of_row(local, row, slice.num_columns);
-        trace_->elements_->append(line.dump());
-      }
+      write_elements(slice, local);
     }
   }
   void integer(const std::string&, std::int64_t&) override {}
@@ -106,6 +95,24 @@ class StepTrace::Visitor final : public parallel::StateVisitor {
   std::vector<std::uint64_t> sums;
 
  private:
+  void write_elements(const parallel::StateSlice& slice, const Tensor& local) {
+    std::vector<std::byte> bytes(static_cast<std::size_t>(local.size_bytes()));
+    copy_to_host(local, bytes, *trace_->stream_);
+    const auto size = static_cast<std::size_t>(size_of(local.dtype()));
+    const std::size_t row_bytes = static_cast<std::size_t>(slice.num_columns) * size;
+    for (std::int64_t row = 0; row < slice.num_rows; ++row) {
+      nlohmann::ordered_json line;
+      line["step"] = step_;
+      line["of"] = what_;
+      line["dtype"] = to_string(local.dtype());
+      line["row"] = slice.row_begin + row;
+      line["column"] = slice.column_begin;
+      line["bits"] = bits_of_row(
+          std::span(bytes).subspan(static_cast<std::size_t>(row) * row_bytes, row_bytes), size);
+      trace_->elements_->append(line.dump());
+    }
+  }
+
   StepTrace* trace_;
   const char* what_;
   std::int64_t step_;
@@ -163,10 +170,9 @@ std::vector<std::uint64_t> StepTrace::add_up(const std::vector<std::uint64_t>& m
 
 void StepTrace::gradients(std::int64_t step) {
   Visitor visitor(*this, "gradients", step);
-  parallel::HostState host(visitor, *stream_);
   for (const parallel::ParameterGroup& group : model_->parameters().groups()) {
     for (const parallel::ParameterRange& range : group.shard_ranges) {
-      parallel::visit_range(range, group.gradient_shard, "", true, host);
+      parallel::visit_range(range, group.gradient_shard, "", true, visitor);
     }
   }
   gradients_ = add_up(visitor.sums);
@@ -174,9 +180,8 @@ void StepTrace::gradients(std::int64_t step) {
 
 void StepTrace::values(std::int64_t step) {
   Visitor visitor(*this, "values", step);
-  parallel::HostState host(visitor, *stream_);
-  optimizer_->visit_state(host);
-  model_->visit_state(host);
+  optimizer_->visit_state(visitor);
+  model_->visit_state(visitor);
   const std::vector<std::uint64_t> values = add_up(visitor.sums);
   if (!hashes_) {
     return;

@@ -41,11 +41,15 @@ TrainingLoop::TrainingLoop(const config::RunConfig& config, const std::string& t
 TrainingLoop::~TrainingLoop() = default;
 
 void TrainingLoop::visit_state(parallel::StateVisitor& visitor) {
+  progress_.visit_state(visitor);
+  optimizer_->visit_state(visitor);
+  model_.visit_state(visitor);
+  task_->visit_state(visitor);
+}
+
+void TrainingLoop::visit_host_state(parallel::StateVisitor& visitor) {
   parallel::HostState host(visitor, stream_);
-  progress_.visit_state(host);
-  optimizer_->visit_state(host);
-  model_.visit_state(host);
-  task_->visit_state(host);
+  visit_state(host);
 }
 
 void TrainingLoop::start(ResumeStep resume) {
@@ -53,7 +57,7 @@ void TrainingLoop::start(ResumeStep resume) {
     begin_phase("load checkpoint");
     const CheckpointIdentity stored = load_checkpoint(
         checkpoint_options_, *resume,
-        [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
+        [this](parallel::StateVisitor& visitor) { visit_host_state(visitor); }, identity_,
         environment_.world);
     tell_changes(stored);
     optimizer_->weights_loaded(stream_);
@@ -62,7 +66,7 @@ void TrainingLoop::start(ResumeStep resume) {
     begin_phase("load weights");
     load_weights(
         config_->train().init_from(),
-        [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
+        [this](parallel::StateVisitor& visitor) { visit_host_state(visitor); }, identity_,
         environment_.world);
     optimizer_->weights_loaded(stream_);
   } else {
@@ -136,7 +140,7 @@ RunEnd TrainingLoop::take_steps() {
 }
 
 std::uint64_t TrainingLoop::state_hash() {
-  StateHash hash;
+  StateHash hash(stream_);
   visit_state(hash);
   return hash.total(environment_.world);
 }
@@ -229,7 +233,7 @@ void TrainingLoop::save() {
   try {
     save_checkpoint(
         checkpoint_options_, progress_.step,
-        [this](parallel::StateVisitor& visitor) { visit_state(visitor); }, identity_,
+        [this](parallel::StateVisitor& visitor) { visit_host_state(visitor); }, identity_,
         environment_.world);
   } catch (const IoError& error) {  // the same on every rank
     throw parallel::Shared<IoError>(explain_failed_save(error.message()));

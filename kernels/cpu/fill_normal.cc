@@ -1,6 +1,6 @@
 #include "kernels/fill_normal.h"
 
-#include <algorithm>
+#include "kernels/cpu/row_parts.h"
 
 namespace fathom::kernels {
 namespace {
@@ -10,17 +10,16 @@ constexpr std::int64_t kGrain = 512;  // a number takes 20 ns
 template <class T>
 void fill_elements(const NormalNumbers& numbers, Tensor& x, Stream& stream) {
   T* const elements = x.mutable_data<T>();
-  const std::int64_t num_columns = x.size(1);
-  stream.parallel_for(x.numel(), kGrain, [=, &numbers](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t i = begin; i < end;) {
-      const std::int64_t row = i / num_columns;
-      const std::int64_t row_end = std::min(end, (row + 1) * num_columns);
-      std::uint64_t index = numbers.first + static_cast<std::uint64_t>(row) * numbers.row_stride +
-                            static_cast<std::uint64_t>(i - row * num_columns);
-      for (; i < row_end; ++i, ++index) {
-        elements[i] = static_cast<T>(numbers.deviation * numbers.random.normal(index));
-      }
+  const auto fill_part = [&](std::int64_t row, std::int64_t column, std::int64_t first,
+                             std::int64_t last) {
+    std::uint64_t index = numbers.first + static_cast<std::uint64_t>(row) * numbers.row_stride +
+                          static_cast<std::uint64_t>(column);
+    for (std::int64_t i = first; i < last; ++i, ++index) {
+      elements[i] = static_cast<T>(numbers.deviation * numbers.random.normal(index));
     }
+  };
+  stream.parallel_for(x.numel(), kGrain, [&](std::int64_t begin, std::int64_t end) {
+    cpu::for_each_row_part(begin, end, x.size(1), fill_part);
   });
 }
 

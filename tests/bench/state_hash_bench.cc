@@ -18,8 +18,8 @@ int main() {
   std::uint64_t sum = 0;  // printed, so that nothing is left out
   for (const DType dtype : {DType::kBFloat16, DType::kFloat32, DType::kInt64}) {
     const Tensor tensor = Tensor::zeros(shape, dtype, stream);
-    const double seconds =
-        bench::best_seconds(true, 0.5, [&] { sum += trainer::hash_elements(slice, tensor); });
+    const double seconds = bench::best_seconds(
+        true, 0.5, [&] { sum += trainer::hash_elements(slice, tensor, stream); });
     std::printf("%s: %.2f ns an element\n", std::string(to_string(dtype)).c_str(),
                 1e9 * seconds / static_cast<double>(shape.numel()));
   }

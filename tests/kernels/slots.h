@@ -4,6 +4,7 @@
 #include "kernels/attention.h"
 #include "kernels/balance_coefficients.h"
 #include "kernels/cross_entropy.h"
+#include "kernels/element_hashes.h"
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/exact_sums.h"
@@ -32,6 +33,7 @@ void for_each_device_slot(const Visit& visit) {
   each(balance_coefficients_slot);
   each(cross_entropy_row_max_slot, cross_entropy_exp_sum_slot, cross_entropy_loss_slot,
        cross_entropy_backward_slot);
+  each(add_element_hashes_slot);
   each(add_slot, add_in_place_slot, maximum_in_place_slot, scale_slot, fill_slot, copy_slot,
        convert_slot, copy_columns_slot);
   each(add_exactly_slot, update_scale_slot);
