@@ -8,7 +8,9 @@
 #include <optional>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "cli/rank_device.h"
 #include "configs/schema/run.pb.h"
 #include "core/device_backend.h"
 #include "core/error.h"
@@ -40,30 +42,20 @@ void prepare_cuda_environment() {
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
 }
 
-// Rank i of a node takes its device i. Only ranks whose tensors travel through the host may share
-// one.
-Device choose_device(const config::Run& run, int local_rank) {
+const DeviceBackend& cuda_backend() {
   if (!has_device_backend(DeviceType::kCuda)) {
     throw ConfigError(
         "run.device is CUDA, and this program was built without it: configure it with "
         "-DFATHOM_CUDA=ON (docs/cuda.md), or set run.device=CPU");
   }
-  const int num_devices = device_backend(DeviceType::kCuda).num_devices();
-  if (num_devices == 0) {
+  const DeviceBackend& backend = device_backend(DeviceType::kCuda);
+  if (backend.num_devices() == 0) {
     throw ConfigError(
         "run.device is CUDA, and the driver shows no CUDA device on this node (nvidia-smi lists "
         "them; CUDA_VISIBLE_DEVICES may hide them): set run.device=CPU, or start on a node that "
         "has one");
   }
-  if (local_rank >= num_devices && run.transport() == config::Run::NCCL) {
-    throw ConfigError(concat("rank ", local_rank,
-                             " of a node has no CUDA device of its own: the "
-                             "node has ",
-                             num_devices,
-                             "; start one rank a device, or set "
-                             "run.transport=MPI, which lets ranks share devices"));
-  }
-  return {DeviceType::kCuda, local_rank % num_devices};
+  return backend;
 }
 
 }  // namespace
@@ -133,7 +125,16 @@ void Session::use_device(const config::Run& run) {
   if (world().world_size() > 1) {
     prepare_cuda_environment();
   }
-  parallel::agree(world(), [&] { device_ = choose_device(run, mpi_ ? mpi_->local_rank() : 0); });
+  DeviceView mine;
+  parallel::agree(world(), [&] {
+    const DeviceBackend& backend = cuda_backend();
+    mine = {mpi_ ? mpi_->first_rank_of_node() : 0, backend.num_devices(), backend.unique_id(0)};
+  });
+  const std::vector<DeviceView> views = gather_device_views(world(), mine);
+  parallel::agree(world(), [&] {
+    device_ = {DeviceType::kCuda,
+               choose_device(views, world().rank(), run.transport() != config::Run::NCCL)};
+  });
   if (run.transport() == config::Run::NCCL && world().world_size() > 1) {
     device_world_ = parallel::make_nccl_world(world(), device_, communication_options());
   }

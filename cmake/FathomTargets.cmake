@@ -28,11 +28,11 @@ function(fathom_library name)
 endfunction()
 
 # fathom_tests(NAME SOURCES a_test.cc ... LINK fathom_core ... [PROPERTIES RUN_SERIAL TRUE ...]): one program of Catch2 cases, each
-# of them a ctest with these properties.
+# of them a ctest with these properties. Names of cases hold no semicolon: CMake would take what stands around it for two.
 function(fathom_tests name)
   cmake_parse_arguments(ARG "" "" "SOURCES;LINK;PROPERTIES" ${ARGN})
   add_executable(${name} ${ARG_SOURCES} $<TARGET_OBJECTS:fathom_catch_main>)
   target_link_libraries(${name} PRIVATE fathom_flags fathom_test_support ${ARG_LINK})
   catch_discover_tests(${name} TEST_PREFIX "${name}: " DISCOVERY_MODE POST_BUILD
-    PROPERTIES TIMEOUT 300 ${ARG_PROPERTIES})
+    PROPERTIES TIMEOUT 300 FAIL_REGULAR_EXPRESSION "No test cases matched" ${ARG_PROPERTIES})
 endfunction()

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -56,6 +57,8 @@ class DeviceBackend {
  public:
   virtual ~DeviceBackend() = default;
   virtual int num_devices() const = 0;
+  // What no other device of any node has: the same card in every process that sees it.
+  virtual std::array<std::int64_t, 2> unique_id(int index) const = 0;
   // bfloat16 operations a second that the maker states for the device's dense products; 0: unknown.
   virtual double peak_flops(int index) const = 0;
   virtual std::unique_ptr<AddressRange> make_address_range(int index) const = 0;

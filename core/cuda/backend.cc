@@ -1,5 +1,7 @@
 #include <cuda_runtime.h>
 
+#include <cstring>
+
 #include "core/cuda/address_range.h"
 #include "core/cuda/check.h"
 #include "core/cuda/queue.h"
@@ -15,6 +17,15 @@ class CudaBackend final : public DeviceBackend {
     int count = 0;
     // No driver and no card is an answer, not an error.
     return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+  }
+  std::array<std::int64_t, 2> unique_id(int index) const override {
+    check_index(index);
+    cudaDeviceProp properties;
+    check_cuda(cudaGetDeviceProperties(&properties, index), "cudaGetDeviceProperties");
+    std::array<std::int64_t, 2> id{};
+    static_assert(sizeof(id) == sizeof(properties.uuid));
+    std::memcpy(id.data(), &properties.uuid, sizeof(id));
+    return id;
   }
   double peak_flops(int index) const override {
     const auto attribute = [index](cudaDeviceAttr which) {

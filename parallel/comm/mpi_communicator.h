@@ -23,8 +23,8 @@ class MpiEnvironment {
 
   int rank() const noexcept { return rank_; }
   int world_size() const noexcept { return world_size_; }
-  // This rank's place among those of its node.
-  int local_rank() const noexcept { return local_rank_; }
+  // The lowest of the ranks on this rank's node.
+  int first_rank_of_node() const noexcept { return first_rank_of_node_; }
   // The most ranks on a node, and the fewest cores that the ranks of a node may run on together:
   // the same on all ranks.
   int ranks_per_node() const noexcept { return ranks_per_node_; }
@@ -44,7 +44,7 @@ class MpiEnvironment {
  private:
   int rank_ = 0;
   int world_size_ = 1;
-  int local_rank_ = 0;
+  int first_rank_of_node_ = 0;
   int ranks_per_node_ = 1;
   int cores_per_node_ = 1;
   std::uint64_t job_id_ = 0;

@@ -84,8 +84,9 @@ MpiEnvironment::MpiEnvironment() {
   check_mpi(MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &node),
             "MPI_Comm_split_type");
   int num_local_ranks = 1;
-  check_mpi(MPI_Comm_rank(node, &local_rank_), "MPI_Comm_rank");
   check_mpi(MPI_Comm_size(node, &num_local_ranks), "MPI_Comm_size");
+  first_rank_of_node_ = rank_;
+  check_mpi(MPI_Bcast(&first_rank_of_node_, 1, MPI_INT, 0, node), "MPI_Bcast");
   // A launcher may bind each rank to cores of its own: the node lends what they have together.
   CoreMask mask = cores_of_this_process();
   check_mpi(MPI_Allreduce(MPI_IN_PLACE, mask.data(), static_cast<int>(mask.size()), MPI_UINT64_T,

@@ -142,11 +142,11 @@ void NcclChannel::exchange_first_messages() {
   const int peer = 1 - name_.rank;
   void* bytes = nullptr;
   check_cuda(cudaMallocAsync(&bytes, 2, stream_), "cudaMallocAsync");
-  check_nccl(ncclGroupStart(), "ncclGroupStart");
+  NcclGroup calls;
   check_nccl(ncclSend(bytes, 1, ncclInt8, peer, comm_, stream_), "ncclSend");
   check_nccl(ncclRecv(static_cast<std::byte*>(bytes) + 1, 1, ncclInt8, peer, comm_, stream_),
              "ncclRecv");
-  check_nccl(ncclGroupEnd(), "ncclGroupEnd");
+  calls.end();
   settle("the first messages");
   check_cuda(cudaFreeAsync(bytes, stream_), "cudaFreeAsync");
   wait_until([this] {

@@ -33,6 +33,27 @@ struct NcclRank {
 // Throws CommError with NCCL's words unless the call was taken: it may still be under way.
 void check_nccl(ncclResult_t result, const char* call);
 
+// Calls of this thread that NCCL takes as one, up to end(). One that throws in between ends them as
+// well: what a thread calls with a group open would never begin.
+class NcclGroup {
+ public:
+  NcclGroup() { check_nccl(ncclGroupStart(), "ncclGroupStart"); }
+  ~NcclGroup() {
+    if (is_open_) {
+      ncclGroupEnd();
+    }
+  }
+  NcclGroup(const NcclGroup&) = delete;
+  NcclGroup& operator=(const NcclGroup&) = delete;
+  void end() {
+    is_open_ = false;
+    check_nccl(ncclGroupEnd(), "ncclGroupEnd");
+  }
+
+ private:
+  bool is_open_ = true;
+};
+
 // CUDA events, used again and again.
 class EventPool {
  public:

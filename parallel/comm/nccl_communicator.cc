@@ -150,7 +150,7 @@ class NcclCommunicator final : public Communicator {
                                    cudaMemcpyDeviceToDevice, on),
                    "cudaMemcpyAsync");
       }
-      check_nccl(ncclGroupStart(), "ncclGroupStart");
+      NcclGroup calls;
       for (int distance = 1; distance < world_size(); ++distance) {
         const int to = (rank() + distance) % world_size();
         const int from = (rank() + world_size() - distance) % world_size();
@@ -169,7 +169,7 @@ class NcclCommunicator final : public Communicator {
                      "ncclRecv");
         }
       }
-      check_nccl(ncclGroupEnd(), "ncclGroupEnd");
+      calls.end();
     });
   }
 

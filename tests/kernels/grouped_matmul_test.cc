@@ -58,7 +58,7 @@ TEST_CASE("Grouped products are the products of matmul.h expert by expert") {
   }
 }
 
-TEST_CASE("Grouped weight gradients add; an expert without tokens keeps its own") {
+TEST_CASE("Grouped weight gradients add, an expert without tokens keeps its own") {
   constexpr std::int64_t kRows = 300;
   constexpr std::int64_t kIn = 37;
   constexpr std::int64_t kOut = 109;

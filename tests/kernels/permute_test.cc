@@ -95,7 +95,7 @@ TEST_CASE(
   CHECK(largest_error(added, want_added) < 1e-6);
 }
 
-TEST_CASE("combine_forward adds the gated rows of a token; combine_backward is its gradient") {
+TEST_CASE("combine_forward adds the gated rows of a token, combine_backward is its gradient") {
   Stream stream;
   const std::int64_t num_tokens = GENERATE(0, 1, 11);
   const std::int64_t hidden = GENERATE(1, 16, 35);

@@ -1,6 +1,6 @@
-// Started by mpirun with a GPU for each rank of a node: the checks of comm_checks.h over NCCL. With
-// more than two ranks NCCL adds in an order of its own, so that sums are checked on two. Exit code
-// 0 when all holds.
+// Started by mpirun, ranks in order, with a GPU for each rank of a node: the checks of
+// comm_checks.h over NCCL. With more than two ranks NCCL adds in an order of its own, so that sums
+// are checked on two. Exit code 0 when all holds.
 #include <exception>
 #include <iostream>
 #include <string_view>
@@ -16,7 +16,7 @@ namespace {
 using namespace fathom;
 
 void check_nccl_world(const parallel::MpiEnvironment& environment) {
-  const Device device{DeviceType::kCuda, environment.local_rank()};
+  const Device device{DeviceType::kCuda, environment.rank() - environment.first_rank_of_node()};
   Stream stream(device);
   const auto host_world = environment.make_world();
   const auto world = parallel::make_nccl_world(*host_world, device, {});

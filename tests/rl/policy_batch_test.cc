@@ -165,7 +165,7 @@ TEST_CASE("Every token of a completion is a target once, at its place, in a segm
   }
 }
 
-TEST_CASE("Rows do not depend on how they are dealt; those that fill up hold nothing") {
+TEST_CASE("Rows do not depend on how they are dealt, those that fill up hold nothing") {
   const auto texts = make_texts(40);
   const auto sequences = sequences_of(texts);
   const auto want = rows_of(pack(sequences, {}));

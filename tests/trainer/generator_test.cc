@@ -157,7 +157,7 @@ TEST_CASE("A completion is the same on every layout, whatever is generated besid
   }
 }
 
-TEST_CASE("A prompt alone gets the completion that it gets among others; samples of it differ") {
+TEST_CASE("A prompt alone gets the completion that it gets among others, samples of it differ") {
   const auto prompts = make_prompts();
   const auto want = generate({}, generation_options(), prompts);
   check_equal(generate({}, generation_options(), {prompts[5]}), {want[5]});

@@ -123,7 +123,7 @@ TEST_CASE("key, shape and dtype are part of the hash") {
             .size() == 5);
 }
 
-TEST_CASE("an element that is missing or counted twice changes the hash; a copy does not") {
+TEST_CASE("an element that is missing or counted twice changes the hash, a copy does not") {
   Stream stream;
   const Tensor tensor = counting(stream);
   const auto hash_of = [&](const std::vector<parallel::StateSlice>& slices) {

@@ -118,7 +118,7 @@ TEST_CASE("Rows permuted, combined and taken back on CUDA are those of the CPU")
   }
 }
 
-TEST_CASE("Rows gathered on CUDA are copies; those of an index outside are NaN") {
+TEST_CASE("Rows gathered on CUDA are copies, those of an index outside are NaN") {
   Devices devices;
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
   const std::int64_t hidden = GENERATE(3, 1032);

@@ -100,7 +100,7 @@ TEST_CASE("A process answers many questions, from any thread") {
   CHECK(ask(reward, "x").value == 101.0);
 }
 
-TEST_CASE("A command that dies is started again; twice for one completion is no verdict") {
+TEST_CASE("A command that dies is started again, twice for one completion is no verdict") {
   // Answers one line and goes.
   const CommandReward once({"read -r l; echo 1", 5s});
   for (int i = 0; i < 5; ++i) {

@@ -108,7 +108,7 @@ TEST_CASE("Percentages equal their figure and their value") {
          {"28", "0.28", kWrong}});
 }
 
-TEST_CASE("A solution may name its variable; a chain ends in its answer") {
+TEST_CASE("A solution may name its variable, a chain ends in its answer") {
   check({{"x = 11", "11"},
          {"x=5+5+1 = 7 = 11", "11"},
          {R"(x = \frac{3}{4})", "0.75"},

@@ -159,7 +159,7 @@ TEST_CASE("Recorded steps follow sequences that come, go, are preempted and shar
   CHECK(num_preemptions(recorded, options) > 0);
 }
 
-TEST_CASE("Data ranks record each for itself; steps that other ranks have a part in are given") {
+TEST_CASE("Data ranks record each for itself, steps that other ranks have a part in are given") {
   GenerationOptions options = generation_options();
   const Result want = generate(options, {});
   const Result data = generate(options, kCuda, DType::kFloat32, {1, 2, 1, 1});
