@@ -21,7 +21,7 @@ struct ElementHash {
   }
 
  private:
-  __extension__ using UInt128 = unsigned __int128;
+  using UInt128 = unsigned __int128;
   static constexpr std::uint64_t folded_product(std::uint64_t a, std::uint64_t b) noexcept {
     const UInt128 product = static_cast<UInt128>(a) * b;
     return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
