@@ -287,19 +287,6 @@ __device__ __forceinline__ void write(const float (&d)[kCount], const Destinatio
   }
 }
 
-// Brings what the tile will be added to into the L2 cache, a thread a row, while the tile's
-// products are taken.
-template <class S>
-__device__ __forceinline__ void prefetch_sums(const GroupedTile& tile, const float* c) {
-  static_assert(!S::kShares && kTileRows == kWarpgroupThreads);
-  const int row = tile.row + static_cast<int>(threadIdx.x) % kWarpgroupThreads;
-  if (row < tile.row_end) {
-    const int count = min(S::kColumns, tile.column_end - tile.column);
-    prefetch_to_l2(c + std::int64_t{row} * tile.column_end + tile.column,
-                   count * static_cast<int>(sizeof(float)));
-  }
-}
-
 template <class S>
 __device__ __forceinline__ void consume(const GroupedSizes& sizes, typename S::Output* c,
                                         const Consumer& self, Ring<S> ring) {
@@ -313,11 +300,6 @@ __device__ __forceinline__ void consume(const GroupedSizes& sizes, typename S::O
       if (static_cast<int>(index % kConsumers) != self.warpgroup) {
         ring.advance(tiles_of(tile.depth_end - tile.depth, kPanelDepth));
         continue;
-      }
-      if constexpr (S::kIsWeight) {
-        if (sizes.is_adding) {
-          prefetch_sums<S>(tile, c + tile.expert * expert_stride);
-        }
       }
       ring.wait_begin(self.warpgroup, index / kConsumers);
     }

@@ -120,11 +120,6 @@ __device__ __forceinline__ float4 load_in_place(const float* from) {
   return value;
 }
 
-// Starts to bring `bytes` from `from` on, both multiples of 16, to the L2 cache.
-__device__ __forceinline__ void prefetch_to_l2(const void* from, int bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes) : "memory");
-}
-
 // --- Products of a warpgroup
 
 template <int kCount>

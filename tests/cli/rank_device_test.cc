@@ -40,9 +40,10 @@ TEST_CASE("Ranks that see the same device share it where they may, and are refus
   const std::vector<DeviceView> same = {sees(0, 1, 10), sees(0, 1, 10)};
   CHECK(choices(same, true) == std::vector<int>{0, 0});
   CHECK(choose_device(same, 0, false) == 0);
-  CHECK_THROWS_WITH(choose_device(same, 1, false),
-                    Catch::Contains("rank 1, number 1 of its node from 0") &&
-                        Catch::Contains("run.transport=MPI"));
+  CHECK_THROWS_WITH(
+      choose_device(same, 1, false),
+      Catch::Contains("it is number 1 of the ranks of its node, from 0, and sees 1") &&
+          Catch::Contains("run.transport=MPI"));
   CHECK_THROWS_AS(choose_device(same, 1, false), ConfigError);
 
   const std::vector<DeviceView> three_of_two = {sees(0, 2, 10), sees(0, 2, 10), sees(0, 2, 10)};

@@ -172,15 +172,6 @@ void mbarrier_wait(const std::uint64_t* barrier, unsigned parity) {
   progress();
 }
 
-void prefetch_to_l2(const void* from, int bytes) {
-  if (reinterpret_cast<std::uintptr_t>(from) % 16 != 0 || bytes <= 0 || bytes % 16 != 0) {
-    fail("a prefetch of what is not a multiple of 16 bytes");
-  }
-  const auto* const data = static_cast<const volatile std::byte*>(from);
-  static_cast<void>(data[0]);  // is there
-  static_cast<void>(data[bytes - 1]);
-}
-
 void load_box(const CUtensorMap& map, std::uint64_t* barrier, void* to, int x, int y, int z) {
   TensorMap tensor;
   std::memcpy(static_cast<void*>(&tensor), &map, sizeof(tensor));

@@ -218,7 +218,7 @@ TEST_CASE("A gain's gradient is the sum of its units") {
 }
 
 TEST_CASE(
-    "An empty sum becomes what zeros become, whatever the memory holds; then it is added to") {
+    "An empty sum becomes what zeros become, whatever the memory holds, then it is added to") {
   const auto num_threads = GENERATE(1, 3);
   Stream stream({}, num_threads);
   const DType dtype = GENERATE(DType::kFloat32, DType::kInt64);

@@ -2,9 +2,11 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "core/graph.h"
 #include "core/stream.h"
 #include "core/tensor.h"
 #include "kernels/attention.h"
@@ -70,14 +72,15 @@ class Bench {
   // matrices. Floors follow from it.
   void measure_ceilings(const Sizes& sizes);
 
-  // Median time of `body` on the device by CUDA events, each run after the second-level cache was
-  // filled with something else. `body` must leave its inputs fit for another run. An error of one
-  // operation is printed in its line, and the others go on.
+  // Median time of `body`, recorded in a CUDA graph where it can be, by CUDA events, each run after
+  // the second-level cache was filled with something else. `body` must leave its inputs fit for
+  // another run. An error of one operation is printed in its line, and the others go on.
   void time(const std::string& name, const std::string& shape, const Work& work,
             const std::function<void()>& body);
   bool failed() const { return failed_; }
 
  private:
+  std::shared_ptr<Graph> recorded(const std::function<void()>& body);
   double median_microseconds(const std::function<void()>& body);
   double floor_microseconds(const Work& work) const;
 

@@ -182,6 +182,14 @@ void time_head(Bench& bench, const Sizes& sizes) {
   fill(sums, 1.0F, stream);  // so that repeating it does not shrink the numbers away
   bench.time("cross_entropy backward", shape, traffic(logits, logits),
              [&] { cross_entropy_backward(logits, {targets, weights, row_max, sums}, 0, stream); });
+  // All of it, as one rank with all classes does it.
+  Tensor loss = bench.float32(row_max.shape());
+  bench.time("cross_entropy", shape, traffic(logits, logits, logits), [&] {
+    cross_entropy_row_max(logits, row_max, sums, stream);
+    cross_entropy_exp_sum(logits, {targets, 0, 1}, row_max, sums, stream);
+    cross_entropy_loss(sums, weights, loss, stream);
+    cross_entropy_backward(logits, {targets, weights, row_max, sums}, 0, stream);
+  });
 }
 
 void time_optimizer(Bench& bench, const Sizes& sizes) {

@@ -34,7 +34,6 @@ inline void sync_named_barrier(int barrier, int num_threads) { sync_named(barrie
 inline void prefetch_tensor_map(const CUtensorMap& /*map*/) {}
 void load_box(const CUtensorMap& map, std::uint64_t* barrier, void* to, int x, int y, int z);
 inline void async_proxy_fence() {}
-void prefetch_to_l2(const void* from, int bytes);
 inline float4 load_in_place(const float* from) { return *reinterpret_cast<const float4*>(from); }
 
 template <int kCount>
