@@ -57,9 +57,9 @@ int choose_device(std::span<const DeviceView> views, int rank, bool may_share) {
   const int place = static_cast<int>(std::ranges::find(ranks, rank) - ranks.begin());
   const int num_devices = views[static_cast<std::size_t>(rank)].num_devices;
   if (place >= num_devices && !may_share) {
-    throw ConfigError(concat("has no CUDA device of its own: it is number ", place,
+    throw ConfigError(concat("no CUDA device is left for this rank: it is number ", place,
                              " of the ranks of its node, from 0, and sees ", num_devices,
-                             ", which others see as well; start one rank a device, or set "
+                             "; start one rank a device, or set "
                              "run.transport=MPI, which lets ranks share devices"));
   }
   return place % num_devices;

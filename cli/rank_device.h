@@ -23,7 +23,7 @@ std::vector<DeviceView> gather_device_views(parallel::Communicator& world, const
 // Which of the devices that `rank` sees is its own: that of its place among the ranks of its node;
 // or its only one, where a launcher shows every rank of the node one device and each another
 // (Slurm's --gpus-per-task). When there are fewer devices than ranks, ranks share them in turns if
-// they may, else ConfigError, whose message begins behind the rank's name.
+// they may, else ConfigError.
 int choose_device(std::span<const DeviceView> views, int rank, bool may_share);
 
 }  // namespace fathom::cli

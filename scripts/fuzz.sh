@@ -39,9 +39,12 @@ fuzz() {
     -artifact_prefix="$crashes/$name-" "$learned/$name" "${@:2}" >"$log" 2>&1; then
     echo "$name: $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs, $(ls "$learned/$name" | wc -l) learned"
   else
-    echo "$name: FAILED"
-    grep -v -E '^(#|INFO)' "$log" | head -n 60
-    print_inputs "$log"
+    {
+      flock 9  # one target's words after the other's
+      echo "$name: FAILED"
+      grep -v -E '^(#|INFO)' "$log" | head -n 60
+      print_inputs "$log"
+    } 9>"$crashes/.lock"
     rm "$log"
     return 1
   fi

@@ -24,10 +24,15 @@ fi
 [ -x "$bench" ] || { echo "gpu_check.sh: no CUDA build here; run scripts/build.sh cuda" >&2; exit 1; }
 
 mkdir -p "$state"
+exec 9>"$state/lock"
+flock -n 9 || { echo "gpu_check.sh: another check, or what one that was interrupted had begun, still works in $state" >&2; exit 1; }
 if [ "$(cat "$state/card" 2>/dev/null)" != "$card" ]; then  # the results of another card do not belong into this report
   rm -f "$state"/*.passed "$state"/*.log "$state"/*.jsonl
   echo "$card" >"$state/card"
 fi
+for log in "$state"/*.log; do  # of steps that failed: they run again, if they are still wanted
+  [ -e "${log%.log}.passed" ] || rm -f "$log"
+done
 
 # step NAME COMMAND...: once, unless it has passed before; its output goes to NAME.log.
 step() {

@@ -6,7 +6,7 @@ Python does not show. A line of JSON each.
     kernels.py KERNELS.jsonl
 
 What a call does stands in "call": the same job as ours, with as many calls as that takes (sums of weight gradients and masters in float32, keys put
-together from their two parts), compiled where torch.compile may help.
+together from their two parts), compiled where torch.compile may help. "recorded" tells whether it was.
 """
 import json
 import re
@@ -24,7 +24,7 @@ def random(*shape, dtype=torch.bfloat16):
 
 
 def recorded(body):
-    """`body` as a CUDA graph, or itself where it cannot be recorded. The stream is the one on which its tensors were made: a backward runs there."""
+    """(`body` as a CUDA graph, True), or (itself, False) where it cannot be recorded. The stream is the one on which its tensors were made: a backward runs there."""
     for _ in range(3):
         body()
     torch.cuda.synchronize()
@@ -34,13 +34,14 @@ def recorded(body):
             body()
     except RuntimeError:
         torch.cuda.synchronize()
-        return body
-    return graph.replay
+        return body, False
+    return graph.replay, True
 
 
 def median_microseconds(body):
+    """(the time, whether the body was recorded)"""
     flush = torch.empty(64 << 20, dtype=torch.int32, device="cuda")
-    body = recorded(body)
+    body, is_recorded = recorded(body)
     for _ in range(3):
         body()
     times = []
@@ -52,7 +53,7 @@ def median_microseconds(body):
         end.record()
         end.synchronize()
         times.append(1e3 * start.elapsed_time(end))
-    return sorted(times)[REPEATS // 2]
+    return sorted(times)[REPEATS // 2], is_recorded
 
 
 def product(kind, sizes):
@@ -63,7 +64,9 @@ def product(kind, sizes):
     if kind == "backward_input":
         return "mm", lambda: torch.mm(dy, w)
     dw = random(outer, inner, dtype=torch.float32)
-    return "mm + add_ to float32", lambda: dw.add_(torch.mm(dy.t(), x))
+    if kind == "first":
+        return "mm to float32", lambda: torch.mm(dy.t(), x, out_dtype=torch.float32)
+    return "mm to float32, add_", lambda: dw.add_(torch.mm(dy.t(), x, out_dtype=torch.float32))
 
 
 def grouped_product(kind, sizes, skewed):
@@ -76,8 +79,10 @@ def grouped_product(kind, sizes, skewed):
         return "_grouped_mm", lambda: torch._grouped_mm(x, w.transpose(1, 2), offs=offsets)
     if kind == "backward_input":
         return "_grouped_mm", lambda: torch._grouped_mm(dy, w, offs=offsets)
+    if kind == "first":
+        return "_grouped_mm to bfloat16", lambda: torch._grouped_mm(dy.t(), x, offs=offsets)
     dw = random(experts, outer, inner, dtype=torch.float32)
-    return "_grouped_mm + add_ to float32", lambda: dw.add_(torch._grouped_mm(dy.t(), x, offs=offsets))
+    return "_grouped_mm to bfloat16, add_ to float32", lambda: dw.add_(torch._grouped_mm(dy.t(), x, offs=offsets))
 
 
 def attention(kind, sizes):
@@ -106,7 +111,7 @@ def attention(kind, sizes):
 
 
 def norm(op, sizes):
-    """rms_norm or add_rms_norm, forward or backward; theirs give the gain's gradient too."""
+    """rms_norm or add_rms_norm, forward or backward."""
     x, branch = random(*sizes).requires_grad_(), random(*sizes).requires_grad_()
     gain = random(sizes[1]).requires_grad_()
     has_sum = op.startswith("add_")
@@ -122,7 +127,7 @@ def norm(op, sizes):
         return call, lambda: compiled(x, branch, gain)
     outputs = compiled(x, branch, gain)
     gradients = [torch.randn_like(y) for y in outputs]
-    return call + ", the gain's gradient too", lambda: torch.autograd.grad(outputs, (x, gain), gradients, retain_graph=True)
+    return call + ", both gradients", lambda: torch.autograd.grad(outputs, (x, gain), gradients, retain_graph=True)
 
 
 def swiglu(kind, sizes):
@@ -191,16 +196,14 @@ def adamw(sizes):
 def rival_of(op, shape):
     """(the call in words, a function that makes it), or None."""
     sizes = [int(word) for word in re.findall(r"\d+", shape.split(", first has")[0])]
-    kind = op.split()[-1]
-    if " first " in op:  # a gradient that is not added to: torch has no such sum
-        return None
+    kind = "first" if " first " in op else op.split()[-1]
     if op.startswith("matmul ") and "router" not in op:
         return product(kind, sizes)
     if op.startswith("grouped_matmul "):
         return grouped_product(kind, sizes, "first has" in shape)
     if op.startswith("attention "):
         return attention(kind, sizes)
-    if op in ("rms_norm forward", "rms_norm backward_input", "add_rms_norm forward", "add_rms_norm backward_input"):
+    if op in ("rms_norm forward", "rms_norm backward", "add_rms_norm forward", "add_rms_norm backward"):
         return norm(op, sizes)
     if op.startswith("swiglu "):
         return swiglu(kind, sizes)
@@ -227,7 +230,8 @@ def main(path):
             rival = rival_of(**line)
             if rival is None:
                 continue
-            line |= {"call": rival[0], "us": round(median_microseconds(rival[1]), 3)}
+            time, is_recorded = median_microseconds(rival[1])
+            line |= {"call": rival[0], "us": round(time, 3), "recorded": is_recorded}
         except (RuntimeError, AttributeError, TypeError) as error:  # a call that this torch does not have, or refuses
             line["error"] = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         print(json.dumps(line), flush=True)

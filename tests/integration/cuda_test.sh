@@ -84,7 +84,7 @@ expect_status 93 "EXACT on CUDA"
 expect_text "numerics.mode EXACT is not available on run.device CUDA yet" "EXACT on CUDA"
 launch 2 "$folder/cuda-refused" "${small[@]}" --set run.device=CUDA
 expect_status 93 "two ranks and one device"
-expect_text "rank 1: has no CUDA device of its own: it is number 1 of the ranks of its node" "two ranks and one device"
+expect_text "rank 1: no CUDA device is left for this rank: it is number 1 of the ranks of its node" "two ranks and one device"
 fathom=$cpu
 launch 1 "$folder/cuda-refused" "${small[@]}" --set run.device=CUDA
 expect_status 93 "a program without CUDA"

@@ -47,11 +47,19 @@ void time_norm(Bench& bench, const Sizes& sizes) {
              [&] { rms_norm_backward_input(dy, x, gain, inv_rms, y, stream); });
   bench.time("rms_norm backward_gain", words(x), traffic(x, dy),
              [&] { rms_norm_backward_gain(dy, x, inv_rms, gain_grad, stream); });
+  bench.time("rms_norm backward", words(x), traffic(x, dy, y), [&] {
+    rms_norm_backward_input(dy, x, gain, inv_rms, y, stream);
+    rms_norm_backward_gain(dy, x, inv_rms, gain_grad, stream);
+  });
   Tensor h = bench.bfloat16(x.shape());
   bench.time("add_rms_norm forward", words(x), traffic(x, h, h, y),
              [&] { add_rms_norm_forward(x, h, gain, 1e-6F, y, inv_rms, stream); });
   bench.time("add_rms_norm backward_input", words(x), traffic(x, dy, h, y),
              [&] { add_rms_norm_backward_input(dy, x, gain, inv_rms, h, y, stream); });
+  bench.time("add_rms_norm backward", words(x), traffic(x, dy, h, y), [&] {
+    add_rms_norm_backward_input(dy, x, gain, inv_rms, h, y, stream);
+    rms_norm_backward_gain(dy, x, inv_rms, gain_grad, stream);
+  });
 }
 
 void time_swiglu(Bench& bench, const Sizes& sizes) {
@@ -140,6 +148,22 @@ void time_permutation(Bench& bench, const Sizes& sizes, Route& route) {
              [&] { combine_forward(rows, route.row_of_slot, route.gates, x, stream); });
 }
 
+// The moments of the given dtype; all else float32, and the values bfloat16.
+void time_adamw(Bench& bench, const char* name, const Tensor& gradient, DType moments) {
+  Stream& stream = bench.stream();
+  Tensor master = bench.float32(gradient.shape());
+  Tensor value = bench.bfloat16(gradient.shape());
+  Tensor exp_avg = bench.random(gradient.shape(), moments, 1e-3F);
+  Tensor exp_avg_sq = Tensor::empty(gradient.shape(), moments, stream);
+  fill(exp_avg_sq, 1e-6F, stream);
+  AdamWOptions options;
+  options.learning_rate = 1e-4;
+  options.weight_decay = 0.1;
+  bench.time(name, words(gradient),
+             traffic(gradient, master, master, value, exp_avg, exp_avg, exp_avg_sq, exp_avg_sq),
+             [&] { adamw_step(options, gradient, master, value, exp_avg, exp_avg_sq, stream); });
+}
+
 }  // namespace
 
 void time_rows(Bench& bench, const Sizes& sizes) {
@@ -194,19 +218,9 @@ void time_head(Bench& bench, const Sizes& sizes) {
 
 void time_optimizer(Bench& bench, const Sizes& sizes) {
   Stream& stream = bench.stream();
-  const Shape shape{sizes.parameters};
-  const Tensor gradient = bench.random(shape, DType::kFloat32, 1e-3F);
-  Tensor master = bench.float32(shape);
-  Tensor value = bench.bfloat16(shape);
-  Tensor exp_avg = bench.random(shape, DType::kBFloat16, 1e-3F);
-  Tensor exp_avg_sq = bench.bfloat16(shape);
-  fill(exp_avg_sq, 1e-6F, stream);
-  AdamWOptions options;
-  options.learning_rate = 1e-4;
-  options.weight_decay = 0.1;
-  bench.time("adamw", words(gradient),
-             traffic(gradient, master, master, value, exp_avg, exp_avg, exp_avg_sq, exp_avg_sq),
-             [&] { adamw_step(options, gradient, master, value, exp_avg, exp_avg_sq, stream); });
+  const Tensor gradient = bench.random(Shape{sizes.parameters}, DType::kFloat32, 1e-3F);
+  time_adamw(bench, "adamw", gradient, DType::kFloat32);
+  time_adamw(bench, "adamw, moments of bfloat16", gradient, DType::kBFloat16);
   Tensor sum = Tensor::zeros(Shape{kExactSumIntegers}, DType::kInt64, stream);
   Tensor num_non_finite = Tensor::zeros(Shape{1}, DType::kInt64, stream);
   bench.time("sum_of_squares", words(gradient), traffic(gradient),
