@@ -29,6 +29,11 @@ void run(const Product& product, Stream& stream) {
   }
   if (!product.output.is_adding) {
     const std::int64_t element = size_of(product.output.dtype);
+    if (product.output.stride == product.num_columns) {
+      cuda_queue(stream).fill_zero(product.output.data,
+                                   product.num_rows * product.num_columns * element);
+      return;
+    }
     for (std::int64_t row = 0; row < product.num_rows; ++row) {
       cuda_queue(stream).fill_zero(product.output.data + row * product.output.stride * element,
                                    product.num_columns * element);

@@ -402,13 +402,14 @@ void attend(PagedInputs<T> inputs, const PagedSequences& sequences, Tensor& out,
   // At most: a tile has a token, and all but a sequence's last are full.
   const std::int64_t num_tiles =
       std::min(num_rows, sequences.spans.size(0) + num_rows / tokens_of_tile);
+  if (num_tiles == 0) {  // no spans: a split walk over nothing would leave rows unwritten
+    stream.queue()->fill_zero(out.raw(), out.size_bytes());
+    return;
+  }
   const std::int64_t num_blocks = num_tiles * blocks_for(inputs.num_heads, inputs.heads_of_tile);
   inputs.num_splits = num_splits_for(num_blocks, sequences);
   if (inputs.num_splits == 1) {
     stream.queue()->fill_zero(out.raw(), out.size_bytes());
-  }
-  if (num_tiles == 0) {
-    return;
   }
   Tensor tiles = Tensor::empty({num_tiles, 2}, DType::kInt32, stream);
   auto* const tile_data = reinterpret_cast<int2*>(tiles.raw());

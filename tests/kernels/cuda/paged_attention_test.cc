@@ -185,6 +185,14 @@ TEST_CASE("Pages on CUDA: copies, tokens that others leave alone, pages that do 
   CHECK(rows[0] != 0.0F);
   CHECK(std::all_of(rows.begin() + shape.num_heads * rank, rows.end(),
                     [](float number) { return number == 0.0F; }));
+
+  // Rows that are nobody's, and pages beside them.
+  const Tensor nobody = Tensor::empty({0, 4}, DType::kInt32, devices.cuda);
+  Tensor unwritten = devices.empty({1, shape.num_heads * rank}, DType::kFloat32);
+  latent_attention_forward(shape, {q.narrow(0, 1), absorbed.narrow(0, 1)}, {nobody, pages, copies},
+                           cache, unwritten, devices.cuda);
+  const std::vector<float> none = vector_of(devices.to_cpu(unwritten));
+  CHECK(none == std::vector<float>(none.size(), 0.0F));
 }
 
 }  // namespace fathom::kernels
