@@ -61,6 +61,9 @@ void check_numerics(const RunConfig& config, Problems& problems) {
                         "run.device CPU")) {
     return;
   }
+  problems.require(numerics.deterministic(),
+                   "numerics.deterministic false needs numerics.mode FAST: EXACT is the same bits "
+                   "always");
   check_unit(config, problems);
   check_chunks(config, problems);
   problems.require(

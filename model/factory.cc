@@ -66,6 +66,7 @@ ModelOptions make_model_options(const config::Model& config) {
 NumericsOptions make_numerics_options(const config::RunConfig& config) {
   NumericsOptions options;
   const config::Numerics& numerics = config.numerics();
+  options.is_deterministic = numerics.deterministic();
   if (config.run().device() == config::Run::CUDA &&
       config.optimizer().parameter_dtype() == config::BFLOAT16) {
     options.activation_dtype = DType::kBFloat16;

@@ -35,6 +35,7 @@ Mla::Mla(const std::string& prefix, const ModelOptions& options, const Tensor& c
   shape_.scale = options.softmax_scale();
   const int chunks = options.numerics.chunks_per_rank(tensor);
   shape_.num_chunks = chunks;
+  shape_.is_deterministic = options.numerics.is_deterministic;
   query_columns_ = {shape_.num_heads, options.qk_head_dim(), options.qk_nope_head_dim,
                     options.qk_rope_head_dim};
   key_columns_ = {1, 0, options.kv_lora_rank, options.qk_rope_head_dim};

@@ -43,6 +43,8 @@ struct NumericsOptions {
   // gates of the router, what the softmaxes keep, losses and gradients are float32.
   DType activation_dtype = DType::kFloat32;
   parallel::GradientFormat gradients;
+  // Else attention's backward on CUDA adds in any order.
+  bool is_deterministic = true;
 
   int chunks_per_rank(const parallel::Communicator& tensor) const noexcept {
     return tensor_chunks == 0 ? 1 : tensor_chunks / tensor.world_size();

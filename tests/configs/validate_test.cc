@@ -313,6 +313,9 @@ TEST_CASE("what EXACT asks of a layout is said with the numbers and the way out"
        {"numerics.tensor_chunks (8) does not divide model.num_attention_heads (4)"}},
       {{"numerics.gradient_fraction_bits=61"},
        {"numerics.gradient_fraction_bits (61) is not in [32, 60]"}},
+      {{"numerics.deterministic=false"},
+       {"numerics.deterministic false needs numerics.mode FAST: EXACT is the same bits always"}},
+      {{"numerics.deterministic=false", "numerics.mode=FAST"}, {}},
       {{"optimizer.gradient_dtype=BFLOAT16"},
        {"optimizer.gradient_dtype BFLOAT16 needs numerics.mode FAST: EXACT sums gradients as "
         "integers"}},
