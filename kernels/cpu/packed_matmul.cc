@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/cpu/product.h"
+#include "kernels/cpu/row_parts.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/weighted_for.h"
 
@@ -179,12 +180,11 @@ void forward(const Tensor& x, const Tensor& packed, Tensor& y, int num_chunks, S
 template <class Run>
 void for_each_matrix(std::int64_t first, std::int64_t last, std::int64_t num_panels,
                      const Run& run) {
-  while (first < last) {
-    const std::int64_t matrix = first / num_panels;
-    const std::int64_t next = std::min(last, (matrix + 1) * num_panels);
-    run(matrix, first - matrix * num_panels, next - matrix * num_panels);
-    first = next;
-  }
+  cpu::for_each_row_part(  // a row of panels a matrix
+      first, last, num_panels,
+      [&](std::int64_t matrix, std::int64_t panel, std::int64_t begin, std::int64_t end) {
+        run(matrix, panel, panel + end - begin);
+      });
 }
 
 // Threads split the panels of all experts, weighed by the experts' rows.
