@@ -146,8 +146,8 @@ class ThreadPool {
   alignas(64) std::atomic<int> num_unfinished_{0};
 };
 
-Stream::Stream(Device device, int num_threads)
-    : device_(device), allocator_(make_allocator(device)) {
+Stream::Stream(Device device, int num_threads, SumOrder order)
+    : device_(device), order_(order), allocator_(make_allocator(device)) {
   FATHOM_CHECK(num_threads >= 1, num_threads, " threads");
   if (is_meta()) {
     return;

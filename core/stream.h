@@ -13,6 +13,13 @@ namespace fathom {
 
 class ThreadPool;
 
+// What the order in which an element's terms are added may depend on (docs/numerics.md).
+enum class SumOrder {
+  kFastest,  // the sizes of the whole call: a library may take another kernel for more rows
+  kFixed,    // the element alone: whatever is computed beside it, its bits are the same. The CPU's
+             // always.
+};
+
 // An ordered queue of work on one device, with the memory and (on the CPU) the threads that the
 // work uses. On the CPU each call runs at once. Not copyable; one host thread drives a stream at a
 // time.
@@ -23,14 +30,15 @@ class ThreadPool;
 class Stream {
  public:
   // num_threads: host threads that kernels of a CPU stream and work on the host for other devices
-  // may use, the caller included.
-  explicit Stream(Device device = {}, int num_threads = 1);
+  // may use, the caller included. `order` is what kernels of other devices keep to.
+  explicit Stream(Device device = {}, int num_threads = 1, SumOrder order = SumOrder::kFastest);
   Stream(Stream&&) noexcept;
   Stream& operator=(Stream&&) noexcept;
   ~Stream();
 
   Device device() const noexcept { return device_; }
   bool is_meta() const noexcept { return device_.type == DeviceType::kMeta; }
+  SumOrder sum_order() const noexcept { return order_; }
   // The device's own queue; null on the CPU and the meta device, where there is nothing to wait
   // for.
   DeviceQueue* queue() const noexcept { return queue_.get(); }
@@ -57,6 +65,7 @@ class Stream {
 
  private:
   Device device_;
+  SumOrder order_;
   std::shared_ptr<Allocator> allocator_;
   std::unique_ptr<DeviceQueue> queue_;
   std::unique_ptr<ThreadPool> pool_;
