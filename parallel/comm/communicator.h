@@ -35,8 +35,8 @@ class [[nodiscard]] Work {
 // global state. Every wait has a deadline: a timeout is a CommError that names the group, the
 // operation and, where known, the ranks that are missing. Sums and maxima over ranks are taken in a
 // binary tree over the rank index, so they are the same bits on every rank, on every run and for
-// every transport of host memory (nccl_communicator.h says what NCCL does). A group of one simply
-// works. Tensors live on one device; float32, bfloat16 or int64 for reductions.
+// every transport; over NCCL where the stream's sum_order() is kFixed (nccl_communicator.h). A
+// group of one simply works. Tensors live on one device; float32, bfloat16 or int64 for reductions.
 class Communicator {
  public:
   virtual ~Communicator() = default;

@@ -26,6 +26,20 @@ void check_nccl(ncclResult_t result, const char* call) {
   }
 }
 
+ncclDataType_t nccl_type(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat32:
+      return ncclFloat32;
+    case DType::kBFloat16:
+      return ncclBfloat16;
+    case DType::kInt32:
+      return ncclInt32;
+    case DType::kInt64:
+      return ncclInt64;
+  }
+  throw InternalError(concat("NCCL for ", dtype));
+}
+
 EventPool::~EventPool() {
   for (const cudaEvent_t event : events_) {
     cudaEventDestroy(event);
@@ -159,7 +173,7 @@ void NcclChannel::exchange_first_messages() {
 }
 
 std::shared_ptr<NcclOperation> NcclChannel::start(const char* operation, Stream& compute,
-                                                  const Issue& issue) {
+                                                  const Steps& steps) {
   owner_.monitor.check();
   check_cuda(cudaSetDevice(owner_.device), "cudaSetDevice");
   name_.operation = operation;
@@ -169,7 +183,7 @@ std::shared_ptr<NcclOperation> NcclChannel::start(const char* operation, Stream&
     if (comm_ == nullptr) {
       throw CommError("the channel was given up");
     }
-    issue_between_events(*started, compute, issue);
+    issue_between_events(*started, compute, steps);
   } catch (const CommError& error) {
     fail(error.message());
   }
@@ -179,12 +193,14 @@ std::shared_ptr<NcclOperation> NcclChannel::start(const char* operation, Stream&
 }
 
 void NcclChannel::issue_between_events(NcclOperation& operation, Stream& compute,
-                                       const Issue& issue) {
+                                       const Steps& steps) {
   check_cuda(cudaEventRecord(compute_ready_, stream_of(compute)), "cudaEventRecord");
   check_cuda(cudaStreamWaitEvent(stream_, compute_ready_, 0), "cudaStreamWaitEvent");
   check_cuda(cudaEventRecord(operation.begun(), stream_), "cudaEventRecord");
-  issue(comm_, stream_);
-  settle(name_.operation);  // only then is it on the stream
+  for (const Step& step : steps) {
+    step(comm_, stream_);
+    settle(name_.operation);  // only then is it on the stream
+  }
   check_cuda(cudaEventRecord(operation.ended(), stream_), "cudaEventRecord");
 }
 

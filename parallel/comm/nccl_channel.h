@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/dtype.h"
 #include "core/stream.h"
 #include "parallel/comm/host_communicator.h"
 #include "parallel/comm/operation_monitor.h"
@@ -32,6 +33,8 @@ struct NcclRank {
 
 // Throws CommError with NCCL's words unless the call was taken: it may still be under way.
 void check_nccl(ncclResult_t result, const char* call);
+
+ncclDataType_t nccl_type(DType dtype);
 
 // Calls of this thread that NCCL takes as one, up to end(). One that throws in between ends them as
 // well: what a thread calls with a group open would never begin.
@@ -102,10 +105,11 @@ class NcclChannel final : public DeviceTransport {
   NcclChannel(const NcclChannel&) = delete;
   NcclChannel& operator=(const NcclChannel&) = delete;
 
-  // Gives to NCCL what `issue` says, behind what has been given to the channel and to `compute`
-  // so far.
-  using Issue = std::function<void(ncclComm_t comm, cudaStream_t stream)>;
-  std::shared_ptr<NcclOperation> start(const char* operation, Stream& compute, const Issue& issue);
+  // One operation: gives to NCCL and to the channel's stream what the steps say, one behind the
+  // other, behind what has been given to the channel and to `compute` so far.
+  using Step = std::function<void(ncclComm_t comm, cudaStream_t stream)>;
+  using Steps = std::vector<Step>;
+  std::shared_ptr<NcclOperation> start(const char* operation, Stream& compute, const Steps& steps);
 
   std::string error() override;
   void abort() noexcept override;
@@ -114,7 +118,7 @@ class NcclChannel final : public DeviceTransport {
   NcclChannel(OperationName group, NcclRank& owner);
   void connect(const ncclUniqueId& id);
   void exchange_first_messages();
-  void issue_between_events(NcclOperation& operation, Stream& compute, const Issue& issue);
+  void issue_between_events(NcclOperation& operation, Stream& compute, const Steps& steps);
   // Returns when the last call is no longer under way.
   void settle(const char* call);
   // Throws CommError at the deadline and when the rank's communications have failed.

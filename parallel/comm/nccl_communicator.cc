@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include "core/cuda/check.h"
 #include "core/error.h"
 #include "parallel/comm/nccl_channel.h"
+#include "parallel/comm/nccl_steps.h"
 #include "parallel/comm/rank_rows.h"
 
 namespace fathom::parallel {
@@ -24,18 +24,9 @@ static_assert(sizeof(IdIntegers) == sizeof(ncclUniqueId));
 
 bool is_on_device(const Tensor& x) { return x.device().type == DeviceType::kCuda; }
 
-ncclDataType_t nccl_type(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return ncclFloat32;
-    case DType::kBFloat16:
-      return ncclBfloat16;
-    case DType::kInt32:
-      return ncclInt32;
-    case DType::kInt64:
-      return ncclInt64;
-  }
-  throw InternalError(concat("NCCL for ", dtype));
+// Integers have the same sum in any order.
+bool is_reduced_in_tree(const Tensor& x, const Stream& stream) {
+  return stream.sum_order() == SumOrder::kFixed && x.dtype() != DType::kInt64;
 }
 
 std::size_t count_of(const Tensor& x) { return static_cast<std::size_t>(x.numel()); }
@@ -78,13 +69,17 @@ class NcclCommunicator final : public Communicator {
     const std::int64_t sent = x.size_bytes() > kShortAllReduceBytes
                                   ? x.numel() - own + others() * own
                                   : others() * x.numel();
-    return collective("all_reduce", sent * size_of(x.dtype()), {x, x}, stream,
-                      [&](ncclComm_t comm, cudaStream_t on) {
-                        check_nccl(
-                            ncclAllReduce(x.raw(), x.raw(), count_of(x), nccl_type(x.dtype()),
-                                          op == ReduceOp::kSum ? ncclSum : ncclMax, comm, on),
-                            "ncclAllReduce");
-                      });
+    const std::int64_t sent_bytes = sent * size_of(x.dtype());
+    if (is_reduced_in_tree(x, stream)) {
+      const TreeReduction tree = all_reduce_in_tree(x, op, place(), stream);
+      return collective("all_reduce", sent_bytes, {x, x, tree.contributions}, stream, tree.steps);
+    }
+    return collective(
+        "all_reduce", sent_bytes, {x, x}, stream, {[&](ncclComm_t comm, cudaStream_t on) {
+          check_nccl(ncclAllReduce(x.raw(), x.raw(), count_of(x), nccl_type(x.dtype()),
+                                   op == ReduceOp::kSum ? ncclSum : ncclMax, comm, on),
+                     "ncclAllReduce");
+        }});
   }
 
   Work all_gather(const Tensor& shard, Tensor& full, Stream& stream) override {
@@ -93,11 +88,11 @@ class NcclCommunicator final : public Communicator {
     }
     check_shard(shard, full, world_size(), "all_gather");
     return collective("all_gather", others() * shard.size_bytes(), {shard, full}, stream,
-                      [&](ncclComm_t comm, cudaStream_t on) {
+                      {[&](ncclComm_t comm, cudaStream_t on) {
                         check_nccl(ncclAllGather(shard.raw(), full.raw(), count_of(shard),
                                                  nccl_type(shard.dtype()), comm, on),
                                    "ncclAllGather");
-                      });
+                      }});
   }
 
   Work reduce_scatter(const Tensor& full, Tensor& shard, Stream& stream) override {
@@ -106,12 +101,18 @@ class NcclCommunicator final : public Communicator {
     }
     FATHOM_CHECK(full.dtype() != DType::kInt32, "reduce_scatter of ", full.dtype());
     check_shard(shard, full, world_size(), "reduce_scatter");
-    return collective("reduce_scatter", others() * shard.size_bytes(), {full, shard}, stream,
-                      [&](ncclComm_t comm, cudaStream_t on) {
+    const std::int64_t sent_bytes = others() * shard.size_bytes();
+    if (is_reduced_in_tree(full, stream)) {
+      const TreeReduction tree = reduce_scatter_in_tree(full, shard, place(), stream);
+      return collective("reduce_scatter", sent_bytes, {full, shard, tree.contributions}, stream,
+                        tree.steps);
+    }
+    return collective("reduce_scatter", sent_bytes, {full, shard}, stream,
+                      {[&](ncclComm_t comm, cudaStream_t on) {
                         check_nccl(ncclReduceScatter(full.raw(), shard.raw(), count_of(shard),
                                                      nccl_type(full.dtype()), ncclSum, comm, on),
                                    "ncclReduceScatter");
-                      });
+                      }});
   }
 
   Work broadcast(Tensor& x, int root, Stream& stream) override {
@@ -121,11 +122,11 @@ class NcclCommunicator final : public Communicator {
     FATHOM_CHECK(0 <= root && root < world_size(), "broadcast from rank ", root, " of ",
                  world_size());
     return collective("broadcast", rank() == root ? others() * x.size_bytes() : 0, {x, x}, stream,
-                      [&](ncclComm_t comm, cudaStream_t on) {
+                      {[&](ncclComm_t comm, cudaStream_t on) {
                         check_nccl(ncclBroadcast(x.raw(), x.raw(), count_of(x),
                                                  nccl_type(x.dtype()), root, comm, on),
                                    "ncclBroadcast");
-                      });
+                      }});
   }
 
   Work all_to_all(const Tensor& send, std::span<const std::int64_t> send_rows, Tensor& recv,
@@ -134,43 +135,11 @@ class NcclCommunicator final : public Communicator {
       return host_->all_to_all(send, send_rows, recv, recv_rows, stream);
     }
     check_rows_alike(send, recv, "all_to_all");
-    const std::vector<std::int64_t> send_begin = row_begins(send_rows, send, world_size());
-    const std::vector<std::int64_t> recv_begin = row_begins(recv_rows, recv, world_size());
-    const auto own = static_cast<std::size_t>(rank());
-    FATHOM_CHECK(send_rows[own] == recv_rows[own], send_rows[own], " rows to and ", recv_rows[own],
-                 " rows from rank ", rank(), " itself");
-    const std::int64_t bytes = row_bytes(send);
-    bytes_sent_ += (send.size(0) - send_rows[own]) * bytes;
-    return start("all_to_all", {send, recv}, stream, [&](ncclComm_t comm, cudaStream_t on) {
-      // One's own rows first: NCCL need not know of them.
-      if (send_rows[own] > 0) {
-        check_cuda(cudaMemcpyAsync(recv.raw() + recv_begin[own] * bytes,
-                                   send.raw() + send_begin[own] * bytes,
-                                   static_cast<std::size_t>(send_rows[own] * bytes),
-                                   cudaMemcpyDeviceToDevice, on),
-                   "cudaMemcpyAsync");
-      }
-      NcclGroup calls;
-      for (int distance = 1; distance < world_size(); ++distance) {
-        const int to = (rank() + distance) % world_size();
-        const int from = (rank() + world_size() - distance) % world_size();
-        const auto to_index = static_cast<std::size_t>(to);
-        const auto from_index = static_cast<std::size_t>(from);
-        if (send_rows[to_index] > 0) {
-          check_nccl(ncclSend(send.raw() + send_begin[to_index] * bytes,
-                              static_cast<std::size_t>(send_rows[to_index] * bytes), ncclInt8, to,
-                              comm, on),
-                     "ncclSend");
-        }
-        if (recv_rows[from_index] > 0) {
-          check_nccl(ncclRecv(recv.raw() + recv_begin[from_index] * bytes,
-                              static_cast<std::size_t>(recv_rows[from_index] * bytes), ncclInt8,
-                              from, comm, on),
-                     "ncclRecv");
-        }
-      }
-      calls.end();
-    });
+    const auto leaving = ranges_of_rows(send_rows, send);
+    const auto arriving = ranges_of_rows(recv_rows, recv);
+    bytes_sent_ += send.size_bytes() - leaving[static_cast<std::size_t>(rank())].count;
+    return start("all_to_all", {send, recv}, stream,
+                 {exchange_step(send, leaving, recv, arriving, place())});
   }
 
   Work send(const Tensor& x, int to, Stream& stream) override {
@@ -182,13 +151,12 @@ class NcclCommunicator final : public Communicator {
     if (x.numel() == 0) {
       return {};
     }
-    return finish_later(line.sends->start("send", stream,
-                                          [&](ncclComm_t comm, cudaStream_t on) {
+    return finish_later(line.sends->start("send", stream, {[&](ncclComm_t comm, cudaStream_t on) {
                                             check_nccl(
                                                 ncclSend(x.raw(), count_of(x), nccl_type(x.dtype()),
                                                          line.peer, comm, on),
                                                 "ncclSend");
-                                          }),
+                                          }}),
                         {x, x}, stream);
   }
 
@@ -201,12 +169,11 @@ class NcclCommunicator final : public Communicator {
       return {};
     }
     return finish_later(
-        line.receives->start("recv", stream,
-                             [&](ncclComm_t comm, cudaStream_t on) {
+        line.receives->start("recv", stream, {[&](ncclComm_t comm, cudaStream_t on) {
                                check_nccl(ncclRecv(x.raw(), count_of(x), nccl_type(x.dtype()),
                                                    line.peer, comm, on),
                                           "ncclRecv");
-                             }),
+                             }}),
         {x, x}, stream);
   }
 
@@ -249,7 +216,7 @@ class NcclCommunicator final : public Communicator {
   }
 
  private:
-  using Tensors = std::array<Tensor, 2>;
+  using Tensors = std::array<Tensor, 3>;  // read, written, and any in between
   // Both directions between this rank and another, each of which waits for nothing but itself:
   // a send passes a receive that still waits.
   struct Line {
@@ -258,6 +225,18 @@ class NcclCommunicator final : public Communicator {
   };
 
   std::int64_t others() const { return world_size() - 1; }
+  RankPlace place() const { return {rank(), world_size()}; }
+
+  std::vector<ByteRange> ranges_of_rows(std::span<const std::int64_t> num_rows,
+                                        const Tensor& x) const {
+    const std::vector<std::int64_t> begins = row_begins(num_rows, x, world_size());
+    const std::int64_t bytes = row_bytes(x);
+    std::vector<ByteRange> ranges;
+    for (std::size_t r = 0; r < num_rows.size(); ++r) {
+      ranges.push_back({begins[r] * bytes, num_rows[r] * bytes});
+    }
+    return ranges;
+  }
 
   OperationName name_for_messages(int number_here, int num_ranks) const {
     return {"", name(), number_here, num_ranks, 0};
@@ -310,16 +289,16 @@ class NcclCommunicator final : public Communicator {
   }
 
   Work collective(const char* operation, std::int64_t sent_bytes, Tensors kept, Stream& stream,
-                  const NcclChannel::Issue& issue) {
+                  const NcclChannel::Steps& steps) {
     bytes_sent_ += sent_bytes;
     if (kept[1].numel() == 0) {  // on every rank alike
       return {};
     }
-    return start(operation, std::move(kept), stream, issue);
+    return start(operation, std::move(kept), stream, steps);
   }
 
-  Work start(const char* operation, Tensors kept, Stream& stream, const NcclChannel::Issue& issue) {
-    return finish_later(channel().start(operation, stream, issue), std::move(kept), stream);
+  Work start(const char* operation, Tensors kept, Stream& stream, const NcclChannel::Steps& steps) {
+    return finish_later(channel().start(operation, stream, steps), std::move(kept), stream);
   }
 
   Work finish_later(std::shared_ptr<NcclOperation> operation, Tensors kept, Stream& stream) {

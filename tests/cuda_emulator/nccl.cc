@@ -9,11 +9,12 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "core/stream.h"
-#include "parallel/comm/rank_tree.h"
+#include "core/bfloat16.h"
+#include "core/dtype.h"
 
 namespace {
 
@@ -70,20 +71,35 @@ Bytes copy_of(const void* from, std::size_t bytes) {
   return {begin, begin + bytes};
 }
 
-// All ranks' inputs, then what each of them is to receive.
-Bytes reduced(const std::vector<Bytes>& inputs, const Call& call) {
-  std::vector<const std::byte*> contributions;
-  for (const Bytes& input : inputs) {
-    contributions.push_back(input.data());
+// sum[i] = sum[i] op term[i]. A maximum loses a NaN of the term.
+template <class T>
+void reduce_into(Bytes& sum, const Bytes& term, ncclRedOp_t op) {
+  using Number = std::conditional_t<std::is_same_v<T, fathom::BFloat16>, float, T>;
+  T* const sums = reinterpret_cast<T*>(sum.data());
+  const T* const terms = reinterpret_cast<const T*>(term.data());
+  for (std::size_t i = 0; i < sum.size() / sizeof(T); ++i) {
+    const auto a = static_cast<Number>(sums[i]);
+    const auto b = static_cast<Number>(terms[i]);
+    sums[i] = static_cast<T>(op == ncclSum ? a + b : std::max(a, b));
   }
-  Bytes result(inputs[0].size());
-  fathom::Stream stream;
-  const auto dtype = dtype_of(call.type);
-  fathom::parallel::reduce_over_ranks(
-      contributions, result.data(), static_cast<std::int64_t>(result.size()) / size_of(dtype),
-      dtype,
-      call.op == ncclSum ? fathom::parallel::ReduceOp::kSum : fathom::parallel::ReduceOp::kMax,
-      stream);
+}
+
+// What all ranks' inputs come to in an order that is not that of parallel/comm/rank_tree.h, as
+// NCCL's need not be: from the last rank to the first, each sum rounded to the type.
+Bytes reduced(const std::vector<Bytes>& inputs, const Call& call) {
+  Bytes result = inputs.back();
+  for (auto term = inputs.rbegin() + 1; term != inputs.rend(); ++term) {
+    switch (call.type) {
+      case ncclFloat32:
+        reduce_into<float>(result, *term, call.op);
+        break;
+      case ncclBfloat16:
+        reduce_into<fathom::BFloat16>(result, *term, call.op);
+        break;
+      default:
+        reduce_into<std::int64_t>(result, *term, call.op);
+    }
+  }
   return result;
 }
 

@@ -393,4 +393,18 @@ void check_all_collectives(Communicator& world, Stream& stream) {
   world.barrier();
 }
 
+void check_collectives_in_any_order(Communicator& world, Stream& stream) {
+  if (world.world_size() <= 2) {
+    check_all_reduce(world, stream);
+    check_reduce_scatter(world, stream);
+    check_works_under_way_together(world, stream);
+  }
+  check_all_gather(world, stream);
+  check_broadcast(world, stream);
+  check_all_to_all(world, stream);
+  check_send_and_recv(world, stream);
+  check_integers(world);
+  world.barrier();
+}
+
 }  // namespace fathom::test

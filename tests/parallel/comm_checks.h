@@ -21,5 +21,8 @@ void check_integers(parallel::Communicator& world);
 void check_groups(parallel::Communicator& world, Stream& stream);
 
 void check_all_collectives(parallel::Communicator& world, Stream& stream);
+// The same of a transport that adds up in an order of its own: sums are checked where two ranks
+// have but one order, and a maximum may lose a NaN.
+void check_collectives_in_any_order(parallel::Communicator& world, Stream& stream);
 
 }  // namespace fathom::test

@@ -23,10 +23,12 @@ constexpr Device kDevice{DeviceType::kCuda, 0};
 
 using Body = std::function<void(Communicator& world, Stream& stream)>;
 
-void run_nccl_ranks(int size, const Body& body, const parallel::CommOptions& options = {}) {
+void run_nccl_ranks(int size, const Body& body, const parallel::CommOptions& options = {},
+                    SumOrder order = SumOrder::kFastest) {
   run_ranks(
       size,
-      [&](Communicator& host_world, Stream& stream) {
+      [&](Communicator& host_world, Stream& /*fastest*/) {
+        Stream stream(kDevice, 1, order);
         const auto world = parallel::make_nccl_world(host_world, kDevice, options);
         body(*world, stream);
       },
@@ -51,13 +53,19 @@ bool contains(const std::string& text, const std::string& part) {
 TEST_CASE("NCCL ranks: every collective has its result and its traffic") {
   const int size = GENERATE(1, 2, 3, 4);
   CAPTURE(size);
-  run_nccl_ranks(size, test::check_all_collectives);
+  run_nccl_ranks(size, test::check_collectives_in_any_order);
+}
+
+TEST_CASE("NCCL ranks: sums and maxima of a fixed order are those of the tree over the ranks") {
+  const int size = GENERATE(1, 2, 3, 4, 5, 7);
+  CAPTURE(size);
+  run_nccl_ranks(size, test::check_all_collectives, {}, SumOrder::kFixed);
 }
 
 TEST_CASE("NCCL ranks: groups of any order, also of one") {
   const int size = GENERATE(2, 4);
   CAPTURE(size);
-  run_nccl_ranks(size, test::check_groups);
+  run_nccl_ranks(size, test::check_groups, {}, SumOrder::kFixed);
 }
 
 TEST_CASE("NCCL ranks: host tensors go through the host") {

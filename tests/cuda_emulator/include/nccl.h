@@ -2,8 +2,9 @@
 
 // The part of NCCL that Fathom uses, between threads of one process, for the emulated device (see
 // cuda_runtime.h). Calls are non-blocking and under way until all ranks have come, which
-// ncclCommGetAsyncError tells; sends are buffered. Collectives that do not fit together are an
-// error, where NCCL would hang.
+// ncclCommGetAsyncError tells; sends are buffered. Sums are taken in an order of its own, which is
+// not that of parallel/comm/rank_tree.h. Collectives that do not fit together are an error, where
+// NCCL would hang.
 
 #include <cstddef>
 
