@@ -1,22 +1,26 @@
 #include "kernels/packed_matmul.h"
 
 #include <bit>
+#include <string_view>
 
 #include "kernels/check_tensor.h"
+#include "kernels/cpu/packed_matmul.h"
 
 namespace fathom::kernels {
 
-constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> pack_weight_slot("pack_weight");
-constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, int, Stream&)>
-    packed_matmul_forward_slot("packed_matmul_forward");
-constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
-    packed_grouped_matmul_forward_slot("packed_grouped_matmul_forward");
 constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)>
     packed_head_matmul_forward_slot("packed_head_matmul_forward");
 
 namespace {
 
 constexpr std::int64_t kPanel = 16;
+
+// For what the CPU alone does: whether there is anything to do on this stream.
+bool is_on_cpu(std::string_view operation, const Stream& stream) {
+  FATHOM_CHECK(stream.device().type == DeviceType::kCpu || stream.is_meta(), operation, " on ",
+               stream.device(), ": a function of the CPU; other devices take the weights unpacked");
+  return !stream.is_meta();
+}
 
 }  // namespace
 
@@ -29,8 +33,11 @@ Shape packed_shape(const Shape& weight) {
 
 void pack_weight(const Tensor& w, Tensor& packed, Stream& stream) {
   const TensorCheck check("pack_weight", stream);
-  check.shape("packed", packed, packed_shape(w.shape()), check.activation_dtype("w", w));
-  pack_weight_slot(stream, w, packed);
+  check.shape("w", w, w.shape());
+  check.shape("packed", packed, packed_shape(w.shape()));
+  if (is_on_cpu("pack_weight", stream)) {
+    cpu::pack_weight(w, packed, stream);
+  }
 }
 
 void packed_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, int num_chunks,
@@ -39,14 +46,15 @@ void packed_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, int
   check.rank("packed", packed, 3);
   const std::int64_t in_size = packed.size(1);
   check.rank("x", x, 2);
-  const DType dtype = check.activation_dtype("x", x);
-  check.rows("x", x, x.size(0), in_size, dtype);
-  check.rows("y", y, x.size(0), 0, dtype);
-  check.shape("packed", packed, packed_shape(Shape{y.size(1), in_size}), dtype);
+  check.rows("x", x, x.size(0), in_size);
+  check.rows("y", y, x.size(0), 0);
+  check.shape("packed", packed, packed_shape(Shape{y.size(1), in_size}));
   FATHOM_CHECK(num_chunks > 0 && std::has_single_bit(static_cast<unsigned>(num_chunks)) &&
                    in_size % num_chunks == 0,
                num_chunks, " chunks of an inner size of ", in_size);
-  packed_matmul_forward_slot(stream, x, packed, y, num_chunks);
+  if (is_on_cpu("packed_matmul_forward", stream)) {
+    cpu::packed_matmul_forward(x, packed, y, num_chunks, stream);
+  }
 }
 
 void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const Tensor& offsets,
@@ -54,13 +62,13 @@ void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const 
   const TensorCheck check("packed_grouped_matmul_forward", stream);
   check.rank("packed", packed, 4);
   check.rank("x", x, 2);
-  const DType dtype = check.activation_dtype("x", x);
-  check.shape("x", x, {x.size(0), packed.size(2)}, dtype);
-  check.rows("y", y, x.size(0), 0, dtype);
-  check.shape("packed", packed, packed_shape(Shape{packed.size(0), y.size(1), packed.size(2)}),
-              dtype);
+  check.shape("x", x, {x.size(0), packed.size(2)});
+  check.rows("y", y, x.size(0), 0);
+  check.shape("packed", packed, packed_shape(Shape{packed.size(0), y.size(1), packed.size(2)}));
   check.shape("offsets", offsets, {packed.size(0) + 1}, DType::kInt64);
-  packed_grouped_matmul_forward_slot(stream, x, packed, offsets, y);
+  if (is_on_cpu("packed_grouped_matmul_forward", stream)) {
+    cpu::packed_grouped_matmul_forward(x, packed, offsets, y, stream);
+  }
 }
 
 void packed_head_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, Stream& stream) {

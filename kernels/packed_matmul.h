@@ -12,12 +12,15 @@ namespace fathom::kernels {
 // W is packed once, after each update of the weights, and used many times. Decoding takes a row a
 // sequence. Every element is that of kernels/matmul.h, on the CPU with the same bits.
 //
-// That is the CPU's: other devices have ordinary products for any number of rows, and of these here
-// only packed_head_matmul_forward, for what pack_absorbed (kernels/latent_attention.h) packs. The
-// order of the elements inside a packed tensor is the device's own; below is the CPU's.
+// pack_weight and the two products of what it packs are functions of the CPU, and on the meta
+// device do nothing: elsewhere kernels/matmul.h takes any number of rows from the weights as they
+// are. Only packed_head_matmul_forward is an operation of every device, for what pack_absorbed
+// (kernels/latent_attention.h) packs, with the order of the elements that the device wants; below
+// is the CPU's.
 //
-// x, w, packed and y are float32, or on other devices than the CPU all of them bfloat16. All are
-// asynchronous on `stream` and throw InternalError on a mismatch of shapes or dtypes.
+// x, w, packed and y are float32; of packed_head_matmul_forward on other devices than the CPU also
+// all of them bfloat16. All are asynchronous on `stream` and throw InternalError on a mismatch of
+// shapes or dtypes, or a device that they do not have.
 
 // Up to so many rows; kernels/matmul.h is faster for more.
 inline constexpr std::int64_t kMaxPackedRows = 64;
@@ -58,11 +61,6 @@ void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const 
 //   y       [num_rows, num_heads * out_size]  out
 void packed_head_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, Stream& stream);
 
-extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> pack_weight_slot;
-extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, int, Stream&)>
-    packed_matmul_forward_slot;
-extern constinit KernelSlot<void(const Tensor&, const Tensor&, const Tensor&, Tensor&, Stream&)>
-    packed_grouped_matmul_forward_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)>
     packed_head_matmul_forward_slot;
 

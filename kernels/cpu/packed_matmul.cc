@@ -1,4 +1,4 @@
-#include "kernels/packed_matmul.h"
+#include "kernels/cpu/packed_matmul.h"
 
 #include <algorithm>
 #include <vector>
@@ -7,28 +7,11 @@
 #include "kernels/cpu/row_parts.h"
 #include "kernels/cpu/tile.h"
 #include "kernels/cpu/weighted_for.h"
+#include "kernels/packed_matmul.h"
 
 namespace fathom::kernels {
 namespace cpu {
 namespace {
-
-void pack(const Tensor& w, Tensor& packed, Stream& stream) {
-  const std::int64_t out_size = w.shape()[-2];
-  const std::int64_t in_size = w.shape()[-1];
-  const std::int64_t num_panels = packed.shape()[-3];  // of each matrix
-  const std::int64_t panel_size = in_size * simd::kLanes;
-  stream.parallel_for(packed.numel() / panel_size, 1 + kMinThreadMultiplyAdds / (panel_size + 1),
-                      [&](std::int64_t begin, std::int64_t end) {
-                        for (std::int64_t p = begin; p < end; ++p) {
-                          const std::int64_t row = p % num_panels * simd::kLanes;
-                          const float* const first =
-                              w.data<float>() + (p / num_panels * out_size + row) * in_size;
-                          pack_panel({first, 1, in_size}, in_size,
-                                     std::min<std::int64_t>(simd::kLanes, out_size - row),
-                                     packed.mutable_data<float>() + p * panel_size);
-                        }
-                      });
-}
 
 // A register block of few rows and, so that enough chains run at a time to hide the latency of a
 // fused multiply-add, several panels.
@@ -163,18 +146,6 @@ void run_panels(const Task& task, std::int64_t begin, std::int64_t end) {
   run_last_rows(task, whole_rows, begin, end);
 }
 
-void forward(const Tensor& x, const Tensor& packed, Tensor& y, int num_chunks, Stream& stream) {
-  const Task task{x.data<float>(), x.size(1),
-                  x.size(0),       packed.data<float>(),
-                  packed.size(1),  y.mutable_data<float>(),
-                  y.size(1),       y.size(1),
-                  num_chunks};
-  const std::int64_t panel_work =
-      packed.size(1) * simd::kLanes * std::max<std::int64_t>(1, x.size(0));
-  stream.parallel_for(packed.size(0), 1 + kMinThreadMultiplyAdds / (panel_work + 1),
-                      [&](std::int64_t begin, std::int64_t end) { run_panels(task, begin, end); });
-}
-
 // Calls run(matrix, begin, end) for the panels [begin, end) of each matrix among panels [first,
 // last) of all.
 template <class Run>
@@ -187,9 +158,69 @@ void for_each_matrix(std::int64_t first, std::int64_t last, std::int64_t num_pan
       });
 }
 
+// Threads split the panels of all heads.
+void forward_heads(const Tensor& x, const Tensor& packed, Tensor& y, Stream& stream) {
+  const std::int64_t num_heads = packed.size(0);
+  const std::int64_t num_panels = packed.size(1);
+  const std::int64_t in_size = packed.size(2);
+  const std::int64_t out_size = y.size(1) / num_heads;
+  const auto run = [&](std::int64_t head, std::int64_t begin, std::int64_t end) {
+    const Task task{x.data<float>() + head * (x.size(1) / num_heads),
+                    x.size(1),
+                    x.size(0),
+                    packed.data<float>() + head * num_panels * in_size * simd::kLanes,
+                    in_size,
+                    y.mutable_data<float>() + head * out_size,
+                    y.size(1),
+                    out_size,
+                    1};
+    run_panels(task, begin, end);
+  };
+  const std::int64_t panel_work = in_size * simd::kLanes * std::max<std::int64_t>(1, x.size(0));
+  stream.parallel_for(
+      num_heads * num_panels, 1 + kMinThreadMultiplyAdds / (panel_work + 1),
+      [&](std::int64_t begin, std::int64_t end) { for_each_matrix(begin, end, num_panels, run); });
+}
+
+const KernelRegistration register_heads(packed_head_matmul_forward_slot, DeviceType::kCpu,
+                                        &forward_heads);
+
+}  // namespace
+
+void pack_weight(const Tensor& w, Tensor& packed, Stream& stream) {
+  const std::int64_t out_size = w.shape()[-2];
+  const std::int64_t in_size = w.shape()[-1];
+  const std::int64_t num_panels = packed.shape()[-3];  // of each matrix
+  const std::int64_t panel_size = in_size * simd::kLanes;
+  stream.parallel_for(packed.numel() / panel_size, 1 + kMinThreadMultiplyAdds / (panel_size + 1),
+                      [&](std::int64_t begin, std::int64_t end) {
+                        for (std::int64_t p = begin; p < end; ++p) {
+                          const std::int64_t row = p % num_panels * simd::kLanes;
+                          const float* const first =
+                              w.data<float>() + (p / num_panels * out_size + row) * in_size;
+                          pack_panel({first, 1, in_size}, in_size,
+                                     std::min<std::int64_t>(simd::kLanes, out_size - row),
+                                     packed.mutable_data<float>() + p * panel_size);
+                        }
+                      });
+}
+
+void packed_matmul_forward(const Tensor& x, const Tensor& packed, Tensor& y, int num_chunks,
+                           Stream& stream) {
+  const Task task{x.data<float>(), x.size(1),
+                  x.size(0),       packed.data<float>(),
+                  packed.size(1),  y.mutable_data<float>(),
+                  y.size(1),       y.size(1),
+                  num_chunks};
+  const std::int64_t panel_work =
+      packed.size(1) * simd::kLanes * std::max<std::int64_t>(1, x.size(0));
+  stream.parallel_for(packed.size(0), 1 + kMinThreadMultiplyAdds / (panel_work + 1),
+                      [&](std::int64_t begin, std::int64_t end) { run_panels(task, begin, end); });
+}
+
 // Threads split the panels of all experts, weighed by the experts' rows.
-void forward_grouped(const Tensor& x, const Tensor& packed, const Tensor& offsets, Tensor& y,
-                     Stream& stream) {
+void packed_grouped_matmul_forward(const Tensor& x, const Tensor& packed, const Tensor& offsets,
+                                   Tensor& y, Stream& stream) {
   const auto bounds = checked_offsets(offsets, x.size(0));
   const std::int64_t num_panels = packed.size(1);
   const std::int64_t in_size = packed.size(2);
@@ -217,37 +248,5 @@ void forward_grouped(const Tensor& x, const Tensor& packed, const Tensor& offset
                         });
 }
 
-// Threads split the panels of all heads.
-void forward_heads(const Tensor& x, const Tensor& packed, Tensor& y, Stream& stream) {
-  const std::int64_t num_heads = packed.size(0);
-  const std::int64_t num_panels = packed.size(1);
-  const std::int64_t in_size = packed.size(2);
-  const std::int64_t out_size = y.size(1) / num_heads;
-  const auto run = [&](std::int64_t head, std::int64_t begin, std::int64_t end) {
-    const Task task{x.data<float>() + head * (x.size(1) / num_heads),
-                    x.size(1),
-                    x.size(0),
-                    packed.data<float>() + head * num_panels * in_size * simd::kLanes,
-                    in_size,
-                    y.mutable_data<float>() + head * out_size,
-                    y.size(1),
-                    out_size,
-                    1};
-    run_panels(task, begin, end);
-  };
-  const std::int64_t panel_work = in_size * simd::kLanes * std::max<std::int64_t>(1, x.size(0));
-  stream.parallel_for(
-      num_heads * num_panels, 1 + kMinThreadMultiplyAdds / (panel_work + 1),
-      [&](std::int64_t begin, std::int64_t end) { for_each_matrix(begin, end, num_panels, run); });
-}
-
-const KernelRegistration register_pack(pack_weight_slot, DeviceType::kCpu, &pack);
-const KernelRegistration register_forward(packed_matmul_forward_slot, DeviceType::kCpu, &forward);
-const KernelRegistration register_grouped(packed_grouped_matmul_forward_slot, DeviceType::kCpu,
-                                          &forward_grouped);
-const KernelRegistration register_heads(packed_head_matmul_forward_slot, DeviceType::kCpu,
-                                        &forward_heads);
-
-}  // namespace
 }  // namespace cpu
 }  // namespace fathom::kernels

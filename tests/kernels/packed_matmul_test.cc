@@ -88,5 +88,19 @@ TEST_CASE("Packed products refuse shapes that do not fit") {
   CHECK_THROWS_AS(packed_matmul_forward(narrow, packed, y, 1, stream), InternalError);
 }
 
+TEST_CASE("On the meta device packed products do nothing") {
+  Stream stream(Device{DeviceType::kMeta, 0});
+  const auto make = [&](const Shape& shape) {
+    return Tensor::empty(shape, DType::kFloat32, stream);
+  };
+  Tensor packed = make({2, 8, 16});
+  Tensor y = make({3, 20});
+  pack_weight(make({20, 8}), packed, stream);
+  packed_matmul_forward(make({3, 8}), packed, y, 1, stream);
+  const Tensor offsets = Tensor::empty({2}, DType::kInt64, stream);
+  packed_grouped_matmul_forward(make({3, 8}), make({1, 2, 8, 16}), offsets, y, stream);
+  CHECK_THROWS_AS(pack_weight(make({20, 9}), packed, stream), InternalError);
+}
+
 }  // namespace
 }  // namespace fathom::kernels

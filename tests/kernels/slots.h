@@ -24,9 +24,10 @@
 
 namespace fathom::kernels {
 
-// Calls visit(slot) for the slot of every operation that each device has.
+// Calls visit(slot) for the slot of every operation; a test of slots_test.cc holds the list against
+// the headers.
 template <class Visit>
-void for_each_device_slot(const Visit& visit) {
+void for_each_slot(const Visit& visit) {
   const auto each = [&](const auto&... slots) { (visit(slots), ...); };
   each(adamw_step_slot, sum_of_squares_slot);
   each(attention_forward_slot, attention_backward_slot);
@@ -54,22 +55,6 @@ void for_each_device_slot(const Visit& visit) {
        selection_statistics_slot, balance_backward_slot);
   each(sample_tokens_slot);
   each(swiglu_forward_slot, swiglu_backward_slot);
-}
-
-// The same for those of the CPU alone: the other devices' ordinary products take any number of rows
-// (kernels/packed_matmul.h).
-template <class Visit>
-void for_each_cpu_slot(const Visit& visit) {
-  visit(pack_weight_slot);
-  visit(packed_matmul_forward_slot);
-  visit(packed_grouped_matmul_forward_slot);
-}
-
-// Every operation; a test of slots_test.cc holds the list against the headers.
-template <class Visit>
-void for_each_slot(const Visit& visit) {
-  for_each_device_slot(visit);
-  for_each_cpu_slot(visit);
 }
 
 }  // namespace fathom::kernels

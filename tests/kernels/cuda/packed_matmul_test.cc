@@ -70,4 +70,19 @@ TEST_CASE("The products of latent attention's heads on CUDA are those of the CPU
   CHECK(error(latents, here.value, there.value, shape.value_size) < sum_tolerance(dtype));
 }
 
+TEST_CASE("Weights are packed on the CPU alone") {
+  Devices devices;
+  const Tensor w = devices.to_cuda(random_tensor({20, 8}, "w", devices.cpu), DType::kFloat32);
+  Tensor packed = devices.empty(packed_shape(w.shape()), DType::kFloat32);
+  const Tensor offsets = Tensor::zeros({1}, DType::kInt64, devices.cuda);
+  Tensor y = devices.empty({3, 20}, DType::kFloat32);
+  const Tensor x = devices.empty({3, 8}, DType::kFloat32);
+  CHECK_THROWS_WITH(pack_weight(w, packed, devices.cuda), Catch::Contains("a function of the CPU"));
+  CHECK_THROWS_WITH(packed_matmul_forward(x, packed, y, 1, devices.cuda),
+                    Catch::Contains("a function of the CPU"));
+  CHECK_THROWS_WITH(packed_grouped_matmul_forward(x, devices.empty({0, 2, 8, 16}, DType::kFloat32),
+                                                  offsets, y, devices.cuda),
+                    Catch::Contains("a function of the CPU"));
+}
+
 }  // namespace fathom::kernels
