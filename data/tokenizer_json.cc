@@ -137,10 +137,22 @@ class TokenizerJsonReader : JsonReader {
               [](const AddedToken& a, const AddedToken& b) { return a.id < b.id; });
   }
 
-  std::int32_t id_of(const std::string& characters, std::size_t rank) const {
+  // Of a token that merge `rank` "joins" or "makes".
+  std::int32_t id_in_merge(std::size_t rank, const char* role,
+                           const std::string& characters) const {
     const auto found = id_of_characters_.find(characters);
-    want(found != id_of_characters_.end(), "merge ", rank, " uses \"", characters,
-         "\", which is not in the vocabulary, or an added token");
+    if (found == id_of_characters_.end()) {
+      const bool is_added =
+          std::any_of(definition_.added_tokens.begin(), definition_.added_tokens.end(),
+                      [&characters](const AddedToken& added) { return added.text == characters; });
+      want(
+          !is_added, "merge ", rank, ' ', role, " \"", characters,
+          "\", an added token, which no text may become: take it out of added_tokens, or the merge "
+          "out of model.merges");
+      want(false, "merge ", rank, ' ', role, " \"", characters,
+           "\", which is not in model.vocab: give it an id there, or take the merge out of "
+           "model.merges");
+    }
     return found->second;
   }
 
@@ -156,11 +168,12 @@ class TokenizerJsonReader : JsonReader {
     PairTable<char> seen(merges.size());
     for (std::size_t rank = 0; rank < merges.size(); ++rank) {
       const auto [left_text, right_text] = parts_of(merges[rank], rank);
-      const std::int32_t left = id_of(left_text, rank);
-      const std::int32_t right = id_of(right_text, rank);
+      const std::int32_t left = id_in_merge(rank, "joins", left_text);
+      const std::int32_t right = id_in_merge(rank, "joins", right_text);
       want(std::exchange(seen[pair_key(left, right)], 1) == 0, "merge ", rank, " (\"", left_text,
            "\", \"", right_text, "\") is listed twice");
-      definition_.merges.push_back({left, right, id_of(left_text + right_text, rank)});
+      definition_.merges.push_back(
+          {left, right, id_in_merge(rank, "makes", left_text + right_text)});
     }
   }
 

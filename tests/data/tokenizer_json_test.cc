@@ -108,7 +108,13 @@ TEST_CASE("An added token is neither a byte's token nor in a merge: text would b
   CHECK_THAT(refusal_of_added("a"), Catch::Contains("no token for byte 97, or an added one"));
   const json merge = fixture()["model"]["merges"][0];
   const std::string made = merge[0].get<std::string>() + merge[1].get<std::string>();
-  CHECK_THAT(refusal_of_added(made), Catch::Contains("merge 0 uses \"" + made + "\""));
+  CHECK_THAT(refusal_of_added(made),
+             Catch::Contains("merge 0 makes \"" + made + "\", an added token"));
+  // The merge that makes the token is gone, one that joins it is not.
+  json parts = fixture();
+  parts["model"]["merges"] = json::array({json::array({made, "a"})});
+  parts["added_tokens"].push_back({{"id", parts["model"]["vocab"][made]}, {"content", made}});
+  CHECK_THAT(refusal(parts), Catch::Contains("merge 0 joins \"" + made + "\", an added token"));
 }
 
 TEST_CASE("A tokenizer.json that is not supported or contradicts itself is refused by name") {
@@ -141,7 +147,8 @@ TEST_CASE("A tokenizer.json that is not supported or contradicts itself is refus
   refuse("/model/vocab/漢", 480, "byte-level");
   refuse("/model/merges/0", "a", "two tokens");
   refuse("/model/merges/0", "a  b", "two tokens");
-  refuse("/model/merges/0", "zq zq", "\"zq\"");
+  refuse("/model/merges/0", "zq zq", "merge 0 joins \"zq\", which is not in model.vocab");
+  refuse("/model/merges/0", "z q", "merge 0 makes \"zq\", which is not in model.vocab");
   refuse("/model/merges/1", fixture()["model"]["merges"][0], "twice");
   refuse("/model/merges", "a b", "merges");
   refuse("/pre_tokenizer/pretokenizers/0/pattern", {{"String", " "}}, "Regex");
