@@ -199,6 +199,7 @@ void check_reduce_scatter(Communicator& world, Stream& stream) {
   for (const std::int64_t rows : {0, 1, 5, 9001}) {
     check_reduce_scatter_of<float>(world, rows, stream);
     check_reduce_scatter_of<BFloat16>(world, rows, stream);
+    check_reduce_scatter_of<std::int64_t>(world, rows, stream);
   }
 }
 
