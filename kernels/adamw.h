@@ -34,10 +34,9 @@ void adamw_step(const AdamWOptions& options, const Tensor& grad, Tensor& master,
                 Tensor& exp_avg, Tensor& exp_avg_sq, Stream& stream);
 
 // sum += sum of x^2; num_non_finite += how many elements are NaN or Inf (they are not added). An
-// element of 2^64 or more makes the sum NaN (core/exact_sum.h). Asynchronous on `stream`. Throws
+// element of 2^64 or more makes the sum NaN (core/exact_sum.h). Exactly: no rounding, no order, so
+// that `sum` does not show how elements were cut into calls. Asynchronous on `stream`. Throws
 // InternalError on a mismatch.
-// On the CPU exactly: no rounding, no order. On CUDA the tensor's sum is one in double, in an order
-// that depends on n alone, of which `sum` gets the rounded result.
 //   x               [n] float32 or bfloat16
 //   sum             [kExactSumIntegers] int64, in-out; see kernels/exact_sums.h
 //   num_non_finite  [1] int64, in-out

@@ -23,14 +23,16 @@ namespace fathom::kernels {
 // What the first step leaves in `sums` and the second in `logits` is the next one's alone: a CPU,
 // where exp is dear, takes it once, in the second step, and writes it over the logits; CUDA, where
 // memory is, takes the sums in the first, relative to this rank's maximum (arXiv:1805.02867), and
-// exp again in the last, so that the losses cost one reading of the logits. Where row_max and sums
-// of all ranks are known already, the second step alone prepares the same logits for the last; what
-// it then makes of `sums` means nothing.
-// Row sums over 16 lanes and a halving tree for each chunk of classes, and a binary tree over the
-// chunks (docs/numerics.md, rule 4); exp and log within 1 ulp. A class whose logit is -inf
-// (padding) has probability and gradient 0. A token of mask 0 has loss 0, one of weight 0 gradient
-// 0, whatever its logits. A NaN or +inf logit makes the loss and the gradient of its token NaN.
-// Asynchronous on `stream`. Throws InternalError on a shape or dtype mismatch.
+// exp again in the last, so that the losses cost one reading of the logits; on a stream of
+// SumOrder::kFixed it reads them again in the second, so that sums of chunks are relative to the
+// maximum of all ranks. Where row_max and sums of all ranks are known already, the second step
+// alone prepares the same logits for the last; what it then makes of `sums` means nothing. Row sums
+// in a binary tree over the chunks of classes (docs/numerics.md, rule 4), on the CPU and with
+// SumOrder::kFixed: a chunk's depends on nothing else, on the CPU over 16 lanes and a halving tree.
+// Exp and log within 1 ulp. A class whose logit is -inf (padding) has probability and gradient 0. A
+// token of mask 0 has loss 0, one of weight 0 gradient 0, whatever its logits. A NaN or +inf logit
+// makes the loss and the gradient of its token NaN. Asynchronous on `stream`. Throws InternalError
+// on a shape or dtype mismatch.
 void cross_entropy_row_max(const Tensor& logits, Tensor& row_max, Tensor& sums, Stream& stream);
 struct CrossEntropyClasses {
   const Tensor& targets;

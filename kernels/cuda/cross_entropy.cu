@@ -102,6 +102,13 @@ struct ExpSum {
   std::int64_t num_tokens;
   std::int64_t num_classes;
   std::int64_t first_class;
+
+  // The target's logit - row_max, 0 where the class is another rank's.
+  __device__ __forceinline__ float of_target(std::int64_t token) const {
+    const std::int64_t local = targets[token] - first_class;
+    const bool is_here = local >= 0 && local < num_classes;
+    return is_here ? to_float(logits[token * num_classes + local]) - row_max[token] : 0.0F;
+  }
 };
 
 // The sums of row_statistics relative to the maximum of all ranks, and the targets' logits.
@@ -111,14 +118,78 @@ __global__ void __launch_bounds__(kThreads) exp_sum(ExpSum<T> task) {
   if (token >= task.num_tokens) {
     return;
   }
-  const float largest = task.row_max[token];
   float* const row_sum = task.sums + token;
-  float* const target_logit = row_sum + task.num_tokens;
-  *row_sum *= expf(*target_logit - largest);  // where row_statistics has put this rank's maximum
-  const std::int64_t local = task.targets[token] - task.first_class;
-  const bool is_here = local >= 0 && local < task.num_classes;
-  *target_logit =
-      is_here ? to_float(task.logits[token * task.num_classes + local]) - largest : 0.0F;
+  float* const largest =
+      row_sum + task.num_tokens;  // of this rank: row_statistics has put it there
+  *row_sum *= expf(*largest - task.row_max[token]);
+  *largest = task.of_target(token);
+}
+
+// --- The sums of SumOrder::kFixed: what a class adds, and when, is known from its place in its
+// chunk. row_statistics gives the maximum alone then: its sums are relative to what this rank has.
+
+constexpr int kUnit = 8;  // neighbours that a thread adds before it adds them to its sum
+constexpr int kMaxLevels = 31;
+
+// Of exp(x - largest) over the N neighbours.
+template <int N>
+__device__ __forceinline__ float exp_sum_of(const float (&x)[N], float largest) {
+  float sum = 0.0F;
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    sum = __fadd_rn(sum, expf(x[i] - largest));  // never fused with the last product of expf
+  }
+  return sum;
+}
+
+// The thread's part of a chunk, whose units go to the threads in turn; by accesses of kPiece.
+template <class T, int kPiece>
+__device__ __forceinline__ float exp_sum_of_thread(const T* chunk, std::int64_t size,
+                                                   float largest) {
+  constexpr std::int64_t kStride = std::int64_t{kThreads} * kUnit;
+  float sum = 0.0F;
+  std::int64_t first = std::int64_t{threadIdx.x} * kUnit;
+#pragma unroll 2
+  for (; first + kUnit <= size; first += kStride) {
+    float values[kUnit];
+    load_pieces<kPiece>(chunk + first, values);
+    sum += exp_sum_of(values, largest);
+  }
+  if (first < size) {  // what no unit holds
+    float values[kUnit];
+#pragma unroll
+    for (int i = 0; i < kUnit; ++i) {
+      values[i] = first + i < size ? to_float(chunk[first + i]) : negative_infinity();
+    }
+    sum += exp_sum_of(values, largest);
+  }
+  return sum;
+}
+
+// A block takes a row, chunk after chunk. The sums that wait for their right neighbours in the tree
+// lie in shared memory, that of 2^l chunks at place l.
+template <class T, int kPiece>
+__global__ void __launch_bounds__(kThreads) exp_sum_tree(ExpSum<T> task, unsigned num_chunks) {
+  __shared__ float left[kMaxLevels];
+  const float largest = task.row_max[blockIdx.x];
+  const std::int64_t chunk_size = task.num_classes / num_chunks;
+  const T* row = row_of_block(task.logits, task.num_classes);
+  for (unsigned chunk = 0; chunk < num_chunks; ++chunk) {
+    float sum = exp_sum_of_thread<T, kPiece>(row + chunk * chunk_size, chunk_size, largest);
+    sum = reduce_block<Sum, kThreads>(sum, 0.0F);
+    if (threadIdx.x == 0) {
+      int level = 0;
+      for (; (chunk >> level & 1U) != 0; ++level) {
+        sum = left[level] + sum;
+      }
+      left[level] = sum;
+    }
+  }
+  if (threadIdx.x == 0) {
+    const int root = 31 - __clz(static_cast<int>(num_chunks));
+    task.sums[blockIdx.x] = left[root];
+    task.sums[task.num_tokens + blockIdx.x] = task.of_target(blockIdx.x);
+  }
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -159,12 +230,12 @@ __global__ void __launch_bounds__(kThreads) backward(Backward<T> task) {
     load_floats<N>(row + first, values);
 #pragma unroll
     for (int i = 0; i < N; ++i) {
-      values[i] = expf(values[i] - largest) * factor;
+      values[i] = __fmul_rn(expf(values[i] - largest), factor);  // never fused with what follows
     }
     if (target >= first && target < first + N) {
 #pragma unroll
       for (int i = 0; i < N; ++i) {
-        values[i] -= first + i == target ? weight : 0.0F;
+        values[i] = __fsub_rn(values[i], first + i == target ? weight : 0.0F);
       }
     }
     store_floats<N>(values, row + first);
@@ -196,6 +267,13 @@ void row_max_cuda(const Tensor& logits, Tensor& row_max, Tensor& sums, Stream& s
   });
 }
 
+template <class T>
+void launch_exp_sum_tree(const ExpSum<T>& task, int num_chunks, Stream& stream) {
+  const bool takes_packs = fits_packs<T>(task.num_classes / num_chunks, {task.logits});
+  launch(takes_packs ? exp_sum_tree<T, kPackSize<T>> : exp_sum_tree<T, 1>,
+         {task.num_tokens, kThreads}, stream, task, num_chunks);
+}
+
 void exp_sum_cuda(Tensor& logits, const CrossEntropyClasses& classes, const Tensor& row_max,
                   Tensor& sums, Stream& stream) {
   with_activation_type(logits.dtype(), [&](auto tag) {
@@ -207,6 +285,10 @@ void exp_sum_cuda(Tensor& logits, const CrossEntropyClasses& classes, const Tens
                          logits.size(0),
                          logits.size(1),
                          classes.first_class};
+    if (stream.sum_order() == SumOrder::kFixed) {
+      launch_exp_sum_tree(task, classes.num_chunks, stream);
+      return;
+    }
     launch(exp_sum<T>, {blocks_for(logits.size(0), kThreads), kThreads}, stream, task);
   });
 }

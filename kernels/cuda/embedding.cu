@@ -1,4 +1,5 @@
 #include "core/cuda/launch.cuh"
+#include "kernels/cuda/contribution.cuh"
 #include "kernels/cuda/device_tensor.cuh"
 #include "kernels/cuda/rows.cuh"
 #include "kernels/cuda/stable_order.h"
@@ -52,9 +53,42 @@ void embedding_forward_cuda(const Tensor& tokens, const Tensor& table, std::int6
   });
 }
 
-// The backward sorts tokens by row of the table, so that the tokens of a row are a run of
-// neighbours in ascending order, and gives blocks equal shares of the sorted tokens, however often
-// one occurs. A run that ends in another share than it begins in is summed in parts.
+// The backward into integers adds each token's contributions where they belong, as they come.
+// Neighbouring lanes have neighbouring columns: an atomic operation costs by the sectors it meets.
+template <class T>
+__global__ void __launch_bounds__(RowShare::kThreads)
+    add_contributions(RowShare share, const std::int32_t* tokens, const T* dout,
+                      std::int64_t first_row, std::int64_t num_rows, Contributions contributions,
+                      std::int64_t* table_grad) {
+  unsigned refused = 0;
+  share.for_each([&](std::int64_t token, std::int64_t column) {
+    const std::int64_t row = tokens[token] - first_row;
+    if (row >= 0 && row < num_rows) {
+      const float x = to_float(dout[token * share.items_per_row + column]);
+      add_atomically(table_grad + row * share.items_per_row + column, contributions.of(x, refused));
+    }
+  });
+  contributions.count(refused);
+}
+
+void add_tokens(const Tensor& tokens, const Tensor& dout, std::int64_t first_row,
+                GradientSum& table_grad, Stream& stream) {
+  if (dout.numel() == 0) {
+    return;
+  }
+  const RowShare share = RowShare::of(dout.size(0), dout.size(1));
+  with_activation_type(dout.dtype(), [&](auto tag) {
+    using T = typename decltype(tag)::type;
+    launch(add_contributions<T>, {share.num_blocks(), RowShare::kThreads}, stream, share,
+           device_data<std::int32_t>(tokens), device_data<T>(dout), first_row,
+           table_grad.sum.size(0), Contributions(table_grad),
+           device_data<std::int64_t>(table_grad.sum));
+  });
+}
+
+// The backward into float32 sorts tokens by row of the table, so that the tokens of a row are a run
+// of neighbours in ascending order, and gives blocks equal shares of the sorted tokens, however
+// often one occurs. A run that ends in another share than it begins in is summed in parts.
 
 constexpr int kShareTokens = 32;
 constexpr int kShareThreads = 128;
@@ -215,8 +249,10 @@ void add_rows(const SortedTokens& tokens, const Tensor& dout, Tensor& table_grad
 
 void embedding_backward_cuda(const Tensor& tokens, const Tensor& dout, std::int64_t first_row,
                              GradientSum& table_grad, Stream& stream) {
-  FATHOM_CHECK(table_grad.sum.dtype() == DType::kFloat32, "on CUDA gradients are float32, not ",
-               table_grad.sum.dtype());
+  if (table_grad.sum.dtype() == DType::kInt64) {
+    add_tokens(tokens, dout, first_row, table_grad, stream);
+    return;
+  }
   const std::int64_t num_tokens = tokens.size(0);
   const std::int64_t num_rows = table_grad.sum.size(0);
   Tensor rows = Tensor::empty(tokens.shape(), DType::kInt32, stream);

@@ -19,21 +19,6 @@ __device__ __forceinline__ double to_double(std::int64_t bits) {
   return __longlong_as_double(bits);
 }
 
-// What a thread has found, in registers: every number is compared with each place, since terms of
-// like size, as losses are, would wait for one another at the same places of shared memory.
-struct Found {
-  std::int64_t numbers[kExactSumIntegers] = {};
-
-  __device__ __forceinline__ void add(double term) {
-    add_term(term, [this](int number, std::int64_t value) {
-#pragma unroll
-      for (int i = 0; i < kExactSumIntegers; ++i) {
-        numbers[i] += i == number ? value : 0;
-      }
-    });
-  }
-};
-
 // One block: a step adds the losses of some thousand tokens.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
@@ -43,7 +28,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll 4
   for (std::int64_t i = first + std::int64_t{threadIdx.x} * stride; i < count;
        i += kThreads * stride) {
-    found.add(to_double(x[i]));
+    found.add_term(to_double(x[i]));
   }
 #pragma unroll
   for (int i = 0; i < kExactSumIntegers; ++i) {

@@ -13,19 +13,16 @@ inline constexpr int kLimbs = ExactSum::kNumLimbs;
 inline constexpr int kLimbBits = 32;
 inline constexpr int kLowestExponent = -192;  // of bit 0 of limb 0
 inline constexpr int kLargestExponent = 128;  // terms are below 2^128
+inline constexpr int kMantissaBits = 52;      // of a double
+inline constexpr int kExponentBias = 1023;
 
-// Calls add(number, value) for the numbers of an exact sum that x changes.
+// Calls add(number, value) for the numbers of an exact sum that x changes; |x| < 2^160, as a sum of
+// terms may be.
 template <class Add>
-__device__ __forceinline__ void add_term(double x, const Add& add) {
-  constexpr int kMantissaBits = 52;
-  constexpr int kExponentBias = 1023;
+__device__ __forceinline__ void add_number(double x, const Add& add) {
   constexpr std::uint64_t kLow = 0xffffffffU;
   const auto bits = static_cast<std::uint64_t>(__double_as_longlong(x));
   const int biased = static_cast<int>(bits >> kMantissaBits & 0x7ffU);
-  if (biased - kExponentBias >= kLargestExponent) {  // also Inf and NaN
-    add(kLimbs, std::int64_t{1});
-    return;
-  }
   std::uint64_t mantissa =
       (bits & ((std::uint64_t{1} << kMantissaBits) - 1)) | std::uint64_t{1} << kMantissaBits;
   int position = biased - kExponentBias - kMantissaBits - kLowestExponent;
@@ -45,6 +42,31 @@ __device__ __forceinline__ void add_term(double x, const Add& add) {
   add(limb + 1, sign * static_cast<std::int64_t>(high & kLow));
   add(limb + 2, sign * static_cast<std::int64_t>(high >> kLimbBits));
 }
+
+// What a thread has found, in registers: every number is compared with each place, since terms of
+// like size, as losses are, would wait for one another at the same places of shared memory.
+struct Found {
+  std::int64_t numbers[kExactSumIntegers] = {};
+
+  __device__ __forceinline__ void add(double x) {
+    add_number(x, [this](int number, std::int64_t value) {
+#pragma unroll
+      for (int i = 0; i < kExactSumIntegers; ++i) {
+        numbers[i] += i == number ? value : 0;
+      }
+    });
+  }
+  // x as ExactSum::add takes it: one that is too large makes the sum NaN.
+  __device__ __forceinline__ void add_term(double x) {
+    const auto bits = static_cast<std::uint64_t>(__double_as_longlong(x));
+    const int biased = static_cast<int>(bits >> kMantissaBits & 0x7ffU);
+    if (biased - kExponentBias >= kLargestExponent) {  // also Inf and NaN
+      ++numbers[kLimbs];
+    } else {
+      add(x);
+    }
+  }
+};
 
 // Afterwards all limbs but the last are in [0, 2^32); the last carries the sign.
 __device__ __forceinline__ void propagate_carries(std::int64_t* limbs) {

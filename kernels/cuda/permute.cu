@@ -224,8 +224,9 @@ struct SlotGradients {
   int top_k;
 };
 
-// A warp a slot. The slots of a token are neighbours, so that dy comes from the cache but once.
-template <class T, int N>
+// A warp a slot. The slots of a token are neighbours, so that dy comes from the cache but once. An
+// access takes kPiece elements, which does not show in the sum.
+template <class T, int N, int kPiece>
 __global__ void __launch_bounds__(kThreads) combine_backward(SlotGradients<T> task) {
   constexpr int kInFlight = 2;
   constexpr std::int64_t kStride = std::int64_t{N} * kWarpSize;
@@ -245,8 +246,8 @@ __global__ void __launch_bounds__(kThreads) combine_backward(SlotGradients<T> ta
     for (int part = 0; part < kInFlight; ++part) {
       const std::int64_t column = first + part * kStride;
       if (column < task.hidden_size) {
-        load_floats<N>(dy + column, gradient[part]);
-        load_floats<N>(task.rows + first_of_row + column, row[part]);
+        load_pieces<kPiece>(dy + column, gradient[part]);
+        load_pieces<kPiece>(task.rows + first_of_row + column, row[part]);
       }
     }
 #pragma unroll
@@ -258,7 +259,7 @@ __global__ void __launch_bounds__(kThreads) combine_backward(SlotGradients<T> ta
         gradient[part][i] *= gate;
       }
       if (column < task.hidden_size) {
-        store_floats<N>(gradient[part], task.d_rows + first_of_row + column);
+        store_pieces<kPiece>(gradient[part], task.d_rows + first_of_row + column);
       }
     }
   }
@@ -281,8 +282,12 @@ void combine_backward_cuda(const Tensor& dy, const Tensor& rows, const Tensor& r
                                 gates.numel(),
                                 dy.size(1),
                                 static_cast<int>(gates.size(1))};
+    constexpr int kPack = kPackSize<T>;
+    // Whose sums hidden_size alone settles, not the addresses.
+    auto* const by_elements =
+        task.hidden_size % kPack == 0 ? combine_backward<T, kPack, 1> : combine_backward<T, 1, 1>;
     const bool takes_packs = fits_packs<T>(task.hidden_size, {task.dy, task.rows, task.d_rows});
-    launch(takes_packs ? combine_backward<T, kPackSize<T>> : combine_backward<T, 1>,
+    launch(takes_packs ? combine_backward<T, kPack, kPack> : by_elements,
            {blocks_for(task.num_slots, kWarps), kThreads}, stream, task);
   });
 }

@@ -29,11 +29,12 @@ Rows<T> rows_of(Tensor& tensor) {
 
 // A row is worked on by kRowThreads threads, a warp or a block, each of which takes packs of N
 // elements, kPacks of them at most, and keeps them in registers; with kPacks of 0 it takes any
-// number and reads them twice.
-template <class Element, int kN, int kPacksOfThread, int kRowThreads>
+// number and reads them twice. An access takes kPiece elements, which does not show in the sums.
+template <class Element, int kN, int kPacksOfThread, int kRowThreads, int kElementsOfAccess>
 struct Layout {
   using T = Element;
   static constexpr int N = kN;
+  static constexpr int kPiece = kElementsOfAccess;
   static constexpr int kPacks = kPacksOfThread;
   static constexpr int kThreads = kRowThreads == kWarpSize ? 4 * kWarpSize : kRowThreads;
   static constexpr int kRowsOfBlock = kThreads / kRowThreads;
@@ -71,15 +72,14 @@ struct Layout {
 // A thread's part of a row.
 template <class L>
 class Part {
-  using Packed = Pack<typename L::T, L::N>;
+  using T = typename L::T;
+  using Packed = Pack<T, L::N>;
 
  public:
-  __device__ __forceinline__ explicit Part(const typename L::T* row) : row_(row) {}
+  __device__ __forceinline__ explicit Part(const T* row) : row_(row) {}
 
   // Reads the pack and keeps it.
-  __device__ __forceinline__ void read(int pack, int column) {
-    kept_[pack] = *reinterpret_cast<const Packed*>(row_ + column);
-  }
+  __device__ __forceinline__ void read(int pack, int column) { kept_[pack] = load(row_ + column); }
   __device__ __forceinline__ void read(int pack, int column, float (&x)[L::N]) {
     read(pack, column);
     convert(kept_[pack], x);
@@ -88,16 +88,28 @@ class Part {
   __device__ __forceinline__ void replace(int pack, float (&x)[L::N]) {
 #pragma unroll
     for (int i = 0; i < L::N; ++i) {
-      kept_[pack].values[i] = from_float<typename L::T>(x[i]);
+      kept_[pack].values[i] = from_float<T>(x[i]);
     }
     convert(kept_[pack], x);
   }
   // The pack that was read before.
   __device__ __forceinline__ void again(int pack, int column, float (&x)[L::N]) const {
-    convert(L::kPacks == 0 ? *reinterpret_cast<const Packed*>(row_ + column) : kept_[pack], x);
+    convert(L::kPacks == 0 ? load(row_ + column) : kept_[pack], x);
   }
 
  private:
+  __device__ __forceinline__ static Packed load(const T* from) {
+    Packed packed;
+#pragma unroll
+    for (int first = 0; first < L::N; first += L::kPiece) {
+      const auto piece = *reinterpret_cast<const Pack<T, L::kPiece>*>(from + first);
+#pragma unroll
+      for (int i = 0; i < L::kPiece; ++i) {
+        packed.values[first + i] = piece.values[i];
+      }
+    }
+    return packed;
+  }
   __device__ __forceinline__ static void convert(const Packed& pack, float (&x)[L::N]) {
 #pragma unroll
     for (int i = 0; i < L::N; ++i) {
@@ -105,7 +117,7 @@ class Part {
     }
   }
 
-  const typename L::T* row_;
+  const T* row_;
   Packed kept_[L::kPacks == 0 ? 1 : L::kPacks]{};
 };
 
@@ -150,7 +162,7 @@ __global__ void __launch_bounds__(L::kThreads) forward(ForwardArguments<typename
         values[i] += x[i];
       }
       row.replace(pack, values);
-      store_floats<L::N>(values, given.h.row(token) + column);
+      store_pieces<L::kPiece>(values, given.h.row(token) + column);
     }
 #pragma unroll
     for (int i = 0; i < L::N; ++i) {
@@ -164,12 +176,12 @@ __global__ void __launch_bounds__(L::kThreads) forward(ForwardArguments<typename
     float values[L::N];
     float gain[L::N];
     row.again(pack, column, values);
-    load_floats<L::N>(given.gain + column, gain);
+    load_pieces<L::kPiece>(given.gain + column, gain);
 #pragma unroll
     for (int i = 0; i < L::N; ++i) {
       values[i] = values[i] * inverse * gain[i];
     }
-    store_floats<L::N>(values, y + column);
+    store_pieces<L::kPiece>(values, y + column);
   });
   if (threadIdx.x % (L::kThreads / L::kRowsOfBlock) == 0) {
     given.inv_rms[token] = inverse;
@@ -210,7 +222,7 @@ __global__ void __launch_bounds__(L::kThreads)
     if constexpr (kAdds) {
       dh.read(pack, column);
     }
-    load_floats<L::N>(given.gain + column, gain);
+    load_pieces<L::kPiece>(given.gain + column, gain);
 #pragma unroll
     for (int i = 0; i < L::N; ++i) {
       projection = fmaf(gradient[i] * gain[i], values[i] * inverse, projection);
@@ -224,20 +236,20 @@ __global__ void __launch_bounds__(L::kThreads)
     float gain[L::N];
     dy.again(pack, column, gradient);
     x.again(pack, column, values);
-    load_floats<L::N>(given.gain + column, gain);
+    load_pieces<L::kPiece>(given.gain + column, gain);
 #pragma unroll
     for (int i = 0; i < L::N; ++i) {
-      values[i] = inverse * fmaf(values[i] * -inverse, mean, gradient[i] * gain[i]);
+      values[i] = fmaf(values[i] * -inverse, mean, gradient[i] * gain[i]);
     }
+    float more[L::N] = {};
     if constexpr (kAdds) {
-      float more[L::N];
       dh.again(pack, column, more);
-#pragma unroll
-      for (int i = 0; i < L::N; ++i) {
-        values[i] += more[i];
-      }
     }
-    store_floats<L::N>(values, dx + column);
+#pragma unroll
+    for (int i = 0; i < L::N; ++i) {  // fused or not in every layout alike
+      values[i] = kAdds ? fmaf(inverse, values[i], more[i]) : inverse * values[i];
+    }
+    store_pieces<L::kPiece>(values, dx + column);
   });
 }
 
@@ -246,6 +258,17 @@ struct LayoutTag {
   using type = L;
 };
 
+// Calls body(LayoutTag<L>()) with a layout of N elements a pack and kRowThreads, which settle the
+// order of a row's sum.
+template <class T, int N, int kPacks, int kRowThreads, class Body>
+void with_accesses(bool is_packed, const Body& body) {
+  if (is_packed) {
+    body(LayoutTag<Layout<T, N, kPacks, kRowThreads, N>>());
+  } else {
+    body(LayoutTag<Layout<T, N, 0, kRowThreads, 1>>());
+  }
+}
+
 // Calls body(LayoutTag<L>()) with the layout for rows of `hidden` elements: 16 elements a
 // thread where that goes, so that a multiprocessor waits for many bytes at a time.
 // `is_packed`: rows can be taken by 16-byte accesses.
@@ -253,16 +276,16 @@ template <class T, class Body>
 void with_layout(int hidden, bool is_packed, const Body& body) {
   constexpr int N = kPackSize<T>;
   constexpr int kPacks = 16 / N;  // 16 elements a thread
-  if (!is_packed || hidden > 32 * 256) {
-    body(LayoutTag<Layout<T, 1, 0, 256>>());
+  if (hidden % N != 0 || hidden > 32 * 256) {
+    body(LayoutTag<Layout<T, 1, 0, 256, 1>>());
   } else if (hidden <= 16 * kWarpSize) {
-    body(LayoutTag<Layout<T, N, kPacks, kWarpSize>>());
+    with_accesses<T, N, kPacks, kWarpSize>(is_packed, body);
   } else if (hidden <= 16 * 128) {
-    body(LayoutTag<Layout<T, N, kPacks, 128>>());
+    with_accesses<T, N, kPacks, 128>(is_packed, body);
   } else if (hidden <= 16 * 256) {
-    body(LayoutTag<Layout<T, N, kPacks, 256>>());
+    with_accesses<T, N, kPacks, 256>(is_packed, body);
   } else {
-    body(LayoutTag<Layout<T, N, 2 * kPacks, 256>>());
+    with_accesses<T, N, 2 * kPacks, 256>(is_packed, body);
   }
 }
 

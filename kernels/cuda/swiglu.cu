@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     const float share = sigmoid(gate[i]);
-    const float d_silu = share * (1.0F + gate[i] * (1.0F - share));
+    const float d_silu = share * fmaf(gate[i], 1.0F - share, 1.0F);  // fused whatever N is
     const float silu = gate[i] * share;
     gate[i] = gradient[i] * up[i] * d_silu;
     up[i] = gradient[i] * silu;

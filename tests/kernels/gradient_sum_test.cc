@@ -9,15 +9,6 @@
 namespace fathom::kernels {
 namespace {
 
-GradientSum integer_sum(const Shape& shape, int fraction_bits, float limit, Stream& stream) {
-  GradientSum gradient;
-  gradient.sum = Tensor::zeros(shape, DType::kInt64, stream);
-  gradient.num_refused = Tensor::zeros(Shape{1}, DType::kInt64, stream);
-  gradient.fraction_bits = fraction_bits;
-  gradient.limit = limit;
-  return gradient;
-}
-
 // A float times a power of two is exact in double, and so is rounding it to an integer.
 std::int64_t rounded(float x, int fraction_bits) {
   return static_cast<std::int64_t>(

@@ -29,6 +29,16 @@ inline GradientSum float_sum(const Tensor& values) {
   return gradient;
 }
 
+// One of zeros, of integers in multiples of 2^-fraction_bits.
+inline GradientSum integer_sum(const Shape& shape, int fraction_bits, float limit, Stream& stream) {
+  GradientSum gradient;
+  gradient.sum = Tensor::zeros(shape, DType::kInt64, stream);
+  gradient.num_refused = Tensor::zeros(Shape{1}, DType::kInt64, stream);
+  gradient.fraction_bits = fraction_bits;
+  gradient.limit = limit;
+  return gradient;
+}
+
 // A matrix element by element: at(row, column).
 struct MatrixView {
   const float* data = nullptr;

@@ -30,18 +30,6 @@ ExactSum summed(const std::vector<float>& x, Stream& stream, std::int64_t want_n
   return sum;
 }
 
-// Normal numbers times 2^e, e spread over [low, high].
-std::vector<float> spread(std::size_t count, int low, int high) {
-  const RandomSource random(3, "spread");
-  const std::uint64_t num_exponents = static_cast<std::uint64_t>(high - low) + 1;
-  std::vector<float> x;
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto exponent = low + static_cast<int>(random.below(2 * i, num_exponents));
-    x.push_back(std::ldexp(random.normal(2 * i + 1), exponent));
-  }
-  return x;
-}
-
 }  // namespace
 
 TEST_CASE("sum_of_squares loses no bit, whatever the magnitudes in a block") {

@@ -1,13 +1,7 @@
 #include "kernels/adamw.h"
 
-#include <bit>
-#include <cmath>
-#include <limits>
-
-#include "core/rng.h"
 #include "kernels/elementwise.h"
 #include "tests/kernels/cuda/devices.h"
-#include "tests/kernels/exact_sums.h"
 
 namespace fathom::kernels {
 namespace {
@@ -107,64 +101,6 @@ TEST_CASE("An AdamW step on CUDA has the bits of the CPU's") {
   CHECK(bytes(found.value, devices.cuda) == bytes_of(want.value));
   CHECK(bytes(found.m, devices.cuda) == bytes_of(want.m));
   CHECK(bytes(found.v, devices.cuda) == bytes_of(want.v));
-}
-
-TEST_CASE("sum_of_squares on CUDA is that of the CPU") {
-  Devices devices;
-  const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
-  const Range range = GENERATE(Range{0, 0}, Range{0, 1}, Range{0, 4097}, Range{1, 70003});
-  std::vector<float> numbers = vector_of(
-      devices.rounded(random_tensor(Shape{range.first + range.n}, "x", devices.cpu), dtype));
-  std::int64_t num_bad = 0;
-  for (std::size_t i = 5; i < numbers.size(); i += 1001) {
-    numbers[i] =
-        std::array{std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(),
-                   std::numeric_limits<float>::quiet_NaN()}[i % 3];
-    ++num_bad;
-  }
-  const Tensor x = tensor_of(numbers, Shape{range.first + range.n}, devices.cpu);
-  const auto part = [&](const Tensor& tensor) {
-    return tensor.narrow(range.first, range.first + range.n);
-  };
-  ExactSum want;
-  ExactSum found;
-  want.add(2.5);
-  found.add(2.5);
-  std::int64_t want_bad = -1;
-  std::int64_t found_bad = -1;
-  sum_of_squares(part(x), want, want_bad, devices.cpu);
-  sum_of_squares(part(devices.to_cuda(x, dtype)), found, found_bad, devices.cuda);
-  CHECK(found.value() == Approx(want.value()).epsilon(1e-13));
-  CHECK(found_bad == want_bad);
-  CHECK(found_bad == num_bad);
-}
-
-TEST_CASE("sum_of_squares on CUDA is exact where doubles are") {
-  Devices devices;
-  std::vector<float> numbers(40000);
-  double want = 0.0;
-  const RandomSource random(2, "integers");
-  for (std::size_t i = 0; i < numbers.size(); ++i) {
-    numbers[i] = static_cast<float>(random.below(i, 4096));
-    want += static_cast<double>(numbers[i]) * static_cast<double>(numbers[i]);
-  }
-  numbers.push_back(std::bit_cast<float>(0x7fffffffU));
-  ExactSum sum;
-  std::int64_t num_non_finite = 0;
-  const Tensor x = tensor_of(numbers, Shape{40001}, devices.cpu);
-  sum_of_squares(devices.to_cuda(x), sum, num_non_finite, devices.cuda);
-  CHECK(sum.value() == want);
-  CHECK(num_non_finite == 1);
-}
-
-TEST_CASE("A finite element of 2^64 makes the sum NaN on CUDA as well") {
-  Devices devices;
-  ExactSum sum;
-  std::int64_t num_non_finite = -1;
-  const Tensor x = tensor_of<float>({1.0F, 0x1p64F}, Shape{2}, devices.cpu);
-  sum_of_squares(devices.to_cuda(x), sum, num_non_finite, devices.cuda);
-  CHECK(std::isnan(sum.value()));
-  CHECK(num_non_finite == 0);
 }
 
 }  // namespace fathom::kernels

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/host_copy.h"
+#include "kernels/elementwise.h"
 #include "tests/kernels/op_reference.h"
 
 namespace fathom::kernels {
@@ -41,6 +42,13 @@ struct Devices {
     return there;
   }
   Tensor to_cuda(const Tensor& values) { return to_cuda(values, DType::kFloat32); }
+  // The same at an address that 16-byte accesses do not allow.
+  Tensor to_cuda_misaligned(const Tensor& values, DType dtype) {
+    const Tensor there = Tensor::empty(Shape{values.numel() + 1}, dtype, cuda);
+    Tensor part = there.view_elements(1, values.shape());
+    copy(to_cuda(values, dtype), part, cuda);
+    return part;
+  }
   // A GPU tensor on the CPU; bfloat16 becomes float32.
   Tensor to_cpu(const Tensor& values) {
     if (values.dtype() != DType::kBFloat16) {
@@ -57,6 +65,12 @@ struct Devices {
   // Uninitialized: NaN on the emulated device.
   Tensor empty(const Shape& shape, DType dtype) { return Tensor::empty(shape, dtype, cuda); }
 };
+
+// Both, where what is computed beside an element must not show in it on the GPU.
+inline Devices devices_of_fixed_order() {
+  return {.cpu = Stream(),
+          .cuda = Stream(Device{DeviceType::kCuda, 0}, /*num_threads=*/1, SumOrder::kFixed)};
+}
 
 // The largest difference of a GPU tensor from a float32 CPU tensor, relative to max(1, |want|).
 inline double largest_error(const Tensor& found, const Tensor& want, Devices& devices) {

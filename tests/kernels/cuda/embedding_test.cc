@@ -1,5 +1,6 @@
 #include "kernels/embedding.h"
 
+#include <limits>
 #include <numeric>
 
 #include "kernels/cuda/stable_order.h"
@@ -93,6 +94,35 @@ TEST_CASE("embedding on CUDA: a token that fills shares, and a -0") {
   for (const float value : to_host<float>(out, devices.cuda)) {
     CHECK_FALSE(std::signbit(value));
   }
+}
+
+TEST_CASE("embedding on CUDA adds and refuses the contributions that the CPU does") {
+  Devices devices;
+  const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
+  const std::int64_t num_tokens = GENERATE(0, 1, 300);
+  const std::int64_t hidden = GENERATE(1, 21, 600);
+  const bool is_empty = GENERATE(false, true);
+  constexpr std::int64_t kRows = 50;
+  const Tensor tokens = some_tokens(num_tokens, kRows, devices);
+  Tensor dout = random_tensor(Shape{num_tokens, hidden}, "dout", devices.cpu);
+  if (num_tokens > 1) {
+    dout.mutable_values<float>()[0] = std::numeric_limits<float>::quiet_NaN();
+  }
+  dout = devices.rounded(dout, dtype);
+  const auto sum_on = [&](Stream& stream, const auto& place, const Tensor& gradients) {
+    GradientSum sum = integer_sum({kRows, hidden}, 48, 2.0F, stream);  // some are beyond it
+    fill(sum.sum, 9.0F, stream);
+    sum.is_empty = is_empty;
+    embedding_backward(place(tokens), gradients, 10, sum, stream);
+    std::vector<std::int64_t> numbers = to_host<std::int64_t>(sum.sum, stream);
+    numbers.push_back(to_host<std::int64_t>(sum.num_refused, stream)[0]);
+    return numbers;
+  };
+  const auto there = [&](const Tensor& tensor) { return devices.to_cuda(tensor); };
+  const auto want = sum_on(devices.cpu, [](const Tensor& tensor) { return tensor; }, dout);
+  CHECK(sum_on(devices.cuda, there, devices.to_cuda(dout, dtype)) == want);
+  CHECK(sum_on(devices.cuda, there, devices.to_cuda_misaligned(dout, dtype)) == want);
+  CHECK((want.back() > 10 || num_tokens < 300 || hidden < 21));
 }
 
 }  // namespace fathom::kernels

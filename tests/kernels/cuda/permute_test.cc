@@ -1,5 +1,7 @@
 #include "kernels/permute.h"
 
+#include <numeric>
+
 #include "core/rng.h"
 #include "tests/kernels/cuda/devices.h"
 
@@ -137,6 +139,32 @@ TEST_CASE("Rows gathered on CUDA are copies, those of an index outside are NaN")
     CHECK(std::isnan(at(1)));
     CHECK(std::isnan(at(4)));
   }
+}
+
+TEST_CASE("The gradients of a combination on CUDA have the same bits at any address") {
+  Devices devices;
+  const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
+  const std::int64_t hidden = GENERATE(24, 520, 1100);
+  constexpr std::int64_t kTokens = 9;
+  constexpr int kTopK = 2;
+  const auto random = [&](const Shape& shape, const char* name) {
+    return devices.rounded(random_tensor(shape, name, devices.cpu), dtype);
+  };
+  const Tensor dy = random(Shape{kTokens, hidden}, "dy");
+  const Tensor rows = random(Shape{kTokens * kTopK, hidden}, "rows");
+  const Tensor gates = devices.to_cuda(random_tensor(Shape{kTokens, kTopK}, "gates", devices.cpu));
+  std::vector<std::int32_t> places(kTokens * kTopK);
+  std::iota(places.rbegin(), places.rend(), 0);
+  const Tensor row_of_slot =
+      devices.to_cuda(tensor_of(places, Shape{kTokens * kTopK}, devices.cpu));
+  const auto gradients = [&](const Tensor& dy_there, const Tensor& rows_there) {
+    Tensor d_rows = devices.empty(rows.shape(), dtype);
+    Tensor d_gates = devices.empty(gates.shape(), DType::kFloat32);
+    combine_backward(dy_there, rows_there, row_of_slot, gates, d_rows, d_gates, devices.cuda);
+    return std::pair{vector_of(devices.to_cpu(d_rows)), vector_of(devices.to_cpu(d_gates))};
+  };
+  CHECK(gradients(devices.to_cuda_misaligned(dy, dtype), devices.to_cuda_misaligned(rows, dtype)) ==
+        gradients(devices.to_cuda(dy, dtype), devices.to_cuda(rows, dtype)));
 }
 
 }  // namespace fathom::kernels

@@ -1,5 +1,9 @@
 #include "kernels/rms_norm.h"
 
+#include <algorithm>
+#include <functional>
+#include <limits>
+
 #include "tests/kernels/cuda/devices.h"
 
 namespace fathom::kernels {
@@ -158,6 +162,161 @@ TEST_CASE("RMSNorm of a misaligned part of a tensor on CUDA") {
   rms_norm_forward(devices.to_cuda(x, dtype).view_elements(1, Shape{2, 16}),
                    devices.to_cuda(gain, dtype), kEpsilon, found, inv_rms_there, devices.cuda);
   CHECK(largest_error(found, want, devices) < tolerance(dtype));
+}
+
+namespace {
+
+// All outputs of the norm on the GPU; `place` brings its inputs there.
+template <class Place>
+std::vector<std::vector<float>> norm_outputs(const Tensor& x, const Tensor& dy, const Tensor& gain,
+                                             const Place& place, Devices& devices) {
+  const Shape rows{x.size(0), gain.size(0)};
+  const Tensor x_there = place(x);
+  const Tensor dy_there = place(dy);
+  const Tensor gain_there = place(gain);
+  Tensor inv_rms = devices.empty(Shape{x.size(0)}, DType::kFloat32);
+  Tensor y = place(filled(rows, 0.0F, devices.cpu));
+  Tensor dx = place(filled(rows, 0.0F, devices.cpu));
+  std::vector<std::vector<float>> outputs;
+  const auto keep = [&](const Tensor& tensor) {
+    outputs.push_back(vector_of(devices.to_cpu(tensor)));
+  };
+  rms_norm_forward(x_there, gain_there, kEpsilon, y, inv_rms, devices.cuda);
+  rms_norm_backward_input(dy_there, x_there, gain_there, inv_rms, dx, devices.cuda);
+  keep(y);
+  keep(inv_rms);
+  keep(dx);
+  Tensor h = place(dy);
+  add_rms_norm_forward(x_there, h, gain_there, kEpsilon, y, inv_rms, devices.cuda);
+  add_rms_norm_backward_input(dy_there, h, gain_there, inv_rms, x_there, dx, devices.cuda);
+  keep(h);
+  keep(y);
+  keep(inv_rms);
+  keep(dx);
+  return outputs;
+}
+
+}  // namespace
+
+TEST_CASE("A row of RMSNorm on CUDA has the same bits among others and at any address") {
+  Devices devices;
+  const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
+  const std::int64_t hidden = GENERATE(7, 24, 512, 520, 1536, 4096, 8192, 8200);
+  constexpr std::int64_t kRows = 6;
+  INFO("rows of " << hidden);
+  const auto random = [&](const Shape& shape, const char* name) {
+    return devices.rounded(random_tensor(shape, name, devices.cpu), dtype);
+  };
+  const Tensor x = random(Shape{kRows, hidden}, "x");
+  const Tensor dy = random(Shape{kRows, hidden}, "dy");
+  const Tensor gain = random(Shape{hidden}, "gain");
+  const auto aligned = [&](const Tensor& tensor) { return devices.to_cuda(tensor, dtype); };
+  const auto misaligned = [&](const Tensor& tensor) {
+    return devices.to_cuda_misaligned(tensor, dtype);
+  };
+  const auto together = norm_outputs(x, dy, gain, aligned, devices);
+  CHECK(norm_outputs(x, dy, gain, misaligned, devices) == together);
+  const auto alone = norm_outputs(x.narrow(4, 5), dy.narrow(4, 5), gain, aligned, devices);
+  for (std::size_t i = 0; i < alone.size(); ++i) {
+    const auto first = together[i].begin() + 4 * static_cast<std::ptrdiff_t>(alone[i].size());
+    CHECK(alone[i] ==
+          std::vector<float>(first, first + static_cast<std::ptrdiff_t>(alone[i].size())));
+  }
+}
+
+namespace {
+
+constexpr int kFractionBits = 40;
+
+struct GainInputs {
+  Tensor dy, x, inv_rms;
+  GainInputs rows(std::int64_t first, std::int64_t last) const {
+    return {dy.narrow(first, last), x.narrow(first, last), inv_rms.narrow(first, last)};
+  }
+};
+
+// What the calls together make of an empty sum.
+std::vector<std::int64_t> gain_sum(const std::vector<GainInputs>& calls, std::int64_t unit_rows,
+                                   Devices& devices) {
+  const std::int64_t hidden = calls[0].x.size(1);
+  GradientSum sum =
+      integer_sum({hidden}, kFractionBits, contribution_limit(kFractionBits, 1000), devices.cuda);
+  fill(sum.sum, -7.0F, devices.cuda);
+  sum.is_empty = true;
+  sum.unit_rows = unit_rows;
+  for (const GainInputs& call : calls) {
+    rms_norm_backward_gain(call.dy, call.x, call.inv_rms, sum, devices.cuda);
+    CHECK_FALSE(sum.is_empty);
+  }
+  CHECK(to_host<std::int64_t>(sum.num_refused, devices.cuda)[0] == 0);
+  return to_host<std::int64_t>(sum.sum, devices.cuda);
+}
+
+}  // namespace
+
+TEST_CASE("The gain's gradient in integers on CUDA does not show how units are cut into calls") {
+  Devices devices;
+  const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
+  const std::int64_t unit = GENERATE(3, 16, 40);
+  const std::int64_t hidden = GENERATE(5, 24, 264);
+  constexpr std::int64_t kUnits = 5;
+  INFO("units of " << unit << " rows of " << hidden);
+  const Shape shape{kUnits * unit, hidden};
+  const Tensor dy = devices.rounded(random_tensor(shape, "dy", devices.cpu), dtype);
+  const Tensor x = devices.rounded(random_tensor(shape, "x", devices.cpu), dtype);
+  const Tensor inv_rms =
+      devices.to_cuda(random_tensor(Shape{shape[0]}, "inv_rms", devices.cpu), DType::kFloat32);
+  const GainInputs all{devices.to_cuda(dy, dtype), devices.to_cuda(x, dtype), inv_rms};
+  const std::vector<std::int64_t> together = gain_sum({all}, unit, devices);
+
+  std::vector<GainInputs> units;
+  std::vector<std::int64_t> added(static_cast<std::size_t>(hidden), 0);
+  for (std::int64_t first = 0; first < shape[0]; first += unit) {
+    units.push_back(all.rows(first, first + unit));
+    // A call without units is one.
+    const std::vector<std::int64_t> alone = gain_sum({units.back()}, 0, devices);
+    std::ranges::transform(added, alone, added.begin(), std::plus());
+  }
+  CHECK(added == together);
+  CHECK(gain_sum(units, unit, devices) == together);
+  CHECK(gain_sum({all.rows(0, 3 * unit), all.rows(3 * unit, shape[0])}, unit, devices) == together);
+  const GainInputs elsewhere{devices.to_cuda_misaligned(dy, dtype),
+                             devices.to_cuda_misaligned(x, dtype), inv_rms};
+  CHECK(gain_sum({elsewhere}, unit, devices) == together);
+
+  Tensor want = filled(Shape{hidden}, 0.0F, devices.cpu);
+  GradientSum floats = float_sum(want);
+  rms_norm_backward_gain(dy, x, devices.to_cpu(inv_rms), floats, devices.cpu);
+  Tensor found = devices.empty(Shape{hidden}, DType::kFloat32);
+  round_gradient(devices.to_cuda(tensor_of(together, Shape{hidden}, devices.cpu)), kFractionBits,
+                 found, devices.cuda);
+  CHECK(largest_error(found, want, devices) < 2e-5);
+}
+
+TEST_CASE("The gain's gradient in integers on CUDA refuses what the CPU refuses") {
+  Devices devices;
+  constexpr std::int64_t kUnit = 16;
+  constexpr std::int64_t kHidden = 21;
+  const Shape shape{3 * kUnit, kHidden};
+  // Sums of few small integers are exact in any order.
+  Tensor dy = random_tensor(shape, "dy", devices.cpu);
+  std::ranges::transform(dy.values<float>(), dy.mutable_values<float>().begin(),
+                         [](float x) { return std::round(4.0F * x); });
+  dy.mutable_values<float>()[5] = std::numeric_limits<float>::quiet_NaN();
+  const Tensor ones = filled(shape, 1.0F, devices.cpu);
+  const Tensor inv_rms = filled(Shape{shape[0]}, 1.0F, devices.cpu);
+  const auto sum_on = [&](Stream& stream, const auto& place) {
+    GradientSum sum = integer_sum({kHidden}, 40, 17.0F, stream);
+    sum.unit_rows = kUnit;
+    rms_norm_backward_gain(place(dy), place(ones), place(inv_rms), sum, stream);
+    std::vector<std::int64_t> numbers = to_host<std::int64_t>(sum.sum, stream);
+    numbers.push_back(to_host<std::int64_t>(sum.num_refused, stream)[0]);
+    return numbers;
+  };
+  const auto want = sum_on(devices.cpu, [](const Tensor& tensor) { return tensor; });
+  CHECK(want.back() > 1);
+  CHECK(sum_on(devices.cuda, [&](const Tensor& tensor) { return devices.to_cuda(tensor); }) ==
+        want);
 }
 
 }  // namespace fathom::kernels

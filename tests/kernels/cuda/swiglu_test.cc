@@ -25,6 +25,23 @@ TEST_CASE("SwiGLU on CUDA is that of the CPU") {
   CHECK(largest_error(there, d_want, devices) < tolerance(dtype));
 }
 
+TEST_CASE("SwiGLU on CUDA has the same bits whether rows fit 16-byte accesses or not") {
+  Devices devices;
+  const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
+  const Tensor gate_up =
+      devices.rounded(random_tensor(Shape{3, 2 * 264}, "gate_up", devices.cpu), dtype);
+  const Tensor dy = devices.rounded(random_tensor(Shape{3, 264}, "dy", devices.cpu), dtype);
+  const auto outputs = [&](const Tensor& gate_up_there, const Tensor& dy_there) {
+    Tensor y = devices.empty(dy.shape(), dtype);
+    Tensor gradient = devices.empty(gate_up.shape(), dtype);
+    swiglu_forward(gate_up_there, y, devices.cuda);
+    swiglu_backward(dy_there, gate_up_there, gradient, devices.cuda);
+    return std::pair{vector_of(devices.to_cpu(y)), vector_of(devices.to_cpu(gradient))};
+  };
+  CHECK(outputs(devices.to_cuda_misaligned(gate_up, dtype), devices.to_cuda(dy, dtype)) ==
+        outputs(devices.to_cuda(gate_up, dtype), devices.to_cuda(dy, dtype)));
+}
+
 TEST_CASE("SwiGLU on CUDA saturates without overflow") {
   Devices devices;
   const Tensor gate_up = tensor_of<float>({200.0F, -200.0F, 2.0F, 3.0F}, Shape{1, 4}, devices.cpu);
