@@ -18,10 +18,11 @@ namespace {
 
 using namespace cuda;
 
-constexpr int kThreads = 256;
-constexpr std::int64_t kMaxBlocks = 3 * 132;  // about what a large GPU holds at once
-constexpr int kGroup = 16;                    // elements that a thread takes at once
-constexpr int kGroupsOfWindow = 8;            // after which the doubles move to the integers
+constexpr int kThreads = 128;
+constexpr int kBlocksAtOnce = 5;                                        // of a multiprocessor
+constexpr std::int64_t kMaxBlocks = kBlocksAtOnce * std::int64_t{132};  // of a large GPU
+constexpr int kGroup = 16;          // elements that a thread takes at once
+constexpr int kGroupsOfWindow = 8;  // after which the doubles move to the integers
 
 // Magnitudes are the bits of |x|: exponent and mantissa.
 constexpr unsigned kAbsoluteMask = 0x7fffffffU;
@@ -191,7 +192,7 @@ __device__ __forceinline__ void load_below(const T* x, std::int64_t first, std::
 }
 
 template <class T, int N>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, kBlocksAtOnce)
     add_squares(const T* x, std::int64_t count, std::int64_t* sum, std::int64_t* num_non_finite) {
   constexpr std::int64_t kPacks = kGroup / N;
   const std::int64_t stride = std::int64_t{gridDim.x} * kThreads * N;  // from pack to pack

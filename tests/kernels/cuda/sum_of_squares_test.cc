@@ -69,7 +69,7 @@ TEST_CASE("sum_of_squares on CUDA is exact at every exponent and around the widt
 // window takes them, with as many of the smallest bits.
 TEST_CASE("sum_of_squares on CUDA is exact where a thread fills its doubles") {
   Devices devices;
-  constexpr std::size_t kFirst = 4096;  // of all threads of a block
+  constexpr std::size_t kFirst = 4096;  // of all threads
   const int lowest = GENERATE(-21, -20, -19, -18, 0);
   std::vector<float> x(8 * kFirst, 0x1.fffffep2F);
   std::fill_n(x.begin(), kFirst, 1.0F);
@@ -85,7 +85,7 @@ TEST_CASE("sum_of_squares on CUDA is exact where a thread fills its doubles") {
 TEST_CASE("sum_of_squares on CUDA is exact where threads move their sums many times") {
   Devices devices;
   std::vector<float> x = spread(4099, -30, 3);
-  constexpr std::size_t kCount = 13'200'000;
+  constexpr std::size_t kCount = 11'000'000;
   x.reserve(kCount);
   for (std::size_t i = 4099; i < kCount; ++i) {
     x.push_back(x[i - 4099]);
