@@ -17,6 +17,7 @@ from pathlib import Path
 # What kernels must contain: a pattern of the name, as the table shows it, to the instructions.
 NEEDED = {
     r"grouped_matmul_sm90: .*tensor_core": ["HGMMA", "TMA_LOAD"],
+    r"grouped_contributions_sm90: .*tensor_core": ["HGMMA", "TMA_LOAD"],
 }
 
 # ptxas says these as mere information: wgmma that is serialized, or register limits that are ignored.

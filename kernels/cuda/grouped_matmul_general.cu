@@ -1,8 +1,9 @@
-#include <type_traits>
+#include <algorithm>
 
 #include "core/cuda/launch.cuh"
+#include "kernels/cuda/contribution.cuh"
 #include "kernels/cuda/device_tensor.cuh"
-#include "kernels/cuda/grouped_matmul.cuh"
+#include "kernels/cuda/grouped_product.h"
 
 namespace fathom::kernels::cuda {
 namespace {
@@ -53,70 +54,184 @@ __device__ __forceinline__ void multiply_panels(const Panel& a, const Panel& b, 
   }
 }
 
-template <GroupedProduct kProduct, class T>
-__global__ void __launch_bounds__(kThreads)
-    general(GroupedOperands<T> operands, GroupedSizes sizes) {
+// The operands of a product; a and b of T, c of Output.
+template <class T, class Output>
+struct Matrices {
+  explicit Matrices(const GroupedOperands& operands)
+      : a(reinterpret_cast<const T*>(operands.a.data)),
+        b(reinterpret_cast<const T*>(operands.b.data)),
+        c(reinterpret_cast<Output*>(operands.c.data)),
+        a_stride(operands.a.stride),
+        b_stride(operands.b.stride),
+        c_stride(operands.c.stride) {}
+
+  const T* a;
+  const T* b;
+  Output* c;
+  std::int64_t a_stride;
+  std::int64_t b_stride;
+  std::int64_t c_stride;
+};
+
+// What a block shares, and where in a tile of C a thread's elements begin.
+struct Place {
+  Panel& a;
+  Panel& b;
+  int row;
+  int column;
+};
+
+__device__ __forceinline__ Place place_in(Panel& a, Panel& b) {
+  constexpr int kThreadsOfRow = kTile / kOfThread;
+  return {a, b, static_cast<int>(threadIdx.x) / kThreadsOfRow * kOfThread,
+          static_cast<int>(threadIdx.x) % kThreadsOfRow * kOfThread};
+}
+
+// Adds the products of a range of a tile's depth to a thread's elements.
+template <GroupedProduct kProduct, class Matrices>
+__device__ __forceinline__ void add_products(const Matrices& m, const GroupedSizes& sizes,
+                                             const GroupedTile& tile, const DepthRange& range,
+                                             const Place& place,
+                                             float (&sum)[kOfThread][kOfThread]) {
   constexpr bool kIsWeight = kProduct == GroupedProduct::kBackwardWeight;
   constexpr bool kIsForward = kProduct == GroupedProduct::kForward;
-  using Output = std::conditional_t<kIsWeight, float, T>;
-  __shared__ Panel a;
-  __shared__ Panel b;
-  const std::int64_t a_stride = kIsForward ? sizes.in_size : sizes.out_size;
-  const std::int64_t b_stride = sizes.in_size;
-  const std::int64_t weight_size = std::int64_t{sizes.out_size} * sizes.in_size;
-  const int row = static_cast<int>(threadIdx.x) / (kTile / kOfThread) * kOfThread;
-  const int column = static_cast<int>(threadIdx.x) % (kTile / kOfThread) * kOfThread;
-  TileWalk<kProduct, kTile, kTile> walk(sizes, static_cast<int>(blockIdx.x),
-                                        static_cast<int>(gridDim.x));
-  for (GroupedTile tile; walk.next(tile);) {
-    float sum[kOfThread][kOfThread] = {};
-    for (int depth = tile.depth; depth < tile.depth_end; depth += kDepth) {
-      const T* a_data =
-          operands.a + (kIsWeight ? depth * a_stride + tile.row : tile.row * a_stride + depth);
-      const T* b_data =
-          operands.b + (kIsWeight ? 0 : tile.expert * weight_size) +
-          (kIsForward ? tile.column * b_stride + depth : depth * b_stride + tile.column);
-      __syncthreads();  // the panels before have been read
-      load_panel<kIsWeight>(a_data, a_stride, tile.row_end - tile.row, tile.depth_end - depth, a);
-      load_panel<!kIsForward>(b_data, b_stride, tile.column_end - tile.column,
-                              tile.depth_end - depth, b);
-      __syncthreads();
-      multiply_panels(a, b, row, column, sum);
-    }
-    auto* const c = static_cast<Output*>(operands.c) + (kIsWeight ? tile.expert * weight_size : 0);
+  const auto* const b = m.b + (kIsWeight ? 0 : tile.expert * (sizes.out_size * m.b_stride));
+  for (int depth = range.begin; depth < range.end; depth += kDepth) {
+    const auto* const a_data =
+        m.a + (kIsWeight ? depth * m.a_stride + tile.row : tile.row * m.a_stride + depth);
+    const auto* const b_data =
+        b + (kIsForward ? tile.column * m.b_stride + depth : depth * m.b_stride + tile.column);
+    __syncthreads();  // the panels before have been read
+    load_panel<kIsWeight>(a_data, m.a_stride, tile.row_end - tile.row, range.end - depth, place.a);
+    load_panel<!kIsForward>(b_data, m.b_stride, tile.column_end - tile.column, range.end - depth,
+                            place.b);
+    __syncthreads();
+    multiply_panels(place.a, place.b, place.row, place.column, sum);
+  }
+}
+
+// Calls body(i, j, place of the element in a matrix of that stride) for those of a thread's
+// elements that exist.
+template <class Body>
+__device__ __forceinline__ void for_each_element(const GroupedTile& tile, const Place& place,
+                                                 std::int64_t stride, const Body& body) {
 #pragma unroll
-    for (int i = 0; i < kOfThread * kOfThread; ++i) {
-      const int to_row = tile.row + row + i / kOfThread;
-      const int to_column = tile.column + column + i % kOfThread;
-      if (to_row < tile.row_end && to_column < tile.column_end) {
-        Output& to = c[std::int64_t{to_row} * tile.column_end + to_column];
-        const float value = sum[i / kOfThread][i % kOfThread];
-        to = from_float<Output>(kIsWeight && sizes.is_adding ? to_float(to) + value : value);
+  for (int i = 0; i < kOfThread; ++i) {
+#pragma unroll
+    for (int j = 0; j < kOfThread; ++j) {
+      const int row = tile.row + place.row + i;
+      const int column = tile.column + place.column + j;
+      if (row < tile.row_end && column < tile.column_end) {
+        body(i, j, std::int64_t{row} * stride + column);
       }
     }
   }
 }
 
-}  // namespace
-
-template <GroupedProduct kProduct, class T>
-void grouped_product_general(const GroupedOperands<T>& operands, const GroupedSizes& sizes,
-                             Stream& stream) {
-  const std::int64_t num_blocks =
-      std::min<std::int64_t>(most_tiles<kProduct, kTile, kTile>(sizes),
-                             kBlocksOfMultiprocessor * num_multiprocessors(stream));
-  launch(general<kProduct, T>, {num_blocks, kThreads}, stream, operands, sizes);
+template <GroupedProduct kProduct, class T, class Output>
+__global__ void __launch_bounds__(kThreads) general(Matrices<T, Output> m, GroupedSizes sizes) {
+  __shared__ Panel a;
+  __shared__ Panel b;
+  const Place place = place_in(a, b);
+  TileWalk<kProduct, kTile, kTile> walk(sizes, static_cast<int>(blockIdx.x),
+                                        static_cast<int>(gridDim.x));
+  for (GroupedTile tile; walk.next(tile);) {
+    float sum[kOfThread][kOfThread] = {};
+    add_products<kProduct>(m, sizes, tile, {tile.depth, tile.depth_end}, place, sum);
+    Output* const c = m.c + (kProduct == GroupedProduct::kBackwardWeight
+                                 ? tile.expert * (sizes.out_size * m.c_stride)
+                                 : 0);
+    for_each_element(tile, place, m.c_stride, [&](int i, int j, std::int64_t to) {
+      c[to] = from_float<Output>(sizes.is_adding ? to_float(c[to]) + sum[i][j] : sum[i][j]);
+    });
+  }
 }
 
-#define FATHOM_INSTANTIATE(product, T)                                                         \
-  template void grouped_product_general<GroupedProduct::product, T>(const GroupedOperands<T>&, \
-                                                                    const GroupedSizes&, Stream&)
-FATHOM_INSTANTIATE(kForward, float);
-FATHOM_INSTANTIATE(kForward, __nv_bfloat16);
-FATHOM_INSTANTIATE(kBackwardInput, float);
-FATHOM_INSTANTIATE(kBackwardInput, __nv_bfloat16);
-FATHOM_INSTANTIATE(kBackwardWeight, float);
-FATHOM_INSTANTIATE(kBackwardWeight, __nv_bfloat16);
-#undef FATHOM_INSTANTIATE
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    general_contributions(Matrices<T, std::int64_t> m, GroupedSizes sizes,
+                          Contributions contributions) {
+  constexpr GroupedProduct kProduct = GroupedProduct::kBackwardWeight;
+  __shared__ Panel a;
+  __shared__ Panel b;
+  const Place place = place_in(a, b);
+  unsigned refused = 0;
+  TileWalk<kProduct, kTile, kTile> walk(sizes, static_cast<int>(blockIdx.x),
+                                        static_cast<int>(gridDim.x));
+  for (GroupedTile tile; walk.next(tile);) {
+    std::int64_t total[kOfThread][kOfThread] = {};
+    DepthWalk<true> parts(sizes, tile);
+    for (DepthRange part; parts.next(part);) {
+      float sum[kOfThread][kOfThread] = {};
+      add_products<kProduct>(m, sizes, tile, part, place, sum);
+      for_each_element(tile, place, 0, [&](int i, int j, std::int64_t) {
+        total[i][j] += contributions.of(sum[i][j], refused);
+      });
+    }
+    std::int64_t* const c = m.c + tile.expert * (sizes.out_size * m.c_stride);
+    for_each_element(tile, place, m.c_stride, [&](int i, int j, std::int64_t to) {
+      c[to] = sizes.is_adding ? c[to] + total[i][j] : total[i][j];
+    });
+  }
+  contributions.count(refused);
+}
+
+template <GroupedProduct kProduct>
+std::int64_t num_blocks(const GroupedSizes& sizes, Stream& stream) {
+  return std::min<std::int64_t>(most_tiles<kProduct, kTile, kTile>(sizes),
+                                kBlocksOfMultiprocessor * num_multiprocessors(stream));
+}
+
+template <GroupedProduct kProduct, class T, class Output>
+void launch_general(const GroupedOperands& operands, const GroupedSizes& sizes, Stream& stream) {
+  launch(general<kProduct, T, Output>, {num_blocks<kProduct>(sizes, stream), kThreads}, stream,
+         Matrices<T, Output>(operands), sizes);
+}
+
+template <class T>
+void launch_weight(const GroupedOperands& operands, const GroupedSizes& sizes, Stream& stream) {
+  constexpr GroupedProduct kProduct = GroupedProduct::kBackwardWeight;
+  if (operands.c.dtype == DType::kInt64) {
+    launch(general_contributions<T>, {num_blocks<kProduct>(sizes, stream), kThreads}, stream,
+           Matrices<T, std::int64_t>(operands), sizes, Contributions(*operands.gradient));
+  } else {
+    launch_general<kProduct, T, float>(operands, sizes, stream);
+  }
+}
+
+template <GroupedProduct kProduct>
+void launch_activations(const GroupedOperands& operands, const GroupedSizes& sizes,
+                        Stream& stream) {
+  with_activation_type(operands.a.dtype, [&](auto factor) {
+    with_activation_type(operands.c.dtype, [&](auto output) {
+      using T = typename decltype(factor)::type;
+      using Output = typename decltype(output)::type;
+      if constexpr (sizeof(Output) >= sizeof(T)) {
+        launch_general<kProduct, T, Output>(operands, sizes, stream);
+      } else {
+        FATHOM_CHECK(false, "a product of float32 to ", operands.c.dtype);
+      }
+    });
+  });
+}
+
+}  // namespace
+
+void grouped_product_general(GroupedProduct product, const GroupedOperands& operands,
+                             const GroupedSizes& sizes, Stream& stream) {
+  switch (product) {
+    case GroupedProduct::kForward:
+      launch_activations<GroupedProduct::kForward>(operands, sizes, stream);
+      break;
+    case GroupedProduct::kBackwardInput:
+      launch_activations<GroupedProduct::kBackwardInput>(operands, sizes, stream);
+      break;
+    case GroupedProduct::kBackwardWeight:
+      with_activation_type(operands.a.dtype, [&](auto factor) {
+        launch_weight<typename decltype(factor)::type>(operands, sizes, stream);
+      });
+      break;
+  }
+}
 
 }  // namespace fathom::kernels::cuda

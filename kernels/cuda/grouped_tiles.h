@@ -13,18 +13,28 @@ namespace fathom::kernels::cuda {
 //   kBackwardWeight  out_size  in_size   tokens
 enum class GroupedProduct { kForward, kBackwardInput, kBackwardWeight };
 
-// Everything but the data. The tokens of expert e are [offsets[e * parts], offsets[(e + 1) *
-// parts]).
+// Everything but the data. Part p of all experts' parts has the tokens [offsets[p], offsets[p +
+// 1]), or without offsets part_tokens of them; expert e has the parts [e * parts, (e + 1) * parts).
+// A dense product is that of one expert.
 struct GroupedSizes {
   const std::int64_t* offsets = nullptr;  // in device memory: read by the kernel alone
+  int part_tokens = 0;
   int parts = 1;
   int num_experts = 0;
   int num_tokens = 0;
   int out_size = 0;
   int in_size = 0;
-  // C += A B, of kBackwardWeight; then an expert without tokens has no tiles.
-  bool is_adding = false;
+  bool is_adding =
+      false;  // C += A B; then of kBackwardWeight an expert without tokens has no tiles
 };
+
+// The first token of a part, or behind the last; never outside [0, num_tokens].
+constexpr int part_begin(const GroupedSizes& sizes, std::int64_t part) {
+  const std::int64_t token =
+      sizes.offsets == nullptr ? part * sizes.part_tokens : sizes.offsets[part];
+  return static_cast<int>(
+      std::clamp(token, std::int64_t{0}, static_cast<std::int64_t>(sizes.num_tokens)));
+}
 
 // One tile of one expert's C and the depth to sum over. Tokens are numbered over all experts.
 struct GroupedTile {
@@ -104,9 +114,7 @@ class TileWalk {
     }
   }
   constexpr int offset(int expert) const {
-    const std::int64_t value = sizes_.offsets[std::int64_t{expert} * sizes_.parts];
-    return static_cast<int>(
-        std::clamp(value, std::int64_t{0}, static_cast<std::int64_t>(sizes_.num_tokens)));
+    return part_begin(sizes_, std::int64_t{expert} * sizes_.parts);
   }
   constexpr void read_expert() {
     begin_ = end_ = 0;
@@ -123,6 +131,53 @@ class TileWalk {
   int first_of_expert_ = 0;
   int begin_ = 0;
   int end_ = 0;
+};
+
+// A range of depth that is one sum.
+struct DepthRange {
+  int begin = 0;
+  int end = 0;
+};
+
+// The sums of a tile's elements, in order: one over all its depth, which may be 0, or with kByPart,
+// of kBackwardWeight, one over each part that has tokens. What loads panels and what multiplies
+// them walk the same list.
+template <bool kByPart>
+class DepthWalk {
+ public:
+  constexpr DepthWalk(const GroupedSizes& sizes, const GroupedTile& tile)
+      : sizes_(sizes), whole_{tile.depth, tile.depth_end} {
+    if constexpr (kByPart) {
+      next_ = std::int64_t{tile.expert} * sizes.parts;
+      end_ = next_ + sizes.parts;
+      next_begin_ = part_begin(sizes, next_);
+    }
+  }
+
+  // False at the end.
+  constexpr bool next(DepthRange& range) {
+    if constexpr (!kByPart) {
+      range = whole_;
+      return next_++ < end_;
+    } else {
+      while (next_ < end_) {
+        ++next_;
+        range.begin = next_begin_;
+        next_begin_ = range.end = part_begin(sizes_, next_);
+        if (range.begin < range.end) {
+          return true;
+        }
+      }
+      return false;
+    }
+  }
+
+ private:
+  const GroupedSizes& sizes_;
+  DepthRange whole_;
+  std::int64_t next_ = 0;  // part
+  std::int64_t end_ = 1;
+  int next_begin_ = 0;  // its first token
 };
 
 // Whether tiles of 128 x 256 are expected to be done before those of 128 x 128, which read A twice

@@ -22,7 +22,7 @@ struct TensorMapEncoder {
 CUtensorMap tensor_map(const MatrixStack& matrices, int box_rows, Stream& stream) {
   constexpr cuuint32_t kDimensions = 3;
   constexpr std::int64_t kElementBytes = 2;
-  const std::int64_t row_bytes = matrices.num_columns * kElementBytes;
+  const std::int64_t row_bytes = matrices.row_stride * kElementBytes;
   const std::array sizes{static_cast<cuuint64_t>(matrices.num_columns),
                          static_cast<cuuint64_t>(matrices.num_rows),
                          static_cast<cuuint64_t>(matrices.num_matrices)};

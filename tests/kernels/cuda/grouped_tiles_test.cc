@@ -78,6 +78,36 @@ TEST_CASE("The blocks' walks come to every element of every expert once") {
   }
 }
 
+// The first token and the one behind the last of each sum of an expert's tile.
+template <bool kByPart>
+std::vector<std::pair<int, int>> ranges_of(const GroupedSizes& sizes, int expert) {
+  GroupedTile tile;
+  tile.expert = expert;
+  tile.depth = part_begin(sizes, std::int64_t{expert} * sizes.parts);
+  tile.depth_end = part_begin(sizes, std::int64_t{expert + 1} * sizes.parts);
+  std::vector<std::pair<int, int>> ranges;
+  DepthWalk<kByPart> walk(sizes, tile);
+  for (DepthRange range; walk.next(range);) {
+    ranges.emplace_back(range.begin, range.end);
+  }
+  return ranges;
+}
+
+TEST_CASE("A tile's sums are over the parts that have tokens, or over all of them") {
+  using Ranges = std::vector<std::pair<int, int>>;
+  const std::vector<std::int64_t> offsets{0, 0, 5, 5, 5, 5, 5, 7, 12, 12};
+  const GroupedSizes sizes{
+      .offsets = offsets.data(), .parts = 3, .num_experts = 3, .num_tokens = 12};
+  CHECK(ranges_of<true>(sizes, 0) == Ranges{{0, 5}});
+  CHECK(ranges_of<true>(sizes, 1).empty());
+  CHECK(ranges_of<true>(sizes, 2) == Ranges{{5, 7}, {7, 12}});
+  CHECK(ranges_of<false>(sizes, 1) == Ranges{{5, 5}});
+  CHECK(ranges_of<false>(sizes, 2) == Ranges{{5, 12}});
+  const GroupedSizes dense{.part_tokens = 4, .parts = 3, .num_experts = 1, .num_tokens = 12};
+  CHECK(ranges_of<true>(dense, 0) == Ranges{{0, 4}, {4, 8}, {8, 12}});
+  CHECK(ranges_of<false>(dense, 0) == Ranges{{0, 12}});
+}
+
 TEST_CASE("Tiles of an expert are numbered once each, in bands of rows") {
   for (const int num_rows : {1, 15, 16, 17, 40}) {
     for (const int num_columns : {1, 3, 22}) {
@@ -107,6 +137,10 @@ TEST_CASE("Offsets out of order or range lead to no token outside the tensor") {
   TileWalk<GroupedProduct::kBackwardWeight, kRows, kColumns> weights(sizes, 0, 1);
   for (GroupedTile tile; weights.next(tile);) {
     CHECK((tile.depth >= 0 && tile.depth <= tile.depth_end && tile.depth_end <= sizes.num_tokens));
+    DepthWalk<true> parts(sizes, tile);
+    for (DepthRange part; parts.next(part);) {
+      CHECK((part.begin >= 0 && part.begin < part.end && part.end <= sizes.num_tokens));
+    }
   }
 }
 
@@ -118,6 +152,13 @@ TEST_CASE("Wide tiles are for columns and rounds that they fill") {
   const GroupedSizes of_test{.num_experts = 3, .num_tokens = 1000};
   CHECK(prefers_wide_tiles(of_test, 2304, 132));
   CHECK(prefers_wide_tiles({.num_experts = 5, .num_tokens = 300}, 512, 3));
+  // matmul_fixed_order_test.cc: some of the rows or columns of what is wide, in narrow tiles.
+  const GroupedSizes whole{.num_experts = 1, .num_tokens = 1000};
+  for (const int multiprocessors : {3, 132}) {
+    CHECK(prefers_wide_tiles(whole, 4608, multiprocessors));
+    CHECK_FALSE(prefers_wide_tiles(whole, 24, multiprocessors));
+    CHECK_FALSE(prefers_wide_tiles({.num_experts = 1, .num_tokens = 7}, 4608, 132));
+  }
   const GroupedSizes small{.num_experts = 8,
                            .num_tokens = 1024};  // 96 wide tiles leave blocks idle
   CHECK_FALSE(prefers_wide_tiles(small, 1024, 132));
