@@ -27,7 +27,7 @@ struct Contributions {
   __device__ std::int64_t of(float x, unsigned& refused) const {
     const bool is_taken = fabsf(x) < limit;  // not NaN
     refused += is_taken ? 0 : 1;
-    return is_taken ? __float2ll_rn(x * scale) : 0;  // the product does not round
+    return __float2ll_rn(is_taken ? x * scale : 0.0F);  // the product does not round
   }
   // What a thread has refused; seldom anything.
   __device__ void count(unsigned refused) const {

@@ -70,6 +70,20 @@ __device__ __forceinline__ void write(const std::int64_t (&sums)[kCount], const 
   }
 }
 
+// How many of a lane's sums are refused: not what lies outside, zero times something that may be
+// NaN.
+template <int kCount>
+__device__ __forceinline__ unsigned count_refused(const float (&d)[kCount],
+                                                  const Elements& elements,
+                                                  const Contributions& contributions) {
+  unsigned refused = 0;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) {
+    contributions.of(elements.has(i) ? d[i] : 0.0F, refused);
+  }
+  return refused;
+}
+
 // One contribution a part of an expert's tokens.
 struct PartContributions {
   std::int64_t* c = nullptr;
@@ -89,10 +103,13 @@ struct PartContributions {
       for (DepthRange part; parts.next(part);) {
         typename S::Accumulator d = {};
         multiply<S>(part, self, ring, d);
+        unsigned refused_anywhere = 0;
 #pragma unroll
         for (int i = 0; i < kCount; ++i) {
-          // What lies outside is zero times something, which may be NaN, and nobody's to refuse.
-          sums[i] += contributions.of(elements.has(i) ? d[0][i] : 0.0F, refused);
+          sums[i] += contributions.of(d[0][i], refused_anywhere);
+        }
+        if (refused_anywhere > 0) {
+          refused += count_refused(d[0], elements, contributions);
         }
       }
       write(sums, elements, c + tile.expert * (sizes.out_size * stride), stride, sizes.is_adding);
