@@ -12,11 +12,8 @@ namespace fathom::kernels {
 // Both devices of a test: an operation's CUDA kernel is held against its CPU kernel on the same
 // inputs.
 struct Devices {
-  explicit Devices(SumOrder order = SumOrder::kFastest)
-      : cuda(Device{DeviceType::kCuda, 0}, 1, order) {}
-
   Stream cpu;
-  Stream cuda;
+  Stream cuda{Device{DeviceType::kCuda, 0}};
 
   // The values of a float32 CPU tensor as `dtype` allows them, on the CPU: what both kernels are
   // given.

@@ -101,7 +101,7 @@ Rows generated_rows(std::int64_t num_rows, Devices& devices) {
 }
 
 TEST_CASE("Units of rows are a weight's contributions on CUDA") {
-  Devices devices(SumOrder::kFixed);
+  Devices devices = devices_of_fixed_order();
   const std::int64_t unit = GENERATE(0, 7, 48, 80);
   const std::int64_t num_rows = unit == 0 ? 150 : 3 * unit;
   const Rows rows = generated_rows(num_rows, devices);
@@ -139,7 +139,7 @@ const std::vector<std::int64_t> kPartBounds{0,   48,  48,  60,  60,  60,  60,  6
                                             124, 125, 225, 225, 256, 257, 257, 300};
 
 TEST_CASE("An expert's parts are its contributions on CUDA") {
-  Devices devices(SumOrder::kFixed);
+  Devices devices = devices_of_fixed_order();
   constexpr std::int64_t kExperts = 5;
   constexpr std::int64_t kParts = 3;
   Rows rows = generated_rows(kPartBounds.back(), devices);

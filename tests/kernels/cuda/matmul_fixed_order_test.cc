@@ -96,12 +96,12 @@ void check_parts(const RowProduct& product, const Case& how, Devices& devices) {
 }
 
 TEST_CASE("Rows and columns of a product in fixed order do not depend on the others") {
-  Devices devices(SumOrder::kFixed);
+  Devices devices = devices_of_fixed_order();
   check_parts({GENERATE(true, false)}, small_case(), devices);
 }
 
 TEST_CASE("Nor do they in wide tiles") {
-  Devices devices(SumOrder::kFixed);
+  Devices devices = devices_of_fixed_order();
   check_parts({GENERATE(true, false)}, wide_case(), devices);
 }
 
@@ -116,7 +116,7 @@ Tensor with_spare_columns(const Tensor& matrix, std::int64_t spare, float value,
 }
 
 TEST_CASE("Columns that a product in fixed order does not need change nothing") {
-  Devices devices(SumOrder::kFixed);
+  Devices devices = devices_of_fixed_order();
   const Case how = small_case();
   const Tensor x = random_tensor({how.rows, how.inner}, "x", devices.cpu);
   const Tensor w = random_tensor({how.columns, how.inner}, "w", devices.cpu);
@@ -145,7 +145,7 @@ TEST_CASE("Columns that a product in fixed order does not need change nothing") 
 }
 
 TEST_CASE("A product in fixed order is added in float32 and rounded once") {
-  Devices devices(SumOrder::kFixed);
+  Devices devices = devices_of_fixed_order();
   const Case how = small_case();
   const Tensor dy = random_tensor({how.rows, how.inner}, "dy", devices.cpu);
   const Tensor w = random_tensor({how.inner, how.columns}, "w", devices.cpu);
@@ -197,7 +197,7 @@ Tensor tree_of(std::vector<Tensor> parts, Devices& devices) {
 }
 
 TEST_CASE("A sum of chunks is the binary tree over the products of slices, rounded once") {
-  Devices devices(SumOrder::kFixed);
+  Devices devices = devices_of_fixed_order();
   const RowProduct product{GENERATE(true, false)};
   const int num_chunks = GENERATE(2, 4, 8);
   // Chunks of a size for tensor cores, 24, and not, 9.
@@ -225,7 +225,7 @@ TEST_CASE("A sum of chunks is the binary tree over the products of slices, round
 }
 
 TEST_CASE("A sum of chunks of more rows than are kept at a time has the bits of few rows") {
-  Devices devices(SumOrder::kFixed);
+  Devices devices = devices_of_fixed_order();
   const Case how{DType::kFloat32, DType::kFloat32, 1100, 16, 1024};
   const Tensor left = random_tensor({how.rows, how.inner}, "left", devices.cpu);
   const Tensor right = random_tensor({how.columns, how.inner}, "right", devices.cpu);
@@ -237,7 +237,7 @@ TEST_CASE("A sum of chunks of more rows than are kept at a time has the bits of 
 }
 
 TEST_CASE("A product of bfloat16 in fixed order refuses what would choose another kernel") {
-  Devices devices(SumOrder::kFixed);
+  Devices devices = devices_of_fixed_order();
   const Tensor w = devices.empty({16, 24}, DType::kBFloat16);
   Tensor y = devices.empty({4, 16}, DType::kBFloat16);
   const Tensor odd_rows = devices.empty({4, 25}, DType::kBFloat16);
