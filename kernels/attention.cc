@@ -27,8 +27,9 @@ void check_shape(const AttentionShape& shape) {
 
 namespace {
 
+// `latent_dtype`: of latent or dlatent.
 void check_attention(const TensorCheck& check, const AttentionShape& shape,
-                     const AttentionSaved& tensors) {
+                     const AttentionSaved& tensors, DType latent_dtype) {
   check_shape(shape);
   const AttentionInputs& inputs = tensors.inputs;
   check.rank("q or dq", inputs.q, 2);
@@ -40,7 +41,7 @@ void check_attention(const TensorCheck& check, const AttentionShape& shape,
   check.shape("kv or dkv", inputs.kv,
               {num_tokens, num_heads * (shape.nope_size + shape.value_size)}, dtype);
   check.rows("latent or dlatent", inputs.latent, num_tokens, shape.rope_column + shape.rope_size,
-             dtype);
+             latent_dtype);
   check.rank("segments", inputs.segments, 1);
   check.dtype_and_device("segments", inputs.segments, DType::kInt32);
   FATHOM_CHECK(inputs.segments.size(0) >= 1, "attention: segments of size ",
@@ -53,16 +54,17 @@ void check_attention(const TensorCheck& check, const AttentionShape& shape,
 
 void attention_forward(const AttentionShape& shape, const AttentionInputs& inputs, Tensor& out,
                        Tensor& lse, Stream& stream) {
-  check_attention({"attention_forward", stream}, shape, {inputs, out, lse});
+  check_attention({"attention_forward", stream}, shape, {inputs, out, lse}, inputs.q.dtype());
   attention_forward_slot(stream, shape, inputs, out, lse);
 }
 
 void attention_backward(const AttentionShape& shape, const AttentionSaved& saved,
                         const Tensor& dout, Tensor& dq, Tensor& dkv, Tensor& dlatent,
                         Stream& stream) {
-  check_attention({"attention_backward", stream}, shape, saved);
+  check_attention({"attention_backward", stream}, shape, saved, saved.inputs.q.dtype());
   check_attention({"attention_backward", stream}, shape,
-                  {{dq, dkv, dlatent, saved.inputs.segments}, dout, saved.lse});
+                  {{dq, dkv, dlatent, saved.inputs.segments}, dout, saved.lse},
+                  dlatent.dtype() == DType::kFloat32 ? DType::kFloat32 : dq.dtype());
   FATHOM_CHECK(dq.dtype() == saved.inputs.q.dtype(), "attention_backward: dq is ", dq.dtype(),
                ", q ", saved.inputs.q.dtype());
   attention_backward_slot(stream, shape, saved, dout, dq, dkv, dlatent);

@@ -36,9 +36,11 @@ struct AttentionShape {
 // lse float32. Keys are walked in blocks of 64 from the start of the segment
 // (docs/numerics.md, rule 4), so a row depends only on the tokens of its segment up to itself; NaN
 // and Inf in others do not reach it, nor do those of queries that do not see a key reach the key's
-// gradient. Scratch for the keys and values of one head and segment a thread. On CUDA blocks and
-// their order are the kernel's, numbers of one segment never enter another's, NaN and Inf may: what
-// a query does not see is multiplied by 0 in its tile. Throws InternalError on a mismatch.
+// gradient. Scratch for the keys and values of one head and segment a thread. On CUDA a row has
+// these blocks, and the bits of kernels/paged_attention.h, in SumOrder::kFixed and wherever cuDNN
+// is not asked; what a query does not see is multiplied by 0 in its block, so that NaN and Inf of
+// later tokens of the segment may reach it. cuDNN's order is its own. Throws InternalError on a
+// mismatch.
 struct AttentionInputs {
   const Tensor& q;
   const Tensor& kv;
@@ -61,8 +63,9 @@ struct AttentionSaved {
 // Gradients with respect to the rotated q, to kv, and to k_rope, which is written into the columns
 // from rope_column of dlatent; its other columns are left alone. The latter is summed over the
 // heads of each chunk, ascending, then in a binary tree over the chunks (docs/numerics.md, rule 4).
-// All are overwritten. dq like q, dkv like kv, dlatent like latent. dQ is summed over key blocks
-// ascending, dK and dV over query blocks ascending.
+// All are overwritten. dq like q, dkv like kv, dlatent like latent or float32. dQ is summed over
+// key blocks ascending, dK and dV over query blocks ascending. On CUDA the heads' gradients of
+// k_rope are rounded to q's dtype before they are summed, in float32; the sum is rounded once.
 void attention_backward(const AttentionShape& shape, const AttentionSaved& saved,
                         const Tensor& dout, Tensor& dq, Tensor& dkv, Tensor& dlatent,
                         Stream& stream);

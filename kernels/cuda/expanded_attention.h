@@ -33,17 +33,4 @@ struct ExpandedGradients {
   Tensor& dkv;
 };
 
-// The largest head sizes that tiled_attention_* take.
-inline constexpr int kMaxTiledSize = 256;
-
-// Own kernels for any sizes up to kMaxTiledSize, float32 and bfloat16: the online softmax over
-// tiles of keys of FlashAttention-2 (arXiv:2307.08691), its backward in two passes without atomics.
-// Products of bfloat16 on the tensor cores, for which the probabilities and their gradients are
-// rounded.
-void tiled_attention_forward(const ExpandedAttention& attention, Tensor& out, Tensor& lse,
-                             Stream& stream);
-void tiled_attention_backward(const ExpandedAttention& attention, const ExpandedResult& result,
-                              const Tensor& dout, const ExpandedGradients& gradients,
-                              Stream& stream);
-
 }  // namespace fathom::kernels::cuda

@@ -92,21 +92,23 @@ void latent_attention_forward_cuda(const AttentionShape& shape, const AbsorbedQu
   with_activation_type(out.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
     const int rank = shape.rope_column;
-    const PagedInputs<T> inputs{.queries = device_data<T>(queries.absorbed),
-                                .rope = device_data<T>(queries.q) + shape.nope_size,
-                                .query_row = shape.num_heads * rank,
-                                .query_head = rank,
-                                .rope_row = static_cast<int>(queries.q.size(1)),
-                                .rope_head = shape.nope_size + shape.rope_size,
-                                .cache = device_data<T>(cache),
-                                .page_size = cache.size(1),
-                                .spans = spans_of(sequences, out.size(0), cache),
-                                .layout = layout_of(shape),
-                                .num_heads = shape.num_heads,
-                                .heads_of_tile = std::min(shape.num_heads, kQueriesOfTile),
-                                .value_size = rank,
-                                .num_splits = 1,
-                                .scale = shape.scale};
+    const Spans spans = spans_of(sequences, out.size(0), cache);
+    const PagedInputs<T> inputs{
+        .queries = device_data<T>(queries.absorbed),
+        .rope = device_data<T>(queries.q) + shape.nope_size,
+        .query_row = shape.num_heads * rank,
+        .query_head = rank,
+        .rope_row = static_cast<int>(queries.q.size(1)),
+        .rope_head = shape.nope_size + shape.rope_size,
+        .keys = {device_data<T>(cache), cache.size(1), spans, layout_of(shape)},
+        .sizes = {rank, shape.rope_size, 0},
+        .spans = spans.spans,
+        .num_rows = spans.num_rows,
+        .num_heads = shape.num_heads,
+        .heads_of_tile = std::min(shape.num_heads, kQueriesOfTile),
+        .value_size = rank,
+        .num_splits = 1,
+        .scale = shape.scale};
     if (fits_packs<T>(rank, {queries.q.raw(), queries.absorbed.raw(), cache.raw()}) &&
         fits_packs<T>(shape.nope_size, {}) && fits_packs<T>(shape.rope_size, {})) {
       attend<T, kPackSize<T>>(inputs, sequences, out, stream);

@@ -36,21 +36,23 @@ void paged_attention_forward_cuda(const AttentionShape& shape, const Tensor& q,
     using T = typename decltype(tag)::type;
     const int row = static_cast<int>(q.size(1));
     const int head = shape.nope_size + shape.rope_size;
-    const PagedInputs<T> inputs{.queries = device_data<T>(q),
-                                .rope = device_data<T>(q) + shape.nope_size,
-                                .query_row = row,
-                                .query_head = head,
-                                .rope_row = row,
-                                .rope_head = head,
-                                .cache = device_data<T>(cache),
-                                .page_size = cache.size(1),
-                                .spans = spans_of(sequences, q.size(0), cache),
-                                .layout = layout_of(shape),
-                                .num_heads = shape.num_heads,
-                                .heads_of_tile = 1,
-                                .value_size = shape.value_size,
-                                .num_splits = 1,
-                                .scale = shape.scale};
+    const Spans spans = spans_of(sequences, q.size(0), cache);
+    const PagedInputs<T> inputs{
+        .queries = device_data<T>(q),
+        .rope = device_data<T>(q) + shape.nope_size,
+        .query_row = row,
+        .query_head = head,
+        .rope_row = row,
+        .rope_head = head,
+        .keys = {device_data<T>(cache), cache.size(1), spans, layout_of(shape)},
+        .sizes = {shape.nope_size, shape.rope_size, shape.value_size},
+        .spans = spans.spans,
+        .num_rows = spans.num_rows,
+        .num_heads = shape.num_heads,
+        .heads_of_tile = 1,
+        .value_size = shape.value_size,
+        .num_splits = 1,
+        .scale = shape.scale};
     if (fits_packs<T>(shape.nope_size, {q.raw(), cache.raw()}) &&
         fits_packs<T>(shape.rope_size, {}) && fits_packs<T>(shape.value_size, {})) {
       attend<T, kPackSize<T>>(inputs, sequences, out, stream);

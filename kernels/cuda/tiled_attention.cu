@@ -1,183 +1,90 @@
-#include "kernels/cuda/tiled_attention.cuh"
+#include "kernels/cuda/attention_tiles.cuh"
+#include "kernels/cuda/tiled_attention.h"
 
 namespace fathom::kernels::cuda {
 namespace {
 
-// Shared memory of a block of the forward.
+// Queries of a tile in units of 16: as many as fit beside the largest keys and values.
 template <class T>
-struct ForwardMemory {
-  __host__ __device__ ForwardMemory(SharedMemory memory, int key_size, int value_size)
-      : key_stride(shared_stride<T>(key_size)),
-        value_stride(shared_stride<T>(value_size)),
-        queries(memory.take<T>(kTileTokens * key_stride)),
-        keys(memory.take<T>(kTileTokens * key_stride)),
-        values(memory.take<T>(kTileTokens * value_stride)),
-        weights(memory.take<T>(kTileTokens * kScoreStride<T>)),
-        scores(memory.take<float>(kTileTokens * (kTileTokens + 1))),
-        scales(memory.take<float>(kTileTokens)),
-        starts(memory.take<int>(kTileTokens)),
-        size(memory.used()) {}
+inline constexpr int kRowTiles = sizeof(T) == sizeof(__nv_bfloat16) ? 4 : 2;
 
-  int key_stride;
-  int value_stride;
-  T* queries;
-  T* keys;
-  T* values;
-  T* weights;     // exp(score - maximum), rounded
-  float* scores;  // [32, 33]
-  float* scales;  // of the sums so far; at the end 1 / sum
-  int* starts;    // first token of each query's segment
-  int size;
-};
+// Keys in rows of kv and latent.
+template <class T>
+struct SegmentKeys {
+  static constexpr bool kAreContiguous = false;
+  TokenRows<T> from;
 
-// The maximum and the sum of exponentials of a query's scores; each warp has those of four queries,
-// in all of its lanes.
-struct OnlineSoftmax {
-  static constexpr int kRows = kTileTokens / kTiledWarps;
-  float maximum[kRows];
-  float sum[kRows];
-
-  __device__ OnlineSoftmax() {
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      maximum[i] = -INFINITY;
-      sum[i] = 0.0F;
-    }
-  }
-  __device__ static int row(int i) { return static_cast<int>(threadIdx.x) / kWarpSize * kRows + i; }
-
-  template <class T>
-  __device__ void add(const ForwardMemory<T>& memory) {
-    const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      const float score = memory.scores[row(i) * (kTileTokens + 1) + lane];
-      const float largest = Max::of(maximum[i], reduce_warp<Max>(score));
-      const float weight = score == -INFINITY ? 0.0F : __expf(score - largest);
-      const float scale = maximum[i] == -INFINITY ? 0.0F : __expf(maximum[i] - largest);
-      sum[i] = sum[i] * scale + reduce_warp<Sum>(weight);
-      maximum[i] = largest;
-      memory.weights[row(i) * kScoreStride<T> + lane] = from_float<T>(weight);
-      if (lane == 0) {
-        memory.scales[row(i)] = scale;
-      }
-    }
-  }
-  template <class T>
-  __device__ void finish(const ForwardMemory<T>& memory, const TiledInputs<T>& inputs, int token,
-                         int head, float* lse) {
-    if (threadIdx.x % kWarpSize != 0) {
-      return;
-    }
-#pragma unroll
-    for (int i = 0; i < kRows; ++i) {
-      memory.scales[row(i)] = 1.0F / sum[i];
-      if (token + row(i) < inputs.num_tokens) {
-        lse[std::int64_t{token + row(i)} * inputs.num_heads + head] = maximum[i] + logf(sum[i]);
-      }
-    }
+  __device__ KeyRows<T> rows(const int4& span, int first_key, int num_keys, int head) const {
+    const std::int64_t row = span.x + first_key;
+    const std::int64_t first = row * from.row_stride + head * from.head_stride;
+    return {{from.keys + first, from.row_stride, num_keys},
+            {from.rope + row * from.rope_stride, from.rope_stride, num_keys},
+            {from.values + first, from.row_stride, num_keys}};
   }
 };
 
-__device__ __forceinline__ void scale_rows(WarpTiles& sums, const float* scales) {
-  const float low = scales[WarpTiles::first_row() + Tile::row(0)];
-  const float high = scales[WarpTiles::first_row() + Tile::row(2)];
-#pragma unroll
-  for (Tile& tile : sums.tiles) {
-    tile.values[0] *= low;
-    tile.values[1] *= low;
-    tile.values[2] *= high;
-    tile.values[3] *= high;
-  }
-}
-
-// Scores of the tile of keys from `first_key` on; -inf where a query does not see the key.
 template <class T>
-__device__ __forceinline__ void make_scores(const ForwardMemory<T>& memory,
-                                            const TiledInputs<T>& inputs, int first_query,
-                                            int first_key) {
-  const int row = WarpTiles::first_row();
-  const int column = WarpTiles::first_column(0);
-  Tile tile;
-  add_product(tile, RowsOf<T>{memory.queries + row * memory.key_stride, memory.key_stride},
-              RowsOf<T>{memory.keys + column * memory.key_stride, memory.key_stride},
-              padded_to_steps(inputs.key_size));
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int query = row + Tile::row(i);
-    const int key = first_key + column + Tile::column(i);
-    const bool is_seen = key <= first_query + query && key >= memory.starts[query];
-    memory.scores[query * (kTileTokens + 1) + column + Tile::column(i)] =
-        is_seen ? tile.values[i] * inputs.scale : -INFINITY;
-  }
+AttentionTiles<T, SegmentKeys<T>> tiles_of(const AttentionShape& shape,
+                                           const AttentionInputs& inputs, const Spans& spans) {
+  const int row = static_cast<int>(inputs.q.size(1));
+  const int head = shape.nope_size + shape.rope_size;
+  const TokenRows<T> keys{.keys = device_data<T>(inputs.kv),
+                          .values = device_data<T>(inputs.kv) + shape.nope_size,
+                          .rope = device_data<T>(inputs.latent) + shape.rope_column,
+                          .row_stride = static_cast<int>(inputs.kv.size(1)),
+                          .head_stride = shape.nope_size + shape.value_size,
+                          .rope_stride = static_cast<int>(inputs.latent.size(1))};
+  return {.queries = device_data<T>(inputs.q),
+          .rope = device_data<T>(inputs.q) + shape.nope_size,
+          .query_row = row,
+          .query_head = head,
+          .rope_row = row,
+          .rope_head = head,
+          .keys = {keys},
+          .sizes = {shape.nope_size, shape.rope_size, shape.value_size},
+          .spans = spans.spans,
+          .num_rows = spans.num_rows,
+          .num_heads = shape.num_heads,
+          .heads_of_tile = 1,
+          .value_size = shape.value_size,
+          .num_splits = 1,
+          .scale = shape.scale};
 }
 
-// One block a head and tile of queries; the tiles with most keys first.
-template <class T, int N>
-__global__ void __launch_bounds__(kTiledThreads, 1)
-    forward(TiledInputs<T> inputs, T* out, float* lse, int num_tiles) {
-  const int head = static_cast<int>(blockIdx.x) % inputs.num_heads;
-  const int tile = num_tiles - 1 - static_cast<int>(blockIdx.x) / inputs.num_heads;
-  const int first_query = tile * kTileTokens;
-  const ForwardMemory<T> memory(SharedMemory(dynamic_shared()), inputs.key_size, inputs.value_size);
-  const int key_columns = padded_to_steps(inputs.key_size);
-  const int value_columns = padded_to_steps(inputs.value_size);
-  if (threadIdx.x < kTileTokens) {
-    const int token = min(first_query + static_cast<int>(threadIdx.x), inputs.num_tokens - 1);
-    memory.starts[threadIdx.x] = segment_of(inputs.segments, inputs.num_segments, token).begin;
-  }
-  load_rows<N>(inputs.query_rows(first_query, head), inputs.key_size, key_columns, kTileTokens,
-               memory.queries, memory.key_stride);
-  __syncthreads();
-  OnlineSoftmax softmax;
-  WarpTiles sums;
-  const int first_tile = memory.starts[0] / kTileTokens;  // no later query's segment begins before
-  for (int first_key = first_tile * kTileTokens; first_key <= first_query;
-       first_key += kTileTokens) {
-    load_rows<N>(inputs.key_rows(first_key, head), inputs.key_size, key_columns, kTileTokens,
-                 memory.keys, memory.key_stride);
-    load_rows<N>(inputs.value_rows(first_key, head), inputs.value_size, value_columns, kTileTokens,
-                 memory.values, memory.value_stride);
-    wait_for_copies();
-    __syncthreads();
-    make_scores(memory, inputs, first_query, first_key);
-    __syncthreads();
-    softmax.add(memory);
-    __syncthreads();
-    scale_rows(sums, memory.scales);
-    sums.add(RowsOf<T>{memory.weights + WarpTiles::first_row() * kScoreStride<T>, kScoreStride<T>},
-             ColumnsOf<T>{memory.values, memory.value_stride}, value_columns);
-    __syncthreads();
-  }
-  softmax.finish(memory, inputs, first_query, head, lse);
-  __syncthreads();
-  scale_rows(sums, memory.scales);
-  sums.store(out + first_query * inputs.out_row() + std::int64_t{head} * inputs.value_size,
-             inputs.out_row(), inputs.rows_from(first_query), inputs.value_size);
+template <class T>
+bool rows_fit_packs(const AttentionShape& shape, const AttentionInputs& inputs) {
+  return fits_packs<T>(shape.nope_size, {inputs.q.raw(), inputs.kv.raw(), inputs.latent.raw()}) &&
+         fits_packs<T>(shape.rope_size, {}) && fits_packs<T>(shape.value_size, {}) &&
+         fits_packs<T>(shape.rope_column, {}) && fits_packs<T>(inputs.latent.size(1), {});
 }
 
 template <class T, int N>
-void launch_forward(const ExpandedAttention& attention, Tensor& out, Tensor& lse, Stream& stream) {
-  const std::int64_t num_tiles = blocks_for(attention.num_tokens(), kTileTokens);
-  const ForwardMemory<T> memory(SharedMemory(nullptr), attention.key_size(),
-                                attention.shape.value_size);
-  launch(forward<T, N>, {num_tiles * attention.shape.num_heads, kTiledThreads, memory.size}, stream,
-         tiled_inputs<T>(attention), device_data<T>(out), device_data<float>(lse), num_tiles);
+void launch_forward(const AttentionShape& shape, const AttentionInputs& inputs,
+                    const AttentionResult<T>& result, Stream& stream) {
+  const SegmentTiles segments(inputs.segments, inputs.q.size(0), kRowTiles<T> * Tile::kRows,
+                              stream);
+  const auto tiles = tiles_of<T>(shape, inputs, segments.spans);
+  const TileMemory<T, kRowTiles<T>> memory(SharedMemory(nullptr), tiles.sizes, tiles.value_size);
+  launch(attend_tiles<T, N, kRowTiles<T>, SegmentKeys<T>>,
+         {segments.plan.num_tiles * shape.num_heads, kAttentionThreads, memory.size}, stream, tiles,
+         segments.plan.data(), result);
 }
 
 }  // namespace
 
-void tiled_attention_forward(const ExpandedAttention& attention, Tensor& out, Tensor& lse,
-                             Stream& stream) {
-  FATHOM_CHECK(attention.key_size() <= kMaxTiledSize && attention.shape.value_size <= kMaxTiledSize,
-               "attention on CUDA has heads of up to ", kMaxTiledSize, " numbers, not ",
-               attention.key_size(), " and ", attention.shape.value_size);
-  with_activation_type(attention.q.dtype(), [&](auto tag) {
+void tiled_attention_forward(const AttentionShape& shape, const AttentionInputs& inputs,
+                             Tensor& out, Tensor& lse, Stream& stream) {
+  const int key_size = shape.nope_size + shape.rope_size;
+  FATHOM_CHECK(key_size <= kMaxTiledSize && shape.value_size <= kMaxTiledSize,
+               "attention on CUDA has heads of up to ", kMaxTiledSize, " numbers, not ", key_size,
+               " and ", shape.value_size);
+  with_activation_type(inputs.q.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    if (rows_fit_packs<T>(attention)) {
-      launch_forward<T, kPackSize<T>>(attention, out, lse, stream);
+    const AttentionResult<T> result{device_data<T>(out), device_data<float>(lse), {}};
+    if (rows_fit_packs<T>(shape, inputs)) {
+      launch_forward<T, kPackSize<T>>(shape, inputs, result, stream);
     } else {
-      launch_forward<T, 1>(attention, out, lse, stream);
+      launch_forward<T, 1>(shape, inputs, result, stream);
     }
   });
 }

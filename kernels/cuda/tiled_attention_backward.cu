@@ -1,21 +1,70 @@
-#include "kernels/cuda/tiled_attention.cuh"
+#include "kernels/cuda/shared_memory.cuh"
+#include "kernels/cuda/tile_plan.cuh"
+#include "kernels/cuda/tiled_attention.h"
+#include "kernels/cuda/warp_product.cuh"
 
 namespace fathom::kernels::cuda {
 namespace {
 
-// What the gradients of the scores are made of besides the inputs.
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / kWarpSize;
+// A block works on a tile of queries or keys of one head, counted from their segment's first token:
+// what fits into shared memory of queries, keys, values and gradients of the largest size.
 template <class T>
-struct OutputGradients {
+constexpr int kRowTiles = sizeof(T) == sizeof(__nv_bfloat16) ? 4 : 2;
+template <class T>
+constexpr int kTile = kRowTiles<T> * Tile::kRows;
+
+template <class T>
+struct BackwardInputs {
+  const T* q;
+  const T* keys;
+  const T* values;  // of the first token's first head
   const T* dout;
   const float* lse;
   const float* delta;  // sum over columns of dout * out
+  const int4* segments;
+  const int2* tiles;
+  int num_heads;
+  int key_size;
+  int value_size;
+  int value_head_stride;  // elements from a head's values to the next one's
+  float scale;
+
+  __device__ std::int64_t key_row() const { return std::int64_t{num_heads} * key_size; }
+  __device__ std::int64_t value_row() const { return std::int64_t{num_heads} * value_head_stride; }
+  __device__ std::int64_t out_row() const { return std::int64_t{num_heads} * value_size; }
+};
+
+// What a block works on: tokens of a head of a segment, whose tokens end at `end`.
+struct BackwardWork {
+  int head;
+  int begin;  // of the segment
+  int first;  // of the block
+  int end;
+
+  template <class T>
+  __device__ static BackwardWork of(const BackwardInputs<T>& inputs, int block) {
+    const int2 tile = inputs.tiles[block / inputs.num_heads];
+    if (tile.x < 0) {
+      return {};
+    }
+    const int4 segment = inputs.segments[tile.x];
+    return {block % inputs.num_heads, segment.x, segment.x + tile.y, segment.x + segment.y};
+  }
+  __device__ bool is_empty() const { return first == end; }
+  // Rows that begin at a token of the segment, `stride` elements from one token to the next.
+  template <class T>
+  __device__ DeviceRows<T> rows(const T* data, std::int64_t stride, int size, int token) const {
+    return {data + token * stride + std::int64_t{head} * size, stride, min(kTile<T>, end - token)};
+  }
 };
 
 // delta[row] = sum over columns of dout * out, a warp a row (one head of one token).
 template <class T>
-__global__ void __launch_bounds__(kTiledThreads)
+__global__ void __launch_bounds__(kThreads)
     multiply_rows(const T* dout, const T* out, float* delta, std::int64_t num_rows, int size) {
-  const std::int64_t row = std::int64_t{blockIdx.x} * kTiledWarps + threadIdx.x / kWarpSize;
+  const std::int64_t row = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarpSize;
   const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
   float sum = 0.0F;
   if (row < num_rows) {
@@ -35,17 +84,17 @@ struct BackwardMemory {
   __host__ __device__ BackwardMemory(SharedMemory memory, int key_size, int value_size)
       : key_stride(shared_stride<T>(key_size)),
         value_stride(shared_stride<T>(value_size)),
-        queries(memory.take<T>(kTileTokens * key_stride)),
-        keys(memory.take<T>(kTileTokens * key_stride)),
-        values(memory.take<T>(kTileTokens * value_stride)),
-        dout(memory.take<T>(kTileTokens * value_stride)),
-        weights(memory.take<T>(kTileTokens * kScoreStride<T>)),
-        dscores(memory.take<T>(kTileTokens * kScoreStride<T>)),
-        lse(memory.take<float>(kTileTokens)),
-        delta(memory.take<float>(kTileTokens)),
-        starts(memory.take<int>(kTileTokens)),
+        queries(memory.take<T>(kTile<T> * key_stride)),
+        keys(memory.take<T>(kTile<T> * key_stride)),
+        values(memory.take<T>(kTile<T> * value_stride)),
+        dout(memory.take<T>(kTile<T> * value_stride)),
+        weights(memory.take<T>(kTile<T> * kScoreStride)),
+        dscores(memory.take<T>(kTile<T> * kScoreStride)),
+        lse(memory.take<float>(kTile<T>)),
+        delta(memory.take<float>(kTile<T>)),
         size(memory.used()) {}
 
+  static constexpr int kScoreStride = shared_stride<T>(kTile<T>);
   int key_stride;
   int value_stride;
   T* queries;
@@ -56,143 +105,184 @@ struct BackwardMemory {
   T* dscores;  // [query, key], times the scale
   float* lse;
   float* delta;
-  int* starts;
   int size;
 };
 
-template <class T, int N>
+template <int N, class T>
 __device__ __forceinline__ void load_queries(const BackwardMemory<T>& memory,
-                                             const TiledInputs<T>& inputs,
-                                             const OutputGradients<T>& given, int first_query,
-                                             int head) {
-  if (threadIdx.x < kTileTokens) {
-    const int token = min(first_query + static_cast<int>(threadIdx.x), inputs.num_tokens - 1);
-    memory.starts[threadIdx.x] = segment_of(inputs.segments, inputs.num_segments, token).begin;
-    memory.lse[threadIdx.x] = given.lse[std::int64_t{token} * inputs.num_heads + head];
-    memory.delta[threadIdx.x] = given.delta[std::int64_t{token} * inputs.num_heads + head];
+                                             const BackwardInputs<T>& inputs,
+                                             const BackwardWork& work, int first_query) {
+  const int row = static_cast<int>(threadIdx.x);
+  if (row < kTile<T>) {
+    const std::int64_t token = min(first_query + row, work.end - 1);
+    memory.lse[row] = inputs.lse[token * inputs.num_heads + work.head];
+    memory.delta[row] = inputs.delta[token * inputs.num_heads + work.head];
   }
-  load_rows<N>(inputs.query_rows(first_query, head), inputs.key_size,
-               padded_to_steps(inputs.key_size), kTileTokens, memory.queries, memory.key_stride);
-  load_rows<N>(inputs.out_rows(given.dout, first_query, head), inputs.value_size,
-               padded_to_steps(inputs.value_size), kTileTokens, memory.dout, memory.value_stride);
+  load_rows<N>(work.rows(inputs.q, inputs.key_row(), inputs.key_size, first_query), inputs.key_size,
+               padded_to_steps(inputs.key_size), kTile<T>, memory.queries, memory.key_stride);
+  load_rows<N>(work.rows(inputs.dout, inputs.out_row(), inputs.value_size, first_query),
+               inputs.value_size, padded_to_steps(inputs.value_size), kTile<T>, memory.dout,
+               memory.value_stride);
 }
 
-template <class T, int N>
+template <int N, class T>
 __device__ __forceinline__ void load_keys(const BackwardMemory<T>& memory,
-                                          const TiledInputs<T>& inputs, int first_key, int head) {
-  load_rows<N>(inputs.key_rows(first_key, head), inputs.key_size, padded_to_steps(inputs.key_size),
-               kTileTokens, memory.keys, memory.key_stride);
-  load_rows<N>(inputs.value_rows(first_key, head), inputs.value_size,
-               padded_to_steps(inputs.value_size), kTileTokens, memory.values, memory.value_stride);
+                                          const BackwardInputs<T>& inputs, const BackwardWork& work,
+                                          int first_key) {
+  load_rows<N>(work.rows(inputs.keys, inputs.key_row(), inputs.key_size, first_key),
+               inputs.key_size, padded_to_steps(inputs.key_size), kTile<T>, memory.keys,
+               memory.key_stride);
+  load_rows<N>(work.rows(inputs.values, inputs.value_row(), inputs.value_head_stride, first_key),
+               inputs.value_size, padded_to_steps(inputs.value_size), kTile<T>, memory.values,
+               memory.value_stride);
 }
 
 // weights = exp(score - lse), dscores = weights (dout . value - delta) scale; 0 where a query does
-// not see the key.
+// not see the key. Each warp makes those of 8 keys.
 template <class T>
 __device__ __forceinline__ void differentiate(const BackwardMemory<T>& memory,
-                                              const TiledInputs<T>& inputs, int first_query,
+                                              const BackwardInputs<T>& inputs,
+                                              const BackwardWork& work, int first_query,
                                               int first_key) {
-  const int row = WarpTiles::first_row();
-  const int column = WarpTiles::first_column(0);
-  Tile scores;
-  add_product(scores, RowsOf<T>{memory.queries + row * memory.key_stride, memory.key_stride},
+  const int column = static_cast<int>(threadIdx.x) / kWarpSize * Tile::kColumns;
+  if (column >= kTile<T>) {
+    return;
+  }
+  Tile scores[1][kRowTiles<T>];
+  add_product(scores, RowsOf<T>{memory.queries, memory.key_stride},
               RowsOf<T>{memory.keys + column * memory.key_stride, memory.key_stride},
               padded_to_steps(inputs.key_size));
-  Tile dweights;
-  add_product(dweights, RowsOf<T>{memory.dout + row * memory.value_stride, memory.value_stride},
+  Tile dweights[1][kRowTiles<T>];
+  add_product(dweights, RowsOf<T>{memory.dout, memory.value_stride},
               RowsOf<T>{memory.values + column * memory.value_stride, memory.value_stride},
               padded_to_steps(inputs.value_size));
 #pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    const int query = row + Tile::row(i);
-    const int key = column + Tile::column(i);
-    const bool is_seen = first_key + key <= first_query + query &&
-                         first_key + key >= memory.starts[query] &&
-                         first_query + query < inputs.num_tokens;
-    const float weight =
-        is_seen ? __expf(scores.values[i] * inputs.scale - memory.lse[query]) : 0.0F;
-    const float dscore =
-        is_seen ? weight * (dweights.values[i] - memory.delta[query]) * inputs.scale : 0.0F;
-    memory.weights[query * kScoreStride<T> + key] = from_float<T>(weight);
-    memory.dscores[query * kScoreStride<T> + key] = from_float<T>(dscore);
+  for (int r = 0; r < kRowTiles<T>; ++r) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int query = r * Tile::kRows + Tile::row(i);
+      const int key = column + Tile::column(i);
+      const bool is_seen = first_key + key <= first_query + query && first_query + query < work.end;
+      const float score = __fmaf_rn(scores[0][r].values[i], inputs.scale, -memory.lse[query]);
+      const float weight = is_seen ? __expf(score) : 0.0F;
+      const float dscore =
+          is_seen ? weight * (dweights[0][r].values[i] - memory.delta[query]) * inputs.scale : 0.0F;
+      memory.weights[query * memory.kScoreStride + key] = from_float<T>(weight);
+      memory.dscores[query * memory.kScoreStride + key] = from_float<T>(dscore);
+    }
   }
 }
 
-// One block a head and tile of keys: over the tiles of queries in ascending order.
+// Sums over the rows of a tile: warp w has the columns 8 (w + 8 i).
+template <class T>
+struct GradientSums {
+  static constexpr int kDistance = kWarps * Tile::kColumns;
+  __device__ static int first_column() {
+    return static_cast<int>(threadIdx.x) / kWarpSize * Tile::kColumns;
+  }
+  Tile tiles[kMaxTiledSize / kDistance][kRowTiles<T>];
+
+  // Adds a b^T, where `columns` are those of the sum.
+  template <bool kByOuter>
+  __device__ void add(const Factor<T, kByOuter>& a, const ColumnsOf<T>& b, int columns) {
+    add_products(tiles, a, b.from(first_column()), kDistance, columns - first_column(), kTile<T>);
+  }
+  // Rows beyond num_rows and columns beyond `columns` are left alone.
+  __device__ void store(T* to, std::int64_t stride, int num_rows, int columns) const {
+#pragma unroll
+    for (int i = 0; i < kMaxTiledSize / kDistance; ++i) {
+#pragma unroll
+      for (int r = 0; r < kRowTiles<T>; ++r) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const int row = r * Tile::kRows + Tile::row(j);
+          const int column = first_column() + i * kDistance + Tile::column(j);
+          if (row < num_rows && column < columns) {
+            to[row * stride + column] = from_float<T>(tiles[i][r].values[j]);
+          }
+        }
+      }
+    }
+  }
+};
+
+// One block a head and tile of keys: over the tiles of queries in ascending order. The first tiles
+// have most.
 template <class T, int N>
-__global__ void __launch_bounds__(kTiledThreads, 1)
-    key_gradients(TiledInputs<T> inputs, OutputGradients<T> given, T* dkeys, T* dvalues) {
-  const int head = static_cast<int>(blockIdx.x) % inputs.num_heads;
-  const int first_key = static_cast<int>(blockIdx.x) / inputs.num_heads * kTileTokens;
+__global__ void __launch_bounds__(kThreads, 1)
+    key_gradients(BackwardInputs<T> inputs, T* dkeys, T* dvalues) {
+  const BackwardWork work = BackwardWork::of(inputs, static_cast<int>(blockIdx.x));
+  if (work.is_empty()) {
+    return;
+  }
   const BackwardMemory<T> memory(SharedMemory(dynamic_shared()), inputs.key_size,
                                  inputs.value_size);
-  load_keys<T, N>(memory, inputs, first_key, head);
-  const int num_keys = inputs.rows_from(first_key);
-  // No earlier key's segment ends after the last one's.
-  const int end = segment_of(inputs.segments, inputs.num_segments, first_key + num_keys - 1).end;
-  const int key_columns = padded_to_steps(inputs.key_size);
-  const int value_columns = padded_to_steps(inputs.value_size);
-  const int row = WarpTiles::first_row();
-  WarpTiles key_sums;
-  WarpTiles value_sums;
-  for (int first_query = first_key; first_query < end; first_query += kTileTokens) {
-    load_queries<T, N>(memory, inputs, given, first_query, head);
+  load_keys<N>(memory, inputs, work, work.first);
+  GradientSums<T> key_sums;
+  GradientSums<T> value_sums;
+  for (int query = work.first; query < work.end; query += kTile<T>) {
+    load_queries<N>(memory, inputs, work, query);
     wait_for_copies();
     __syncthreads();
-    differentiate(memory, inputs, first_query, first_key);
+    differentiate(memory, inputs, work, query, work.first);
     __syncthreads();
-    value_sums.add(ColumnsOf<T>{memory.weights + row, kScoreStride<T>},
-                   ColumnsOf<T>{memory.dout, memory.value_stride}, value_columns);
-    key_sums.add(ColumnsOf<T>{memory.dscores + row, kScoreStride<T>},
-                 ColumnsOf<T>{memory.queries, memory.key_stride}, key_columns);
+    value_sums.add(ColumnsOf<T>{memory.weights, memory.kScoreStride},
+                   ColumnsOf<T>{memory.dout, memory.value_stride}, inputs.value_size);
+    key_sums.add(ColumnsOf<T>{memory.dscores, memory.kScoreStride},
+                 ColumnsOf<T>{memory.queries, memory.key_stride}, inputs.key_size);
     __syncthreads();
   }
-  key_sums.store(dkeys + first_key * inputs.key_row() + std::int64_t{head} * inputs.key_size,
-                 inputs.key_row(), num_keys, inputs.key_size);
-  value_sums.store(
-      dvalues + first_key * inputs.value_row() + std::int64_t{head} * inputs.value_head_stride,
-      inputs.value_row(), num_keys, inputs.value_size);
+  const int num_rows = min(kTile<T>, work.end - work.first);
+  key_sums.store(dkeys + work.first * inputs.key_row() + std::int64_t{work.head} * inputs.key_size,
+                 inputs.key_row(), num_rows, inputs.key_size);
+  value_sums.store(dvalues + work.first * inputs.value_row() +
+                       std::int64_t{work.head} * inputs.value_head_stride,
+                   inputs.value_row(), num_rows, inputs.value_size);
 }
 
-// One block a head and tile of queries: over the tiles of keys in ascending order.
+// One block a head and tile of queries: over the tiles of keys in ascending order. The last tiles
+// have most.
 template <class T, int N>
-__global__ void __launch_bounds__(kTiledThreads, 1)
-    query_gradients(TiledInputs<T> inputs, OutputGradients<T> given, T* dq, int num_tiles) {
-  const int head = static_cast<int>(blockIdx.x) % inputs.num_heads;
-  const int tile = num_tiles - 1 - static_cast<int>(blockIdx.x) / inputs.num_heads;
-  const int first_query = tile * kTileTokens;
+__global__ void __launch_bounds__(kThreads, 1) query_gradients(BackwardInputs<T> inputs, T* dq) {
+  const BackwardWork work = BackwardWork::of(inputs, static_cast<int>(gridDim.x - 1 - blockIdx.x));
+  if (work.is_empty()) {
+    return;
+  }
   const BackwardMemory<T> memory(SharedMemory(dynamic_shared()), inputs.key_size,
                                  inputs.value_size);
-  load_queries<T, N>(memory, inputs, given, first_query, head);
-  __syncthreads();
-  WarpTiles sums;
-  for (int first_key = memory.starts[0] / kTileTokens * kTileTokens; first_key <= first_query;
-       first_key += kTileTokens) {
-    load_keys<T, N>(memory, inputs, first_key, head);
+  load_queries<N>(memory, inputs, work, work.first);
+  GradientSums<T> sums;
+  for (int key = work.begin; key <= work.first; key += kTile<T>) {
+    load_keys<N>(memory, inputs, work, key);
     wait_for_copies();
     __syncthreads();
-    differentiate(memory, inputs, first_query, first_key);
+    differentiate(memory, inputs, work, work.first, key);
     __syncthreads();
-    sums.add(RowsOf<T>{memory.dscores + WarpTiles::first_row() * kScoreStride<T>, kScoreStride<T>},
-             ColumnsOf<T>{memory.keys, memory.key_stride}, padded_to_steps(inputs.key_size));
+    sums.add(RowsOf<T>{memory.dscores, memory.kScoreStride},
+             ColumnsOf<T>{memory.keys, memory.key_stride}, inputs.key_size);
     __syncthreads();
   }
-  sums.store(dq + first_query * inputs.key_row() + std::int64_t{head} * inputs.key_size,
-             inputs.key_row(), inputs.rows_from(first_query), inputs.key_size);
+  sums.store(dq + work.first * inputs.key_row() + std::int64_t{work.head} * inputs.key_size,
+             inputs.key_row(), min(kTile<T>, work.end - work.first), inputs.key_size);
 }
 
 template <class T, int N>
-void launch_backward(const ExpandedAttention& attention, const OutputGradients<T>& given,
+void launch_backward(const BackwardInputs<T>& inputs, std::int64_t num_tiles,
                      const ExpandedGradients& gradients, Stream& stream) {
-  const std::int64_t num_tiles = blocks_for(attention.num_tokens(), kTileTokens);
-  const BackwardMemory<T> memory(SharedMemory(nullptr), attention.key_size(),
-                                 attention.shape.value_size);
-  const LaunchShape launch_shape{num_tiles * attention.shape.num_heads, kTiledThreads, memory.size};
-  launch(key_gradients<T, N>, launch_shape, stream, tiled_inputs<T>(attention), given,
-         device_data<T>(gradients.dkeys),
-         device_data<T>(gradients.dkv) + attention.shape.nope_size);
-  launch(query_gradients<T, N>, launch_shape, stream, tiled_inputs<T>(attention), given,
-         device_data<T>(gradients.dq), num_tiles);
+  const BackwardMemory<T> memory(SharedMemory(nullptr), inputs.key_size, inputs.value_size);
+  const LaunchShape shape{num_tiles * inputs.num_heads, kThreads, memory.size};
+  launch(key_gradients<T, N>, shape, stream, inputs, device_data<T>(gradients.dkeys),
+         device_data<T>(gradients.dkv) + inputs.value_head_stride - inputs.value_size);
+  launch(query_gradients<T, N>, shape, stream, inputs, device_data<T>(gradients.dq));
+}
+
+// Whether all rows of the inputs can be read by 16-byte accesses.
+template <class T>
+bool rows_fit_packs(const ExpandedAttention& attention, const Tensor& dout) {
+  const AttentionShape& shape = attention.shape;
+  return fits_packs<T>(attention.key_size(), {attention.q.raw(), attention.keys.raw()}) &&
+         fits_packs<T>(shape.nope_size, {attention.kv.raw()}) &&
+         fits_packs<T>(shape.value_size, {dout.raw()});
 }
 
 }  // namespace
@@ -200,18 +290,31 @@ void launch_backward(const ExpandedAttention& attention, const OutputGradients<T
 void tiled_attention_backward(const ExpandedAttention& attention, const ExpandedResult& result,
                               const Tensor& dout, const ExpandedGradients& gradients,
                               Stream& stream) {
+  const AttentionShape& shape = attention.shape;
   Tensor delta = Tensor::empty(result.lse.shape(), DType::kFloat32, stream);
   with_activation_type(attention.q.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    launch(multiply_rows<T>, {blocks_for(delta.numel(), kTiledWarps), kTiledThreads}, stream,
+    launch(multiply_rows<T>, {blocks_for(delta.numel(), kWarps), kThreads}, stream,
            device_data<T>(dout), device_data<T>(result.out), device_data<float>(delta),
-           delta.numel(), attention.shape.value_size);
-    const OutputGradients<T> given{device_data<T>(dout), device_data<float>(result.lse),
-                                   device_data<float>(delta)};
-    if (rows_fit_packs<T>(attention) && fits_packs<T>(attention.shape.value_size, {dout.raw()})) {
-      launch_backward<T, kPackSize<T>>(attention, given, gradients, stream);
+           delta.numel(), shape.value_size);
+    const SegmentTiles segments(attention.segments, attention.num_tokens(), kTile<T>, stream);
+    const BackwardInputs<T> inputs{.q = device_data<T>(attention.q),
+                                   .keys = device_data<T>(attention.keys),
+                                   .values = device_data<T>(attention.kv) + shape.nope_size,
+                                   .dout = device_data<T>(dout),
+                                   .lse = device_data<float>(result.lse),
+                                   .delta = device_data<float>(delta),
+                                   .segments = segments.spans.spans,
+                                   .tiles = segments.plan.data(),
+                                   .num_heads = shape.num_heads,
+                                   .key_size = attention.key_size(),
+                                   .value_size = shape.value_size,
+                                   .value_head_stride = shape.nope_size + shape.value_size,
+                                   .scale = shape.scale};
+    if (rows_fit_packs<T>(attention, dout)) {
+      launch_backward<T, kPackSize<T>>(inputs, segments.plan.num_tiles, gradients, stream);
     } else {
-      launch_backward<T, 1>(attention, given, gradients, stream);
+      launch_backward<T, 1>(inputs, segments.plan.num_tiles, gradients, stream);
     }
   });
 }

@@ -11,7 +11,7 @@
 
 namespace fathom::kernels::cuda {
 
-// Products of small matrices in shared memory, a tile of 16 x 8 a warp: bfloat16 by the tensor
+// Products of small matrices in shared memory, tiles of 16 x 8 by a warp: bfloat16 by the tensor
 // cores (mma.sync.m16n8k16, PTX ISA "Matrix Fragments for mma.m16n8k16"), float32 by fma.
 
 // A lane's four numbers of a 16 x 8 tile: rows g and g + 8 (g = lane / 4), columns 2t and 2t + 1
@@ -77,34 +77,74 @@ __device__ __forceinline__ void multiply_16x8x16(float (&c)[4], const unsigned (
 // The products' inner sizes are multiples of this; what is beyond a matrix is zero.
 inline constexpr int kInnerStep = 16;
 
-// c += a b^T, where a has 16 outer rows, b has 8, and both `inner` columns. All lanes of a warp.
-template <bool kA, bool kB>
-__device__ __forceinline__ void add_product(Tile& c, const Factor<__nv_bfloat16, kA>& a,
-                                            const Factor<__nv_bfloat16, kB>& b, int inner) {
+// c[i][r] += a_r b_i^T for neighbouring tiles a_r of 16 outer rows of a, and b_i of 8 of b,
+// `distance` rows apart; those b_i that begin at or after row `outer` are left out. Both have
+// `inner` columns. An element's terms are added in ascending order, whatever the number of tiles.
+// All lanes of a warp.
+template <int kColumnTiles, int kRowTiles, bool kA, bool kB>
+__device__ __forceinline__ void add_products(Tile (&c)[kColumnTiles][kRowTiles],
+                                             const Factor<__nv_bfloat16, kA>& a,
+                                             const Factor<__nv_bfloat16, kB>& b, int distance,
+                                             int outer, int inner) {
   const int group = Tile::row(0);
   const int first = Tile::column(0);
   for (int k = 0; k < inner; k += kInnerStep) {
-    const unsigned left[4] = {a.pair(group, k + first), a.pair(group + 8, k + first),
-                              a.pair(group, k + first + 8), a.pair(group + 8, k + first + 8)};
-    const unsigned right[2] = {b.pair(group, k + first), b.pair(group, k + first + 8)};
-    multiply_16x8x16(c.values, left, right);
+    unsigned left[kRowTiles][4];
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        left[r][j] = a.pair(group + r * Tile::kRows + j % 2 * 8, k + first + j / 2 * 8);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kColumnTiles; ++i) {
+      if (i * distance < outer) {
+        const Factor<__nv_bfloat16, kB> columns = b.from(i * distance);
+        const unsigned right[2] = {columns.pair(group, k + first),
+                                   columns.pair(group, k + first + 8)};
+#pragma unroll
+        for (int r = 0; r < kRowTiles; ++r) {
+          multiply_16x8x16(c[i][r].values, left[r], right);
+        }
+      }
+    }
   }
 }
-template <bool kA, bool kB>
-__device__ __forceinline__ void add_product(Tile& c, const Factor<float, kA>& a,
-                                            const Factor<float, kB>& b, int inner) {
+// fmaf in words: where a compiler may contract, it need not do it alike in every instance.
+template <int kColumnTiles, int kRowTiles, bool kA, bool kB>
+__device__ __forceinline__ void add_products(Tile (&c)[kColumnTiles][kRowTiles],
+                                             const Factor<float, kA>& a, const Factor<float, kB>& b,
+                                             int distance, int outer, int inner) {
   const int row = Tile::row(0);
   const int column = Tile::column(0);
   for (int k = 0; k < inner; ++k) {
-    const float a0 = a.at(row, k);
-    const float a1 = a.at(row + 8, k);
-    const float b0 = b.at(column, k);
-    const float b1 = b.at(column + 1, k);
-    c.values[0] += a0 * b0;
-    c.values[1] += a0 * b1;
-    c.values[2] += a1 * b0;
-    c.values[3] += a1 * b1;
+    float left[kRowTiles][2];
+#pragma unroll
+    for (int r = 0; r < kRowTiles; ++r) {
+      left[r][0] = a.at(row + r * Tile::kRows, k);
+      left[r][1] = a.at(row + r * Tile::kRows + 8, k);
+    }
+#pragma unroll
+    for (int i = 0; i < kColumnTiles; ++i) {
+      if (i * distance < outer) {
+        const float right[2] = {b.at(column + i * distance, k), b.at(column + i * distance + 1, k)};
+#pragma unroll
+        for (int r = 0; r < kRowTiles; ++r) {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            c[i][r].values[j] = __fmaf_rn(left[r][j / 2], right[j % 2], c[i][r].values[j]);
+          }
+        }
+      }
+    }
   }
+}
+// One tile of b.
+template <int kRowTiles, bool kA, bool kB, class T>
+__device__ __forceinline__ void add_product(Tile (&c)[1][kRowTiles], const Factor<T, kA>& a,
+                                            const Factor<T, kB>& b, int inner) {
+  add_products(c, a, b, 0, Tile::kColumns, inner);
 }
 
 // Rounded up to a whole number of inner steps.

@@ -129,10 +129,17 @@ TEST_CASE("Attention and its gradients on CUDA are those of the CPU") {
                                              {kOdd, {0, 63, 97, 98, 150}},
                                              {kLarge, {0, 50, 100}},
                                              {kLargest, {0, 5, 40}}}));
-  const auto [dtype, is_deterministic] =
-      GENERATE(std::pair{DType::kFloat32, true}, std::pair{DType::kBFloat16, true},
-               std::pair{DType::kBFloat16, false});
-  Devices devices;
+  struct Order {
+    DType dtype;
+    bool is_deterministic;
+    SumOrder sum_order;
+  };
+  const auto [dtype, is_deterministic, sum_order] =
+      GENERATE(values<Order>({{DType::kFloat32, true, SumOrder::kFastest},
+                              {DType::kBFloat16, true, SumOrder::kFastest},
+                              {DType::kBFloat16, false, SumOrder::kFastest},
+                              {DType::kBFloat16, true, SumOrder::kFixed}}));
+  Devices devices{Stream(), Stream(Device{DeviceType::kCuda, 0}, 1, sum_order)};
   AttentionShape shape = given.shape;
   shape.is_deterministic = is_deterministic;
   AttentionCase tested(shape, given.starts, dtype, devices);

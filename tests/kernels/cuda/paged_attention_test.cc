@@ -87,7 +87,8 @@ double limit_of(DType dtype) { return dtype == DType::kBFloat16 ? 1.0 / 80 : 4e-
 TEST_CASE("Attention to pages on CUDA is that of the CPU") {
   const AttentionShape shape = GENERATE(kEven, kOdd, kDeepSeek);
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
-  Devices devices;
+  const SumOrder order = GENERATE(SumOrder::kFastest, SumOrder::kFixed);
+  Devices devices{Stream(), Stream(Device{DeviceType::kCuda, 0}, 1, order)};
   const auto make = [&](const Shape& tensor_shape, const char* name) {
     return devices.rounded(random_tensor(tensor_shape, name, devices.cpu), dtype);
   };
