@@ -28,6 +28,8 @@ inline float2 __bfloat1622float2(__nv_bfloat162 value) {
 namespace fathom::emulator {
 
 // mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 with the fragments of the PTX ISA: c += a b.
+// As on a tensor core, the 16 products are added together before anything is rounded: which of them
+// share an instruction shows in the bits.
 inline void mma_m16n8k16_bf16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
   struct Registers {
     const unsigned* a;
@@ -50,9 +52,11 @@ inline void mma_m16n8k16_bf16(float (&c)[4], const unsigned (&a)[4], const unsig
   for (int i = 0; i < 4; ++i) {
     const int row = current->lane() / 4 + i / 2 * 8;
     const int column = current->lane() % 4 * 2 + i % 2;
+    double sum = c[i];
     for (int k = 0; k < 16; ++k) {
-      c[i] += a_at(row, k) * b_at(k, column);
+      sum += double{a_at(row, k)} * double{b_at(k, column)};
     }
+    c[i] = static_cast<float>(sum);
   }
   exchange_in_warp(0);  // others may still read this lane's registers
 }
