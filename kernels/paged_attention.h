@@ -13,7 +13,8 @@ namespace fathom::kernels {
 // Attention of new tokens of sequences whose earlier keys and values are kept, a page for each 64
 // tokens (PagedAttention, arXiv:2309.06180). A page is a block of keys of attention_forward, kept
 // in the form that its products take, so a row has the bits that attention_forward gives it among
-// all tokens of its sequence, and nothing is arranged anew for each token.
+// all tokens of its sequence (on CUDA in SumOrder::kFixed), and nothing is arranged anew for each
+// token.
 inline constexpr std::int64_t kPageTokens = 64;
 
 // Of the pages of one layer, whose inner order is the backend's: [num_pages, numbers of a page].

@@ -58,7 +58,7 @@ inline Spans spans_of(const PagedSequences& sequences, std::int64_t num_rows, co
           .num_pages = static_cast<int>(cache.size(0))};
 }
 
-// What a token's row of a page is made of.
+// Keys and values of tokens as projections leave them: what a token's row of a page is made of.
 template <class T>
 struct TokenRows {
   const T* keys;
