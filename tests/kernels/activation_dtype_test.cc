@@ -217,7 +217,7 @@ TEST_CASE("Attention: bfloat16 on other devices than the CPU, alike in a call") 
     Tensor lse = floats({kTokens, 2}, stream);
     attention_forward(shape, {q, kv, latent, integers({2}, stream)}, out, lse, stream);
   });
-  check_dtypes([&](Activations& make, Stream& stream) {
+  const auto backward = [&](Activations& make, Tensor dlatent, Stream& stream) {
     const Tensor q = make({kTokens, 12});
     const Tensor kv = make({kTokens, 14});
     const Tensor latent = make({kTokens, 7});
@@ -225,11 +225,20 @@ TEST_CASE("Attention: bfloat16 on other devices than the CPU, alike in a call") 
     const Tensor dout = make({kTokens, 6});
     Tensor dq = make({kTokens, 12});
     Tensor dkv = make({kTokens, 14});
-    Tensor dlatent = make({kTokens, 7});
     const Tensor segments = integers({2}, stream);
     attention_backward(shape, {{q, kv, latent, segments}, out, floats({kTokens, 2}, stream)}, dout,
                        dq, dkv, dlatent, stream);
+  };
+  // The sum over heads may be float32 beside all of them, but not bfloat16 beside float32.
+  check_dtypes([&](Activations& make, Stream& stream) {
+    backward(make, floats({kTokens, 7}, stream), stream);
   });
+  Stream meta(Device{DeviceType::kMeta, 0});
+  const Tensor half = Tensor::empty({kTokens, 7}, DType::kBFloat16, meta);
+  Activations halves(DType::kBFloat16, -1, meta);
+  CHECK_NOTHROW(backward(halves, half, meta));
+  Activations all_float(DType::kFloat32, -1, meta);
+  CHECK_THROWS_AS(backward(all_float, half, meta), InternalError);
 }
 
 TEST_CASE("Kept sequences: bfloat16 on other devices than the CPU, alike in a call") {
