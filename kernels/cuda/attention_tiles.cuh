@@ -12,10 +12,9 @@ namespace fathom::kernels::cuda {
 //
 // A block of threads has 16 kRowTiles queries that see the same keys up to their own places: heads
 // of one token where all heads share the keys, else tokens of one head. `Keys` says where the keys
-// are. A row's arithmetic is that of its query and of the keys that it sees: the same operations in
-// the same order whatever kRowTiles, the query's place in its tile and the Keys. So training, which
-// has many queries for a block of keys, and decoding, which has one, give a row the same bits as
-// long as there is one split. What a query does not see is multiplied by 0.
+// are. A row takes the same operations in the same order whatever kRowTiles, its place in the tile
+// and the Keys: with one split, training, which has many queries for a block of keys, and decoding,
+// which has one, give it the same bits. What a query does not see is multiplied by 0.
 inline constexpr int kAttentionThreads = 256;
 inline constexpr int kAttentionWarps = kAttentionThreads / kWarpSize;
 inline constexpr int kKeyBlock = static_cast<int>(kPageTokens);

@@ -129,7 +129,7 @@ struct FixedAttention {
   DType dtype;
   DType dlatent_dtype;
   std::int64_t misaligned = 0;
-  Devices devices{Stream(), Stream(Device{DeviceType::kCuda, 0}, 1, SumOrder::kFixed)};
+  Devices devices = devices_of_fixed_order();
 };
 
 bool have_same_bits(const Tensor& a, const Tensor& b) { return bytes_of(a) == bytes_of(b); }
