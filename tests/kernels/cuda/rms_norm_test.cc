@@ -193,6 +193,10 @@ std::vector<std::vector<float>> norm_outputs(const Tensor& x, const Tensor& dy, 
   keep(y);
   keep(inv_rms);
   keep(dx);
+  // What a recomputation makes again of the sum that was kept.
+  rms_norm_forward(h, gain_there, kEpsilon, y, inv_rms, devices.cuda);
+  CHECK(vector_of(devices.to_cpu(y)) == outputs[4]);
+  CHECK(vector_of(devices.to_cpu(inv_rms)) == outputs[5]);
   return outputs;
 }
 
