@@ -105,7 +105,8 @@ class Operand {
 };
 
 // "Register Fragments": of the warpgroup's 64 rows warp w has 16 w to 16 w + 15; lane l has of each
-// eight columns 2 (l % 4) and the next, in the rows l / 4 (d0, d1) and l / 4 + 8 (d2, d3).
+// eight columns 2 (l % 4) and the next, in the rows l / 4 (d0, d1) and l / 4 + 8 (d2, d3). The
+// products of one instruction are added together first, so that their grouping shows in the bits.
 void multiply(const Product& product) {
   constexpr unsigned kDepth = 16;
   const Operand a(product.a, product.a_is_mn_major);
@@ -121,10 +122,11 @@ void multiply(const Product& product) {
   for (unsigned columns = 0; columns < static_cast<unsigned>(product.num_columns); columns += 8) {
     for (const auto& row : rows) {
       for (unsigned column = columns + 2 * (lane % 4), i = 0; i < 2; ++i) {
+        float sum = 0.0F;
         for (unsigned k = 0; k < kDepth; ++k) {
-          *d += row[k] * b.at(column + i, k);
+          sum += row[k] * b.at(column + i, k);
         }
-        ++d;
+        *d++ += sum;
       }
     }
   }
