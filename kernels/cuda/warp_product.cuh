@@ -30,8 +30,8 @@ struct Tile {
 };
 
 // A factor of a product: (outer, inner), where the product sums over inner. kByOuter: its rows are
-// along outer and neighbours in memory are along inner; else the other way round. bfloat16 by outer
-// needs an even stride.
+// along outer and neighbours in memory are along inner; else the other way round. In bfloat16 its
+// rows begin at 16-byte addresses.
 template <class T, bool kByOuter>
 struct Factor {
   const T* data;
@@ -43,16 +43,11 @@ struct Factor {
   __device__ T at(int outer, int inner) const {
     return kByOuter ? data[outer * stride + inner] : data[inner * stride + outer];
   }
-  // (outer, inner) and (outer, inner + 1); inner is even.
-  __device__ unsigned pair(int outer, int inner) const {
-    static_assert(sizeof(T) == 2);
-    if constexpr (kByOuter) {
-      return *reinterpret_cast<const unsigned*>(data + outer * stride + inner);
-    } else {
-      const auto* bits = reinterpret_cast<const std::uint16_t*>(data);
-      return static_cast<unsigned>(bits[inner * stride + outer]) |
-             static_cast<unsigned>(bits[(inner + 1) * stride + outer]) << 16;
-    }
+  // Where this lane's row of 8 x 8 matrices begins for load_matrices; those of lanes 8 i to 8 i + 7
+  // belong to the matrix at these places for i.
+  __device__ const T* matrix_row(int outer, int inner) const {
+    const int row = static_cast<int>(threadIdx.x) % 8;
+    return data + (kByOuter ? (outer + row) * stride + inner : (inner + row) * stride + outer);
   }
 };
 template <class T>
@@ -74,6 +69,46 @@ __device__ __forceinline__ void multiply_16x8x16(float (&c)[4], const unsigned (
 #endif
 }
 
+// to[i]: of the i-th 8 x 8 matrix of 16-bit numbers in shared memory, numbers 2t and 2t + 1 of row
+// g, or kTransposed of column g. Lane 8 i + j says where row j of matrix i begins. All lanes of a
+// warp (ldmatrix.sync.m8n8).
+template <bool kTransposed>
+__device__ __forceinline__ void load_matrices(unsigned (&to)[4], const void* row) {
+#ifdef FATHOM_CUDA_EMULATED
+  emulator::load_matrices(to, row, kTransposed);
+#else
+  if constexpr (kTransposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(shared_address(row))
+                 : "memory");
+  }
+#endif
+}
+template <bool kTransposed>
+__device__ __forceinline__ void load_matrices(unsigned (&to)[2], const void* row) {
+#ifdef FATHOM_CUDA_EMULATED
+  emulator::load_matrices(to, row, kTransposed);
+#else
+  if constexpr (kTransposed) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(to[0]), "=r"(to[1])
+                 : "r"(shared_address(row))
+                 : "memory");
+  } else {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0, %1}, [%2];"
+                 : "=r"(to[0]), "=r"(to[1])
+                 : "r"(shared_address(row))
+                 : "memory");
+  }
+#endif
+}
+
 // The products' inner sizes are multiples of this; what is beyond a matrix is zero.
 inline constexpr int kInnerStep = 16;
 
@@ -86,23 +121,22 @@ __device__ __forceinline__ void add_products(Tile (&c)[kColumnTiles][kRowTiles],
                                              const Factor<__nv_bfloat16, kA>& a,
                                              const Factor<__nv_bfloat16, kB>& b, int distance,
                                              int outer, int inner) {
-  const int group = Tile::row(0);
-  const int first = Tile::column(0);
+  const int matrix = static_cast<int>(threadIdx.x) % kWarpSize / 8;
+  // Several row tiles keep the tensor cores busy in one step, and more would not fit into
+  // registers.
+#pragma unroll(kRowTiles == 1 ? 4 : 1)
   for (int k = 0; k < inner; k += kInnerStep) {
     unsigned left[kRowTiles][4];
 #pragma unroll
     for (int r = 0; r < kRowTiles; ++r) {
-#pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        left[r][j] = a.pair(group + r * Tile::kRows + j % 2 * 8, k + first + j / 2 * 8);
-      }
+      load_matrices<!kA>(left[r],
+                         a.matrix_row(r * Tile::kRows + matrix % 2 * 8, k + matrix / 2 * 8));
     }
 #pragma unroll
     for (int i = 0; i < kColumnTiles; ++i) {
       if (i * distance < outer) {
-        const Factor<__nv_bfloat16, kB> columns = b.from(i * distance);
-        const unsigned right[2] = {columns.pair(group, k + first),
-                                   columns.pair(group, k + first + 8)};
+        unsigned right[2];
+        load_matrices<!kB>(right, b.matrix_row(i * distance, k + matrix % 2 * 8));
 #pragma unroll
         for (int r = 0; r < kRowTiles; ++r) {
           multiply_16x8x16(c[i][r].values, left[r], right);

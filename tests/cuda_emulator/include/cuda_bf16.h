@@ -27,6 +27,23 @@ inline float2 __bfloat1622float2(__nv_bfloat162 value) {
 
 namespace fathom::emulator {
 
+// ldmatrix.sync.aligned.m8n8.xN.shared.b16, N = kMatrices, `row` of this lane.
+template <int kMatrices>
+void load_matrices(unsigned (&to)[kMatrices], const void* row, bool is_transposed) {
+  if (to_bits(row) % 16 != 0) {
+    fail("ldmatrix: a row that does not begin at a 16-byte address");
+  }
+  const std::uint16_t* rows[32];
+  std::memcpy(rows, exchange_in_warp(to_bits(row)), sizeof(rows));
+  const int group = current->lane() / 4;
+  const int first = current->lane() % 4 * 2;
+  for (int i = 0; i < kMatrices; ++i) {
+    const auto at = [&](int r, int column) { return unsigned{rows[8 * i + r][column]}; };
+    to[i] = is_transposed ? at(first, group) | at(first + 1, group) << 16
+                          : at(group, first) | at(group, first + 1) << 16;
+  }
+}
+
 // mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 with the fragments of the PTX ISA: c += a b.
 // As on a tensor core, the 16 products are added together before anything is rounded: which of them
 // share an instruction shows in the bits.
