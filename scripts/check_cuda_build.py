@@ -18,6 +18,7 @@ from pathlib import Path
 NEEDED = {
     r"grouped_matmul_sm90: .*tensor_core": ["HGMMA", "TMA_LOAD"],
     r"grouped_contributions_sm90: .*tensor_core": ["HGMMA", "TMA_LOAD"],
+    r"cuda::(attend_tiles|key_gradients|query_gradients)<__nv_bfloat16": ["HMMA"],
 }
 
 # ptxas says these as mere information: wgmma that is serialized, or register limits that are ignored.
