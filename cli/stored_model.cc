@@ -104,7 +104,8 @@ void require_room(const std::string& what, std::int64_t num_tokens,
 
 LoadedModel::LoadedModel(const StoredModel& stored, Session& session)
     : rank_(session.rank()),
-      stream_(use_device(stored, session), stored.config.run().threads()),
+      stream_(use_device(stored, session), stored.config.run().threads(),
+              model::make_numerics_options(stored.config).sum_order()),
       mesh_(session.device_world(), trainer::make_mesh_shape(stored.config.mesh())),
       model_(model_options(stored.config), trainer::make_pipeline_options(stored.config), mesh_,
              stream_) {

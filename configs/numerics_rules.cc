@@ -29,14 +29,15 @@ void check_unit(const RunConfig& config, Problems& problems) {
                    std::gcd(part, unit), ", which changes the bits of the run");
 }
 
-void check_chunks(const RunConfig& config, Problems& problems) {
+// False when there is no sensible number of chunks.
+bool check_chunks(const RunConfig& config, Problems& problems) {
   const Model& model = config.model();
   const std::int64_t chunks = config.numerics().tensor_chunks();
   if (!problems.require(chunks > 0 && chunks <= kMaxChunks &&
                             std::has_single_bit(static_cast<std::uint64_t>(chunks)),
                         "numerics.tensor_chunks (", chunks, ") is not a power of two in [1, ",
                         kMaxChunks, ']')) {
-    return;
+    return false;
   }
   require_divides_tensor_sizes(problems, "numerics.tensor_chunks", chunks, model);
   const std::int64_t tensor = config.mesh().tensor();
@@ -45,6 +46,39 @@ void check_chunks(const RunConfig& config, Problems& problems) {
       ") does not divide numerics.tensor_chunks (", chunks,
       "): sums over tensor ranks are trees over that many parts; set it to a multiple, "
       "which changes the bits of the run, or use numerics.mode FAST");
+  return true;
+}
+
+// Which kernel multiplies bfloat16 depends on whether sizes are multiples of 8, so for those that a
+// layout may cut it must not depend on the layout.
+void check_tensor_core_sizes(const RunConfig& config, Problems& problems) {
+  if (config.run().device() == Run::CPU || config.optimizer().parameter_dtype() != BFLOAT16) {
+    return;
+  }
+  constexpr std::int64_t kMultiple = 8;
+  const Model& model = config.model();
+  const std::int64_t chunks = config.numerics().tensor_chunks();
+  const auto check = [&](std::string_view name, std::int64_t size) {
+    problems.require(size % (chunks * kMultiple) == 0, name, " (", size,
+                     ") is not a multiple of numerics.tensor_chunks (", chunks, ") x ", kMultiple,
+                     ", as numerics.mode EXACT needs it for products of bfloat16: choose another "
+                     "size or fewer chunks, or set optimizer.parameter_dtype FLOAT32 or "
+                     "numerics.mode FAST");
+  };
+  const auto of_heads = [&](std::int64_t size) {
+    return product_of_sizes(model.num_attention_heads(), size);
+  };
+  check("model.vocab_size", model.vocab_size());
+  check("model.num_attention_heads x (model.qk_nope_head_dim + model.qk_rope_head_dim)",
+        of_heads(model.qk_nope_head_dim() + model.qk_rope_head_dim()));
+  check("model.num_attention_heads x (model.qk_nope_head_dim + model.v_head_dim)",
+        of_heads(model.qk_nope_head_dim() + model.v_head_dim()));
+  check("model.num_attention_heads x model.v_head_dim", of_heads(model.v_head_dim()));
+  if (model.num_dense_layers() > 0 || !model.has_moe()) {
+    check("model.intermediate_size", model.intermediate_size());
+  }
+  check("model.moe.num_shared_experts x model.moe.intermediate_size",
+        product_of_sizes(model.moe().num_shared_experts(), model.moe().intermediate_size()));
 }
 
 }  // namespace
@@ -54,18 +88,13 @@ void check_numerics(const RunConfig& config, Problems& problems) {
   if (numerics.mode() == Numerics::FAST) {
     return;
   }
-  if (!problems.require(config.run().device() == Run::CPU,
-                        "numerics.mode EXACT is not available on run.device ",
-                        Run::Device_Name(config.run().device()),
-                        " yet: set numerics.mode FAST (the same bits in the same layout), or "
-                        "run.device CPU")) {
-    return;
-  }
   problems.require(numerics.deterministic(),
                    "numerics.deterministic false needs numerics.mode FAST: EXACT is the same bits "
                    "always");
   check_unit(config, problems);
-  check_chunks(config, problems);
+  if (check_chunks(config, problems)) {
+    check_tensor_core_sizes(config, problems);
+  }
   problems.require(
       numerics.gradient_fraction_bits() >= 32 && numerics.gradient_fraction_bits() <= 60,
       "numerics.gradient_fraction_bits (", numerics.gradient_fraction_bits(),

@@ -18,7 +18,8 @@ Tensor Embedding::forward(const Tensor& tokens, Saved& saved, const Context& con
   Tensor rows =
       Tensor::empty(Shape{tokens.size(0), table_.shape[1]}, table_.value().dtype(), context.stream);
   kernels::embedding_forward(tokens, table_.value(), first_row(), rows, context.stream);
-  return parallel::sum_and_scatter_token_rows(context.mesh.tensor(), rows, context.stream);
+  return parallel::sum_and_scatter_token_rows(context.mesh.tensor(), rows, rows.dtype(),
+                                              context.stream);
 }
 
 void Embedding::backward_weight(Saved& saved, const Context& context) {

@@ -14,8 +14,8 @@ Tensor Linear::forward(const Tensor& x, DType y_dtype, Stream& stream) const {
   return y;
 }
 
-Tensor Linear::backward_input(const Tensor& dy, Stream& stream) const {
-  Tensor dx = Tensor::empty(Shape{dy.size(0), in_size()}, weight_.value().dtype(), stream);
+Tensor Linear::backward_input(const Tensor& dy, DType dx_dtype, Stream& stream) const {
+  Tensor dx = Tensor::empty(Shape{dy.size(0), in_size()}, dx_dtype, stream);
   backward_input(dy, dx, kernels::Accumulate::kOverwrite, stream);
   return dx;
 }

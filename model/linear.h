@@ -28,8 +28,11 @@ class Linear {
   // kernels/matmul.h
   Tensor forward(const Tensor& x, Stream& stream) const { return forward(x, x.dtype(), stream); }
   Tensor forward(const Tensor& x, DType y_dtype, Stream& stream) const;
-  // dy [rows, out_size] -> [rows, in_size], of the dtype of W
-  Tensor backward_input(const Tensor& dy, Stream& stream) const;
+  // dy [rows, out_size] -> [rows, in_size], of the dtype of W or of the given one
+  Tensor backward_input(const Tensor& dy, Stream& stream) const {
+    return backward_input(dy, weight_.value().dtype(), stream);
+  }
+  Tensor backward_input(const Tensor& dy, DType dx_dtype, Stream& stream) const;
   // The same into (or onto) the leading columns of dx.
   void backward_input(const Tensor& dy, Tensor& dx, kernels::Accumulate accumulate,
                       Stream& stream) const;

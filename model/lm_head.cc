@@ -37,14 +37,15 @@ struct LmHead::Tokens {
 
   std::int64_t size() const { return x.size(0); }
 
-  static Tokens of(const Tensor& x, const Targets& targets, const Context& context) {
+  static Tokens of(const Tensor& x, const Targets& targets, DType dx_dtype,
+                   const Context& context) {
     const Shape per_token{x.size(0)};
     const auto floats = [&](const Shape& shape) {
       return Tensor::empty(shape, DType::kFloat32, context.stream);
     };
     Tensor dx;
     if (context.pass == Pass::kTrain) {
-      dx = Tensor::empty(x.shape(), x.dtype(), context.stream);
+      dx = Tensor::empty(x.shape(), dx_dtype, context.stream);
     }
     return {x, targets, floats(per_token), floats(per_token), floats(Shape{2, x.size(0)}), dx};
   }
@@ -62,6 +63,8 @@ struct LmHead::Tokens {
 LmHead::LmHead(const ModelOptions& options, const parallel::Mesh& mesh)
     : class_chunks_(options.numerics.chunks_per_rank(mesh.tensor())),
       chunk_tokens_(tokens_of_chunk(options)),
+      logits_dtype_(options.numerics.sum_dtype()),
+      partial_dtype_(options.numerics.partial_dtype(mesh.tensor())),
       linear_(parallel::row_cut_parameter("lm_head.weight",
                                           Shape{options.vocab_size, options.hidden_size},
                                           mesh.tensor(), mesh.data()),
@@ -72,7 +75,8 @@ Tensor LmHead::forward_backward(const Tensor& x, const Targets& targets, int dep
                                 const Context& context) {
   Stream& stream = context.stream;
   parallel::Communicator& tensor = context.mesh.tensor();
-  Tokens all = Tokens::of(parallel::gather_token_rows(tensor, x, stream), targets, context);
+  Tokens all =
+      Tokens::of(parallel::gather_token_rows(tensor, x, stream), targets, partial_dtype_, context);
   const bool has_gradients = all.dx.defined();
   TokenLoss* const token_loss = depth == 0 ? context.token_loss : nullptr;
   Tensor held;  // of the chunk that was last worked on
@@ -96,7 +100,7 @@ Tensor LmHead::forward_backward(const Tensor& x, const Targets& targets, int dep
   if (token_loss != nullptr) {
     backward_from_last(all, std::move(held), context);
   }
-  return parallel::sum_and_scatter_token_rows(tensor, all.dx, stream);
+  return parallel::sum_and_scatter_token_rows(tensor, all.dx, x.dtype(), stream);
 }
 
 // The gradients of all chunks, from the last one on, whose logits are still there.
@@ -114,7 +118,7 @@ void LmHead::backward_from_last(const Tokens& all, Tensor held, const Context& c
 }
 
 Tensor LmHead::scaled_logits(const Tensor& x, const Context& context) const {
-  Tensor logits = linear_.forward(x, context.stream);
+  Tensor logits = linear_.forward(x, logits_dtype_, context.stream);
   scale_logits(logits, context);
   return logits;
 }

@@ -42,6 +42,8 @@ class LmHead {
 
   int class_chunks_ = 1;  // of this rank's vocabulary
   std::int64_t chunk_tokens_ = 0;
+  DType logits_dtype_ = DType::kFloat32;
+  DType partial_dtype_ = DType::kFloat32;
   Linear linear_;
   std::int64_t first_class_ = 0;
 };

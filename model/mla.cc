@@ -36,6 +36,7 @@ Mla::Mla(const std::string& prefix, const ModelOptions& options, const Tensor& c
   const int chunks = options.numerics.chunks_per_rank(tensor);
   shape_.num_chunks = chunks;
   shape_.is_deterministic = options.numerics.is_deterministic;
+  partial_dtype_ = options.numerics.partial_dtype(tensor);
   query_columns_ = {shape_.num_heads, options.qk_head_dim(), options.qk_nope_head_dim,
                     options.qk_rope_head_dim};
   key_columns_ = {1, 0, options.kv_lora_rank, options.qk_rope_head_dim};
@@ -108,7 +109,8 @@ Tensor Mla::forward(const Tensor& x, Saved& saved, const Context& context) const
     saved.q = Tensor();
     saved.kv = Tensor();
   }
-  return sum_and_scatter_token_rows(tensor, o_.forward(saved.out, stream), stream);
+  return sum_and_scatter_token_rows(tensor, o_.forward(saved.out, partial_dtype_, stream),
+                                    x.dtype(), stream);
 }
 
 AttentionCache Mla::make_cache(CacheForm form, std::int64_t num_pages, Stream& stream) const {
@@ -175,7 +177,7 @@ Tensor Mla::backward_input(const Tensor& dy, Saved& saved, const Context& contex
   const Tensor dout = o_.backward_input(saved.dy, stream);
   saved.dq = Tensor::empty(saved.q.shape(), saved.q.dtype(), stream);
   saved.dkv = Tensor::empty(saved.kv.shape(), saved.kv.dtype(), stream);
-  saved.dlatent = Tensor::empty(saved.latent.shape(), saved.latent.dtype(), stream);
+  saved.dlatent = Tensor::empty(saved.latent.shape(), partial_dtype_, stream);
   kernels::attention_backward(
       shape_,
       {{saved.q, saved.kv, saved.latent, context.batch.segments, context.batch.max_segment_tokens},
@@ -195,7 +197,8 @@ Tensor Mla::backward_input(const Tensor& dy, Saved& saved, const Context& contex
 Tensor Mla::backward_queries(Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
   Tensor d_input = sum_and_scatter_token_rows(context.mesh.tensor(),
-                                              q_b_.backward_input(saved.dq, stream), stream);
+                                              q_b_.backward_input(saved.dq, partial_dtype_, stream),
+                                              saved.dq.dtype(), stream);
   if (!has_q_lora_) {
     return d_input;
   }
@@ -210,7 +213,8 @@ void Mla::backward_latent(Saved& saved, Tensor& dx, const Context& context) cons
   Stream& stream = context.stream;
   kv_b_.backward_input(saved.dkv, saved.dlatent, Accumulate::kOverwrite, stream);
   // Gradients of both parts are sums over the heads of all tensor ranks.
-  saved.dlatent = sum_and_scatter_token_rows(context.mesh.tensor(), saved.dlatent, stream);
+  saved.dlatent =
+      sum_and_scatter_token_rows(context.mesh.tensor(), saved.dlatent, saved.dkv.dtype(), stream);
   saved.dkv_raw = Tensor::empty(saved.kv_raw.shape(), saved.kv_raw.dtype(), stream);
   kv_norm_.backward_input(saved.dlatent, saved.kv_raw, saved.kv_inv_rms, saved.dkv_raw, stream);
   kernels::rope(key_columns_, RopeDirection::kInverse, cos_sin_,

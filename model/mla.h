@@ -59,6 +59,7 @@ class Mla {
   kernels::RopeColumns key_columns_;
   Tensor cos_sin_;
   bool has_q_lora_ = false;
+  DType partial_dtype_ = DType::kFloat32;
   Linear q_a_, q_b_, kv_a_, kv_b_, o_;  // q_b_ is q_proj when there is no q_a_
   RmsNorm q_norm_, kv_norm_;
 };

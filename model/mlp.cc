@@ -45,6 +45,7 @@ Tensor by_chunk(const Tensor& x, int num_chunks) {
 Mlp::Mlp(const std::string& prefix, const ModelOptions& options, std::int64_t intermediate_size,
          const parallel::Mesh& mesh)
     : num_chunks_(options.numerics.chunks_per_rank(mesh.tensor())),
+      partial_dtype_(options.numerics.partial_dtype(mesh.tensor())),
       gate_up_(gate_up_parameter(prefix, Shape{intermediate_size, options.hidden_size}, num_chunks_,
                                  mesh),
                {.out = num_chunks_}),
@@ -66,8 +67,8 @@ Tensor Mlp::forward(const Tensor& x, Saved& saved, const Context& context) const
   saved.x = x;
   saved.gate_up = gate_up_.forward(gather_token_rows(context.mesh.tensor(), x, stream), stream);
   const Tensor activated = activate(saved.gate_up, stream);
-  Tensor y =
-      sum_and_scatter_token_rows(context.mesh.tensor(), down_.forward(activated, stream), stream);
+  Tensor y = sum_and_scatter_token_rows(
+      context.mesh.tensor(), down_.forward(activated, partial_dtype_, stream), x.dtype(), stream);
   if (!context.recompute.swiglu) {
     saved.activated = activated;
   }
@@ -85,8 +86,9 @@ Tensor Mlp::backward_input(const Tensor& dy, Saved& saved, const Context& contex
   Tensor d_by_chunk = by_chunk(saved.d_gate_up, num_chunks_);
   kernels::swiglu_backward(by_chunk(d_activated, num_chunks_), d_by_chunk, d_by_chunk, stream);
   saved.gate_up = Tensor();
-  return sum_and_scatter_token_rows(context.mesh.tensor(),
-                                    gate_up_.backward_input(saved.d_gate_up, stream), stream);
+  return sum_and_scatter_token_rows(
+      context.mesh.tensor(), gate_up_.backward_input(saved.d_gate_up, partial_dtype_, stream),
+      dy.dtype(), stream);
 }
 
 void Mlp::backward_weight(Saved& saved, const Context& context) {

@@ -34,6 +34,7 @@ class Mlp {
   Tensor activate(const Tensor& gate_up, Stream& stream) const;
 
   int num_chunks_ = 1;
+  DType partial_dtype_ = DType::kFloat32;
   Linear gate_up_, down_;
 };
 

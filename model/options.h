@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/stream.h"
 #include "kernels/rope.h"
 #include "kernels/router.h"
 #include "parallel/comm/communicator.h"
@@ -48,6 +49,18 @@ struct NumericsOptions {
 
   int chunks_per_rank(const parallel::Communicator& tensor) const noexcept {
     return tensor_chunks == 0 ? 1 : tensor_chunks / tensor.world_size();
+  }
+  // Of logits, and of sums to which other tensor ranks' parts are added: where the layout must not
+  // show, they are rounded to the activations' dtype once, whole.
+  DType sum_dtype() const noexcept {
+    return tensor_chunks == 0 ? activation_dtype : DType::kFloat32;
+  }
+  DType partial_dtype(const parallel::Communicator& tensor) const noexcept {
+    return tensor.world_size() == 1 ? activation_dtype : sum_dtype();
+  }
+  // What the run's streams keep to.
+  SumOrder sum_order() const noexcept {
+    return tensor_chunks == 0 ? SumOrder::kFastest : SumOrder::kFixed;
   }
 };
 

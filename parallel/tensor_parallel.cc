@@ -1,6 +1,7 @@
 #include "parallel/tensor_parallel.h"
 
 #include "core/error.h"
+#include "kernels/elementwise.h"
 
 namespace fathom::parallel {
 
@@ -14,10 +15,23 @@ Tensor gather_token_rows(Communicator& tensor, const Tensor& part, Stream& strea
   return full;
 }
 
-Tensor sum_and_scatter_token_rows(Communicator& tensor, const Tensor& partial_sums,
+namespace {
+
+Tensor converted(const Tensor& x, DType dtype, Stream& stream) {
+  if (x.dtype() == dtype) {
+    return x;
+  }
+  Tensor result = Tensor::empty(x.shape(), dtype, stream);
+  kernels::convert(x, result, stream);
+  return result;
+}
+
+}  // namespace
+
+Tensor sum_and_scatter_token_rows(Communicator& tensor, const Tensor& partial_sums, DType dtype,
                                   Stream& stream) {
   if (tensor.world_size() == 1) {
-    return partial_sums;
+    return converted(partial_sums, dtype, stream);
   }
   FATHOM_CHECK(partial_sums.size(0) % tensor.world_size() == 0, partial_sums.shape(), " over ",
                tensor.world_size(), " tensor ranks");
@@ -25,7 +39,7 @@ Tensor sum_and_scatter_token_rows(Communicator& tensor, const Tensor& partial_su
       Tensor::empty(Shape{partial_sums.size(0) / tensor.world_size(), partial_sums.size(1)},
                     partial_sums.dtype(), stream);
   tensor.reduce_scatter(partial_sums, part, stream).wait();
-  return part;
+  return converted(part, dtype, stream);
 }
 
 }  // namespace fathom::parallel

@@ -12,7 +12,10 @@ namespace fathom::parallel {
 
 // [rows * world_size, columns] from the parts of all ranks; the tensor itself in a group of one.
 Tensor gather_token_rows(Communicator& tensor, const Tensor& part, Stream& stream);
-// This rank's rows of the sum over ranks of [rows, columns]; the tensor itself in a group of one.
-Tensor sum_and_scatter_token_rows(Communicator& tensor, const Tensor& partial_sums, Stream& stream);
+// This rank's rows of the sum over ranks of [rows, columns], as `dtype`: where the partial sums are
+// of another, they are added in theirs and rounded at the end. In a group of one the tensor itself,
+// if it has that dtype.
+Tensor sum_and_scatter_token_rows(Communicator& tensor, const Tensor& partial_sums, DType dtype,
+                                  Stream& stream);
 
 }  // namespace fathom::parallel

@@ -20,7 +20,8 @@ TrainingLoop::TrainingLoop(const config::RunConfig& config, const std::string& t
                            const TrainingEnvironment& environment)
     : config_(std::make_unique<config::RunConfig>(config)),
       environment_(environment),
-      stream_(environment.device, config.run().threads()),
+      stream_(environment.device, config.run().threads(),
+              model::make_numerics_options(config).sum_order()),
       mesh_(environment.world, make_mesh_shape(config.mesh())),
       model_(model::make_model_options(config), make_pipeline_options(config), mesh_, stream_),
       optimizer_(optim::make_optimizer(config.optimizer(), model_.parameters(), stream_)),

@@ -320,9 +320,17 @@ TEST_CASE("what EXACT asks of a layout is said with the numbers and the way out"
        {"optimizer.gradient_dtype BFLOAT16 needs numerics.mode FAST: EXACT sums gradients as "
         "integers"}},
       {{"numerics.gradient_unit_tokens=0"}, {"numerics.gradient_unit_tokens is not set"}},
-      {{"run.device=CUDA", "numerics.mode=EXACT", "optimizer.master_weights=true"},
-       {"numerics.mode EXACT is not available on run.device CUDA yet: set numerics.mode FAST (the "
-        "same bits in the same layout), or run.device CPU"}},
+      {{"run.device=CUDA", "numerics.mode=EXACT"},
+       {"model.num_attention_heads x (model.qk_nope_head_dim + model.qk_rope_head_dim) (48) is not "
+        "a multiple of numerics.tensor_chunks (4) x 8, as numerics.mode EXACT needs it for "
+        "products of bfloat16: choose another size or fewer chunks, or set "
+        "optimizer.parameter_dtype FLOAT32 or numerics.mode FAST",
+        "model.moe.num_shared_experts x model.moe.intermediate_size (16) is not a multiple of "
+        "numerics.tensor_chunks (4) x 8, as numerics.mode EXACT needs it for products of bfloat16: "
+        "choose another size or fewer chunks, or set optimizer.parameter_dtype FLOAT32 or "
+        "numerics.mode FAST"}},
+      {{"run.device=CUDA", "numerics.mode=EXACT", "numerics.tensor_chunks=2"}, {}},
+      {{"run.device=CUDA", "numerics.mode=EXACT", "optimizer.parameter_dtype=FLOAT32"}, {}},
       {{"run.device=CUDA"}, {}},
   });
 }

@@ -1,8 +1,6 @@
 // The flagship promise: the same bits in every layout, after 20 steps, by ==.
 #include <array>
-#include <bit>
 #include <cmath>
-#include <cstring>
 
 #include "tests/support/broken_communicator.h"
 #include "tests/support/catch.h"
@@ -18,38 +16,6 @@ constexpr int kSteps = 3;  // ten times slower; what it looks for shows in the f
 #else
 constexpr int kSteps = 20;
 #endif
-
-bool same_bits(double a, double b) {
-  return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
-}
-
-// The first thing in which two runs differ; empty when they are the same bits.
-std::string difference(const Training& a, const Training& b) {
-  for (std::size_t step = 0; step < a.steps.size(); ++step) {
-    const trainer::StepResult& x = a.steps[step];
-    const trainer::StepResult& y = b.steps[step];
-    const bool same_mtp = std::equal(x.mtp_losses.begin(), x.mtp_losses.end(), y.mtp_losses.begin(),
-                                     y.mtp_losses.end(), same_bits);
-    const std::string at = concat(" of step ", step);
-    if (!same_bits(x.loss, y.loss)) {
-      return concat("loss", at, ": ", x.loss - y.loss, " apart");
-    }
-    if (!same_mtp || !same_bits(x.balance_loss, y.balance_loss)) {
-      return concat(same_mtp ? "balance loss" : "MTP losses", at);
-    }
-    if (!same_bits(x.grad_norm, y.grad_norm)) {
-      return concat("gradient norm", at, ": ", x.grad_norm - y.grad_norm, " apart");
-    }
-  }
-  for (const auto& [key, values] : a.weights) {
-    const auto other = b.weights.find(key);
-    if (other == b.weights.end() || other->second.size() != values.size() ||
-        std::memcmp(values.data(), other->second.data(), values.size() * sizeof(float)) != 0) {
-      return key;
-    }
-  }
-  return a.weights.size() == b.weights.size() ? "" : "the number of tensors";
-}
 
 std::int64_t num_weights(const Tensors& tensors) {
   std::int64_t count = 0;

@@ -1,5 +1,8 @@
 #include "tests/support/small_training.h"
 
+#include <algorithm>
+#include <bit>
+#include <cstring>
 #include <limits>
 #include <mutex>
 
@@ -48,6 +51,10 @@ model::ModelOptions exact(model::ModelOptions options) {
 }
 
 namespace {
+
+bool same_bits(double a, double b) {
+  return std::bit_cast<std::uint64_t>(a) == std::bit_cast<std::uint64_t>(b);
+}
 
 // NaN, or as integers the least of all.
 void spoil_gradients(parallel::ParameterBuffer& parameters, Stream& stream) {
@@ -105,7 +112,7 @@ Training train(const model::ModelOptions& options, const Layout& layout, const S
   training.ranks.resize(static_cast<std::size_t>(layout.mesh.world_size()));
   std::mutex mutex;
   test::run_ranks(layout.mesh.world_size(), [&](parallel::Communicator& real_world, Stream&) {
-    Stream stream(how.device, layout.threads);
+    Stream stream(how.device, layout.threads, options.numerics.sum_order());
     const std::unique_ptr<parallel::Communicator> wrapped =
         how.wrap ? how.wrap(real_world) : nullptr;
     parallel::Communicator& world = wrapped ? *wrapped : real_world;
@@ -148,6 +155,33 @@ Training train(const model::ModelOptions& options, const Layout& layout, const S
     training.ranks[static_cast<std::size_t>(world.rank())] = facts;
   });
   return training;
+}
+
+std::string difference(const Training& a, const Training& b) {
+  for (std::size_t step = 0; step < a.steps.size(); ++step) {
+    const trainer::StepResult& x = a.steps[step];
+    const trainer::StepResult& y = b.steps[step];
+    const bool same_mtp = std::equal(x.mtp_losses.begin(), x.mtp_losses.end(), y.mtp_losses.begin(),
+                                     y.mtp_losses.end(), same_bits);
+    const std::string at = concat(" of step ", step);
+    if (!same_bits(x.loss, y.loss)) {
+      return concat("loss", at, ": ", x.loss - y.loss, " apart");
+    }
+    if (!same_mtp || !same_bits(x.balance_loss, y.balance_loss)) {
+      return concat(same_mtp ? "balance loss" : "MTP losses", at);
+    }
+    if (!same_bits(x.grad_norm, y.grad_norm)) {
+      return concat("gradient norm", at, ": ", x.grad_norm - y.grad_norm, " apart");
+    }
+  }
+  for (const auto& [key, values] : a.weights) {
+    const auto other = b.weights.find(key);
+    if (other == b.weights.end() || other->second.size() != values.size() ||
+        std::memcmp(values.data(), other->second.data(), values.size() * sizeof(float)) != 0) {
+      return key;
+    }
+  }
+  return a.weights.size() == b.weights.size() ? "" : "the number of tensors";
 }
 
 }  // namespace fathom::testing

@@ -49,4 +49,7 @@ struct SmallTraining {
 Training train(const model::ModelOptions& options, const Layout& layout,
                const SmallTraining& training = {});
 
+// The first thing in which two runs differ; empty when they are the same bits.
+std::string difference(const Training& a, const Training& b);
+
 }  // namespace fathom::testing
