@@ -1,23 +1,21 @@
 #include "trainer/generation/generator.h"
 
 #include <cmath>
-#include <mutex>
 
 #include "core/rng.h"
-#include "kernels/elementwise.h"
-#include "parallel/comm/agree.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/small_training.h"
 #include "tests/support/tiny_run.h"
+#include "tests/trainer/generation_run.h"
 #include "tests/trainer/made_up_prompt.h"
-#include "trainer/evaluate_step.h"
 
 namespace fathom::trainer {
 namespace {
 
+using testing::check_equal;
+using testing::GenerationModel;
 using testing::Layout;
-using testing::TinyBatch;
 using testing::TinyRun;
 
 constexpr std::int64_t kLength = 96;  // more than a block of keys
@@ -55,75 +53,20 @@ Layout layout_of(const parallel::MeshShape& mesh, int stages_per_rank = 1) {
   return layout;
 }
 
-// What rank 0 gets on a layout.
+const GenerationModel& the_model() {
+  static const GenerationModel kModel{model_options()};
+  return kModel;
+}
+
 std::vector<Completion> generate(const Layout& layout, const GenerationOptions& options,
                                  const std::vector<Prompt>& prompts) {
-  std::vector<Completion> result;
-  test::run_ranks(layout.mesh.world_size(), [&](parallel::Communicator& world, Stream&) {
-    Stream stream({}, layout.threads);
-    TinyRun run(model_options(), layout, world, stream);
-    run.model().initialize(3);
-    auto completions = Generator(run.model(), run.mesh(), stream).generate(prompts, options);
-    if (world.rank() == 0) {
-      result = std::move(completions);
-    }
-  });
-  return result;
-}
-
-// Losses of the training forward, of all completions in one batch of padded sequences, one token of
-// each sequence at a time: minus their sums are log-probabilities.
-std::vector<std::vector<double>> training_losses(const std::vector<Prompt>& prompts,
-                                                 const std::vector<Completion>& completions) {
-  std::vector<std::vector<double>> losses(prompts.size());
-  test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
-    Layout layout;
-    layout.micro_batch_size = 4;
-    TinyRun run(model_options(), layout, world, stream);
-    run.model().initialize(3);
-    TinyBatch batch;
-    batch.num_sequences = std::ssize(prompts);
-    batch.sequence_length = kLength;
-    for (std::size_t i = 0; i < prompts.size(); ++i) {
-      std::vector<std::int32_t> tokens = prompts[i].tokens;
-      tokens.insert(tokens.end(), completions[i].tokens.begin(), completions[i].tokens.end());
-      tokens.resize(static_cast<std::size_t>(kLength) + 1, 1);
-      batch.tokens.insert(batch.tokens.end(), tokens.begin(), tokens.end() - 1);
-      batch.targets.insert(batch.targets.end(), tokens.begin() + 1, tokens.end());
-    }
-    const std::size_t main = batch.tokens.size();
-    batch.targets.resize(2 * main, 0);  // of MTP, whose loss is not looked at
-    EvaluateStep step(run.model(), run.mesh(), stream);
-    for (std::size_t i = 0; i < prompts.size(); ++i) {
-      for (std::size_t j = 0; j < completions[i].tokens.size(); ++j) {
-        batch.masks.assign(2 * main, 0.0F);
-        batch.masks[i * static_cast<std::size_t>(kLength) + prompts[i].tokens.size() + j - 1] =
-            1.0F;
-        batch.masks[main] = 1.0F;
-        TokenCounts counts;
-        const auto micro_batches = run.micro_batches(batch, 0.3, counts);
-        step.run(micro_batches);
-        losses[i].push_back(step.take_totals().token_losses[0]);
-      }
-    }
-  });
-  return losses;
-}
-
-void check_equal(const std::vector<Completion>& found, const std::vector<Completion>& want) {
-  REQUIRE(found.size() == want.size());
-  for (std::size_t i = 0; i < want.size(); ++i) {
-    INFO("prompt " << i);
-    CHECK(found[i].tokens == want[i].tokens);
-    CHECK(found[i].logprobs == want[i].logprobs);
-    CHECK(found[i].finish == want[i].finish);
-  }
+  return testing::generate(the_model(), layout, options, prompts);
 }
 
 TEST_CASE("Log-probabilities of a completion are those of the training forward, bit for bit") {
   const auto prompts = make_prompts();
   const auto completions = generate({}, generation_options(), prompts);
-  const auto losses = training_losses(prompts, completions);
+  const auto losses = testing::training_losses(the_model(), prompts, completions);
   std::size_t num_tokens = 0;
   for (std::size_t i = 0; i < prompts.size(); ++i) {
     for (std::size_t j = 0; j < losses[i].size(); ++j) {
@@ -240,7 +183,7 @@ TEST_CASE("Completions are those of each prompt alone, whatever is shared, preem
       want.push_back(generate({}, options, {prompt})[0]);
     }
     if (seed == 0) {
-      const auto losses = training_losses(prompts, want);
+      const auto losses = testing::training_losses(the_model(), prompts, want);
       for (std::size_t i = 0; i < prompts.size(); ++i) {
         for (std::size_t j = 0; j < losses[i].size(); ++j) {
           REQUIRE(static_cast<double>(-want[i].logprobs[j]) == losses[i][j]);

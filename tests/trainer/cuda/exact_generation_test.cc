@@ -1,0 +1,86 @@
+// EXACT on a CUDA device: generation against the training forward and against other layouts, by ==.
+#include "tests/support/catch.h"
+#include "tests/support/small_training.h"
+#include "tests/trainer/generation_run.h"
+#include "tests/trainer/made_up_prompt.h"
+
+namespace fathom::trainer {
+namespace {
+
+using testing::GenerationModel;
+using testing::Layout;
+
+constexpr std::int64_t kLength = 80;  // more than a page
+
+GenerationModel model_of(DType dtype) {
+  model::ModelOptions options = testing::small_options();
+  options.max_position = kLength;
+  options.num_layers = 2;  // dense and experts
+  options.intermediate_size = 64;
+  options.qk_nope_head_dim = 16;
+  options.v_head_dim = 16;
+  options.q_lora_rank = 24;
+  options.moe.intermediate_size = 32;
+  options.numerics.activation_dtype = dtype;
+  options = testing::exact(options);
+  options.numerics.gradients.tokens_per_step = 8 * kLength;
+  return {options, Device{DeviceType::kCuda, 0}};
+}
+
+std::vector<Prompt> make_prompts() {
+  std::vector<Prompt> prompts;
+  for (const std::int64_t length : {20, 1, 62, 17}) {
+    prompts.push_back(
+        testing::made_up_prompt(concat("prompt of ", length), length, std::ssize(prompts)));
+  }
+  return prompts;
+}
+
+GenerationOptions generation_options() {
+  GenerationOptions options;
+  options.max_new_tokens = 6;
+  options.num_allowed = 61;
+  options.eos = 7;
+  options.seed = 11;
+  return options;
+}
+
+}  // namespace
+
+TEST_CASE("EXACT on CUDA: log-probabilities of a completion are those of the training forward") {
+  const DType dtype = GENERATE(DType::kBFloat16, DType::kFloat32);
+  INFO(dtype);
+  const std::vector<Prompt> prompts = make_prompts();
+  const auto completions = testing::generate(model_of(dtype), {}, generation_options(), prompts);
+  const auto losses = testing::training_losses(model_of(dtype), prompts, completions);
+  std::size_t num_tokens = 0;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    for (std::size_t j = 0; j < losses[i].size(); ++j) {
+      INFO("prompt " << i << ", token " << j);
+      CHECK(static_cast<double>(-completions[i].logprobs[j]) == losses[i][j]);
+      ++num_tokens;
+    }
+  }
+  CHECK(num_tokens > 12);
+}
+
+TEST_CASE("EXACT on CUDA: a completion is the same on every layout, whatever is beside it") {
+  const GenerationModel model = model_of(DType::kBFloat16);
+  const std::vector<Prompt> prompts = make_prompts();
+  const auto want = testing::generate(model, {}, generation_options(), prompts);
+  testing::check_equal(testing::generate(model, {}, generation_options(), {prompts[2]}), {want[2]});
+  GenerationOptions options = generation_options();
+  options.max_sequences = 2;
+  options.max_step_tokens = 13;
+  testing::check_equal(testing::generate(model, {}, options, prompts), want);
+  options.uses_graphs = false;
+  for (const parallel::MeshShape& mesh :
+       {parallel::MeshShape{1, 1, 2, 1}, {2, 1, 1, 1}, {1, 2, 2, 4}}) {
+    Layout layout;
+    layout.mesh = mesh;
+    INFO(testing::to_string(layout));
+    testing::check_equal(testing::generate(model, layout, options, prompts), want);
+  }
+}
+
+}  // namespace fathom::trainer
