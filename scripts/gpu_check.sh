@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that only a GPU can tell, in steps of less than ten minutes: every test program of the CUDA build, compute-sanitizer on small
 # shapes (where it is installed), the time of every kernel, training steps, PyTorch's own kernels and steps (where torch with CUDA
-# is installed), and steps of reinforcement learning. Writes docs/results-gpu.md, with the card, the driver and the date. Runs from the repository (scripts/build.sh cuda first) and from the folder that
+# is installed), steps of reinforcement learning, whether layouts have the same bits, and NCCL where there are several GPUs. Writes docs/results-gpu.md, with the card, the driver and the date. Runs from the repository (scripts/build.sh cuda first) and from the folder that
 # scripts/bundle.sh makes.
 #   scripts/gpu_check.sh [STATE_FOLDER]      default gpu-check; what passed there is not run again, so an interrupted check goes on
 # Exits 77 where there is no GPU, 1 if a step failed (its output: STATE_FOLDER/STEP.log).
@@ -16,18 +16,22 @@ if [ -x bin/kernel_bench_cuda ]; then
   tests=(bin/*_tests_cuda)
   bench=bin/kernel_bench_cuda
   program=bin/fathom
+  nccl=bin/comm_nccl_program
+  export PATH=$PWD/bin:$PATH  # its mpirun
 else
   mapfile -t tests < <(find build/cuda/tests -type f -name '*_tests_cuda' -perm -u+x 2>/dev/null | sort)
   bench=build/cuda/tests/bench/kernel_bench_cuda
   program=build/cuda/fathom
+  nccl=build/cuda/tests/parallel/comm_nccl_program
 fi
 [ -x "$bench" ] || { echo "gpu_check.sh: no CUDA build here; run scripts/build.sh cuda" >&2; exit 1; }
 
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 mkdir -p "$state"
 exec 9>"$state/lock"
 flock -n 9 || { echo "gpu_check.sh: another check, or what one that was interrupted had begun, still works in $state" >&2; exit 1; }
 if [ "$(cat "$state/card" 2>/dev/null)" != "$card" ]; then  # the results of another card do not belong into this report
-  rm -f "$state"/*.passed "$state"/*.log "$state"/*.jsonl
+  rm -f "$state"/*.passed "$state"/*.log "$state"/*.jsonl "$state"/*.txt
   echo "$card" >"$state/card"
 fi
 for log in "$state"/*.log; do  # of steps that failed: they run again, if they are still wanted
@@ -71,7 +75,11 @@ fi
 wait
 
 lines kernels kernels.jsonl "$bench"
-training() { lines "training-$1" "training-$1.jsonl" bash scripts/gpu_training.sh "$program" "$state/training" "configs/runs/bench-$2.textproto"; }
+training() {
+  local name=$1 config=$2
+  shift 2
+  lines "training-$name" "training-$name.jsonl" bash scripts/gpu_training.sh "$program" "$state/training" "configs/runs/bench-$config.textproto" "$@"
+}
 pytorch() {
   lines "pytorch-$1-$2" "pytorch-$1-$2.jsonl" \
     python3 scripts/rival/training.py configs/runs/bench-lite-3b.textproto --parameters "$1" --compile "$2"
@@ -91,8 +99,14 @@ fi
 lines grpo grpo-graphs.jsonl bash scripts/gpu_grpo.sh "$program" "$state/grpo" configs/runs/bench-grpo.textproto
 lines grpo-launches grpo-launches.jsonl bash scripts/gpu_grpo.sh "$program" "$state/grpo" configs/runs/bench-grpo.textproto --set run.cuda_graphs=false
 training moonlight-slice moonlight-slice
+# What the same bits in every layout cost, and whether they are the same.
+training lite-3b-exact lite-3b --set numerics.mode=EXACT
+lines grpo-exact grpo-exact.jsonl bash scripts/gpu_grpo.sh "$program" "$state/grpo" configs/runs/bench-grpo.textproto --set numerics.mode=EXACT
+lines layouts layouts.txt bash scripts/gpu_layouts.sh "$program" "$state/layouts" configs/runs/bench-small.textproto
+gpus=$(nvidia-smi --list-gpus | wc -l)
+[ "$gpus" -lt 2 ] || step nccl mpirun --oversubscribe -n "$gpus" "$nccl"
 ! $has_torch || pytorch bfloat16 no
-rm -rf "$state/training" "$state/grpo"
+rm -rf "$state/training" "$state/grpo" "$state/layouts"
 
 python3 scripts/gpu_report.py "$state" docs/results-gpu.md || exit 1
 for log in "$state"/*.log; do

@@ -46,7 +46,7 @@ def training_step(result):
     phases = ", ".join(f"{name[:-3].replace('_', ' ')} {result[name]:.1f} ms" for name in result if name.endswith("_ms") and name != "step_ms")
     return [
         "",
-        f"`{result['config']}`, median of {result['steps']} steps of {result['tokens']:,} tokens: {result['tokens_per_s']:,.0f} tokens/s, {share},",
+        f"`{' '.join([result['config'], result['arguments']]).strip()}`, median of {result['steps']} steps of {result['tokens']:,} tokens: {result['tokens_per_s']:,.0f} tokens/s, {share},",
         f"{result['step_ms']:.1f} ms a step ({phases}), {result['peak_memory_gib']:.1f} GiB at most, {result['first_step_s']:.1f} s from start to first step.",
     ]
 
@@ -62,7 +62,7 @@ def pytorch_steps(results, ours):
     """Whole steps in PyTorch beside ours of the same config, the slower of our measurements."""
     rows = []
     for _, result in results:
-        same = [line["step_ms"] for line in ours if line["config"] == result["config"]]
+        same = [line["step_ms"] for line in ours if line["config"] == result["config"] and not line["arguments"]]
         ratio = f"{result['step_ms'] / max(same):.2f}x" if same else ""
         cells = [f"`{result['config']}`", result["parameters"], result["compile"], f"{result['tokens_per_s']:,.0f}", f"{result['step_ms']:.1f}"]
         rows.append("| " + " | ".join([*cells, f"{result['peak_memory_gib']:.1f}", ratio]) + " |")
@@ -82,15 +82,16 @@ def grpo_steps(results):
     for name, result in results:
         sampling = result["generation_ms"] / result["step_ms"]
         cells = [name, result["samples"], f"{result['mean_length']:.0f}", f"{result['generation_tokens_per_s']:,.0f}", f"{result['training_tokens_per_s']:,.0f}"]
-        rows.append("| " + " | ".join(map(str, [*cells, f"{result['step_ms'] / 1e3:.2f}", f"{100 * sampling:.0f}%", f"{result['peak_memory_gib']:.1f}"])) + " |")
+        rows.append("| " + " | ".join(map(str, [*cells, f"{result['step_ms'] / 1e3:.2f}", f"{100 * sampling:.0f}%", f"{result['peak_memory_gib']:.1f}", f"{result['logprob_gap_max']:.2g}"])) + " |")
     return [
         "",
         "## Reinforcement learning",
         "",
-        f"`{results[0][1]['config']}` by `scripts/gpu_grpo.sh`: medians of steps of GRPO, decoding by CUDA graphs or launch by launch.",
+        f"`{results[0][1]['config']}` by `scripts/gpu_grpo.sh`: medians of steps of GRPO: decoding by CUDA graphs, launch by launch, and by graphs in numerics.mode EXACT.",
+        "The gap is the largest between a token's log-probabilities of sampler and trainer.",
         "",
-        "| decoding | completions | tokens of each | sampled tokens/s | trained tokens/s | s a step | of it sampling | GiB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| decoding | completions | tokens of each | sampled tokens/s | trained tokens/s | s a step | of it sampling | GiB | gap |",
+        "|---|---|---|---|---|---|---|---|---|",
         *rows,
     ]
 
@@ -133,6 +134,9 @@ def report(state, date):
     grpo = read_results(state, "grpo-*.jsonl")
     if grpo:
         text += grpo_steps(grpo)
+    layouts = state / "layouts.txt"
+    if layouts.exists() and layouts.read_text().strip():
+        text += ["", "## Layouts", "", "By `scripts/gpu_layouts.sh`, in numerics.mode EXACT.", "", "```text", layouts.read_text().strip(), "```"]
     return "\n".join(text) + "\n"
 
 

@@ -15,14 +15,14 @@ begin=$(date +%s%N)
   case "$line" in "step "*1/*) [ -e "$folder/first" ] || echo $((($(date +%s%N) - begin) / 1000000)) >"$folder/first" ;; esac
   echo "$line" >&2
 done
-python3 - "$folder" "$config" <<'RESULT'
+python3 - "$folder" "$config" "$*" <<'RESULT'
 import json, statistics, sys
-folder, config = sys.argv[1:]
+folder, config, arguments = sys.argv[1:]
 lines = [json.loads(line) for line in open(folder + "/run/metrics.jsonl")]
 steps = [line for line in lines if "event" not in line]
 warm = steps[len(steps) // 3:]
 median = lambda name: statistics.median(step[name] for step in warm)
-result = {"config": config.removeprefix("./"), "steps": len(warm), "tokens": steps[1]["tokens"] - steps[0]["tokens"], "tokens_per_s": median("tokens_per_s"), "step_ms": median("step_ms"),
+result = {"config": config.removeprefix("./"), "arguments": arguments, "steps": len(warm), "tokens": steps[1]["tokens"] - steps[0]["tokens"], "tokens_per_s": median("tokens_per_s"), "step_ms": median("step_ms"),
           "peak_memory_gib": max(step["peak_memory_bytes"] for step in steps) / 2**30,
           "first_step_s": int(open(folder + "/first").read()) / 1000, "loss": steps[-1]["loss"]}
 if "mfu" in warm[0]:

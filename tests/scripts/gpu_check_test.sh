@@ -15,18 +15,22 @@ program "$root/bin/bad_tests_cuda" "[ -e $root/mended ]"
 program "$root/bin/kernel_bench_cuda" "echo '{\"op\": \"add\", \"shape\": \"1\", \"us\": 2, \"tbs\": 1, \"share_of_floor\": 0.5}'"
 program "$root/bin/fathom" "exit 0"
 cat >"$root/scripts/gpu_training.sh" <<'TRAINING'
-echo '{"config": "configs/runs/x", "tokens": 32768, "steps": 20, "tokens_per_s": 100000.0, "step_ms": 327.7, "peak_memory_gib": 70.0, "first_step_s": 5.0, "mfu": 0.45, "optimizer_ms": 15.0}'
+echo '{"config": "configs/runs/x", "arguments": "'"${*:4}"'", "tokens": 32768, "steps": 20, "tokens_per_s": 100000.0, "step_ms": 327.7, "peak_memory_gib": 70.0, "first_step_s": 5.0, "mfu": 0.45, "optimizer_ms": 15.0}'
 TRAINING
 cat >"$root/scripts/gpu_grpo.sh" <<'GRPO'
 echo "$*" >&2
 echo '{"config": "configs/runs/g", "samples": 256, "mean_length": 480, "generation_tokens_per_s": 65000.0, "training_tokens_per_s": 120000.0, "step_ms": 3000.0,
- "generation_ms": 1800.0, "peak_memory_gib": 30.0}' | tr -d '\n'
+ "generation_ms": 1800.0, "peak_memory_gib": 30.0, "logprob_gap_max": 0.0}' | tr -d '\n'
 GRPO
 cat >"$root/scripts/rival/training.py" <<'RIVAL'
 import json, sys
 print(json.dumps({"config": "configs/runs/x", "parameters": sys.argv[3], "compile": sys.argv[5], "tokens_per_s": 80000.0, "step_ms": 409.6, "peak_memory_gib": 50.0, "torch": "9"}))
 RIVAL
 touch "$root/scripts/rival/kernels.py"
+echo 'echo "data=2  same bits"' >"$root/scripts/gpu_layouts.sh"
+program "$root/bin/mpirun" 'exec "${@: -1}"'
+sed -i '1s/sh$/bash/' "$root/bin/mpirun"
+program "$root/bin/comm_nccl_program" "exit 0"
 check() { PATH=$root/tools:$PATH bash "$root/scripts/gpu_check.sh" "$root/state" >"$root/out" 2>&1; }
 times_ran() { grep -c "/$1\$" "$root/ran"; }
 
@@ -51,9 +55,13 @@ grep -q "20 steps of 32,768 tokens: 100,000 tokens/s" "$root/docs/results-gpu.md
 grep -q "| graphs | 256 | 480 | 65,000 | 120,000 | 3.00 | 60% |" "$root/docs/results-gpu.md" || fail "the report lacks the steps of GRPO"
 grep -q -- "--set run.cuda_graphs=false" "$root/state/grpo-launches.log" || fail "no steps of GRPO without graphs"
 grep -q "PyTorch's kernels and training steps ... skipped" "$root/out" || fail "no word of what is skipped without torch"
+grep -q "configs/runs/x --set numerics.mode=EXACT" "$root/docs/results-gpu.md" || fail "the report lacks the step in EXACT"
+grep -q "data=2  same bits" "$root/docs/results-gpu.md" || fail "the report lacks the layouts"
+[ -e "$root/state/nccl.passed" ] && fail "NCCL with one card"
 grep -q "| add | 1 | 2.0 | 1.00 TB/s | 50% |" "$root/docs/results-gpu.md" || fail "the report lacks the kernel"
-program "$root/tools/nvidia-smi" "echo 'NVIDIA B, 580.1, 80000 MiB'"
+program "$root/tools/nvidia-smi" "echo 'NVIDIA B, 580.1, 80000 MiB'; echo 'NVIDIA B, 580.1, 80000 MiB'"
 check
+[ "$(times_ran comm_nccl_program)" = 1 ] || fail "two cards, but NCCL was not checked"
 [ "$(times_ran good_tests_cuda)" -eq 2 ] || fail "another card, but what passed on the first did not run"
 program "$root/tools/python3" 'case $1 in -c) exit 0;; esac; exec /usr/bin/env -i PATH=/usr/local/bin:/usr/bin:/bin python3 "$@"'  # with torch
 check || fail "everything passes with torch, but the check failed"

@@ -53,16 +53,17 @@ class Report(unittest.TestCase):
         self.assertNotIn("| ceiling", text)
 
     def test_training(self):
-        self.write("training-x.jsonl", {"config": "configs/x", "tokens": 32768, "steps": 2, "tokens_per_s": 99999.6, "step_ms": 327.68, "peak_memory_gib": 70.04,
+        self.write("training-x.jsonl", {"config": "configs/x", "arguments": "--set a=b", "tokens": 32768, "steps": 2, "tokens_per_s": 99999.6, "step_ms": 327.68, "peak_memory_gib": 70.04,
                                       "first_step_s": 5.5, "mfu": 0.4449, "optimizer_ms": 15.1})
         text = gpu_report.report(self.state, "2001-02-03")
-        self.assertIn("`configs/x`, median of 2 steps of 32,768 tokens: 100,000 tokens/s, 44.5% of the card's bfloat16 peak,\n327.7 ms a step (optimizer 15.1 ms)", text)
+        self.assertIn("`configs/x --set a=b`, median of 2 steps of 32,768 tokens: 100,000 tokens/s, 44.5% of the card's bfloat16 peak,\n327.7 ms a step (optimizer 15.1 ms)", text)
         self.assertIn("70.0 GiB at most, 5.5 s from start to first step.", text)
 
     def test_pytorch_beside_the_slower_of_our_steps(self):
-        ours = {"config": "configs/x", "tokens": 32768, "steps": 2, "tokens_per_s": 1.0, "peak_memory_gib": 70.0, "first_step_s": 5.5}
+        ours = {"config": "configs/x", "arguments": "", "tokens": 32768, "steps": 2, "tokens_per_s": 1.0, "peak_memory_gib": 70.0, "first_step_s": 5.5}
         self.write("training-x.jsonl", ours | {"step_ms": 300.0})
         self.write("training-x-again.jsonl", ours | {"step_ms": 320.0})
+        self.write("training-x-exact.jsonl", ours | {"step_ms": 500.0, "arguments": "--set numerics.mode=EXACT"})  # another job
         theirs = {"parameters": "bfloat16", "compile": "default", "tokens_per_s": 81920.0, "step_ms": 400.0, "peak_memory_gib": 50.04, "torch": "9.9"}
         self.write("pytorch-a.jsonl", theirs | {"config": "configs/x"})
         self.write("pytorch-b.jsonl", theirs | {"config": "configs/y", "compile": "no"})
@@ -73,13 +74,18 @@ class Report(unittest.TestCase):
 
     def test_grpo(self):
         result = {"config": "configs/g", "samples": 256, "mean_length": 480.4, "generation_tokens_per_s": 65432.1, "training_tokens_per_s": 123456.7,
-                  "step_ms": 3000.0, "generation_ms": 1800.0, "peak_memory_gib": 30.04}
+                  "step_ms": 3000.0, "generation_ms": 1800.0, "peak_memory_gib": 30.04, "logprob_gap_max": 0.0}
         self.write("grpo-graphs.jsonl", result)
         self.write("grpo-launches.jsonl")  # has not run to its end
         text = gpu_report.report(self.state, "2001-02-03")
         self.assertIn("`configs/g` by `scripts/gpu_grpo.sh`", text)
-        self.assertIn("| graphs | 256 | 480 | 65,432 | 123,457 | 3.00 | 60% | 30.0 |\n", text)
+        self.assertIn("| graphs | 256 | 480 | 65,432 | 123,457 | 3.00 | 60% | 30.0 | 0 |\n", text)
         self.assertNotIn("| launches", text)
+
+    def test_layouts(self):
+        (self.state / "layouts.txt").write_text("data=1  reference\ndata=2  same bits\n")
+        text = gpu_report.report(self.state, "2001-02-03")
+        self.assertIn("```text\ndata=1  reference\ndata=2  same bits\n```", text)
 
 
 if __name__ == "__main__":
