@@ -56,7 +56,7 @@ std::vector<std::vector<double>> training_losses(const GenerationModel& model,
         batch.masks.assign(2 * main, 0.0F);
         batch.masks[i * static_cast<std::size_t>(length) + prompts[i].tokens.size() + j - 1] = 1.0F;
         batch.masks[main] = 1.0F;
-        TokenCounts counts;
+        trainer::TokenCounts counts;
         const auto micro_batches = run.micro_batches(batch, 0.3, counts);
         step.run(micro_batches);
         losses[i].push_back(step.take_totals().token_losses[0]);

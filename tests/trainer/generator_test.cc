@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/rng.h"
+#include "parallel/comm/agree.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/small_training.h"

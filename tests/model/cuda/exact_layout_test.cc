@@ -95,7 +95,8 @@ TEST_CASE("EXACT on CUDA: the check of layouts can fail") {
   CHECK(difference(reference, train(options, {{1, 1, 4, 1}, {}, 1, {}}, broken)) != "");
   // What FAST computes is another sum.
   model::ModelOptions fast = options;
-  fast.numerics = {.activation_dtype = DType::kBFloat16};
+  fast.numerics = {};
+  fast.numerics.activation_dtype = DType::kBFloat16;
   CHECK(difference(reference, train(fast, {}, on_cuda(3))) != "");
 }
 
