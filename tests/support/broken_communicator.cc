@@ -1,9 +1,11 @@
 #include "tests/support/broken_communicator.h"
 
 #include <algorithm>
+#include <span>
 #include <utility>
 #include <vector>
 
+#include "core/host_copy.h"
 #include "tests/support/forwarding_communicator.h"
 
 namespace fathom::testing {
@@ -20,17 +22,17 @@ class BrokenCommunicator final : public ForwardingCommunicator {
 
   Work all_reduce(Tensor& x, ReduceOp op, Stream& stream) override {
     if (is_reversed(x) && op == ReduceOp::kSum) {
-      const Tensor sum = reversed_sum(x, stream);
-      std::copy_n(sum.data<float>(), x.numel(), x.mutable_data<float>());
+      from_host<float>(reversed_sum(x, stream), x, stream);
       return {};
     }
     return inner().all_reduce(x, op, stream);
   }
   Work reduce_scatter(const Tensor& full, Tensor& shard, Stream& stream) override {
     if (is_reversed(full)) {
-      const Tensor sum = reversed_sum(full, stream);
-      std::copy_n(sum.data<float>() + rank() * shard.numel(), shard.numel(),
-                  shard.mutable_data<float>());
+      const std::vector<float> sum = reversed_sum(full, stream);
+      const auto count = static_cast<std::size_t>(shard.numel());
+      from_host<float>(std::span(sum).subspan(static_cast<std::size_t>(rank()) * count, count),
+                       shard, stream);
       return {};
     }
     if (fault_ == Fault::kDroppedContribution && full.dtype() == DType::kInt64 && rank() == 1) {
@@ -55,19 +57,16 @@ class BrokenCommunicator final : public ForwardingCommunicator {
   bool is_reversed(const Tensor& x) const {
     return fault_ == Fault::kReversedSums && x.dtype() == DType::kFloat32 && world_size() > 2;
   }
-  Tensor reversed_sum(const Tensor& x, Stream& stream) {
+  std::vector<float> reversed_sum(const Tensor& x, Stream& stream) {
     const std::int64_t count = x.numel();
     Tensor all = Tensor::empty(Shape{world_size() * count}, DType::kFloat32, stream);
     inner().all_gather(x.reshape(Shape{count}), all, stream).wait();
-    Tensor sum = Tensor::zeros(Shape{count}, DType::kFloat32, stream);
-    float* const sums = sum.mutable_data<float>();
-    for (int rank = world_size() - 1; rank >= 0; --rank) {
-      const float* const terms = all.data<float>() + rank * count;
-      for (std::int64_t i = 0; i < count; ++i) {
-        sums[i] += terms[i];
-      }
+    const std::vector<float> terms = to_host<float>(all, stream);
+    std::vector<float> sums(static_cast<std::size_t>(count));
+    for (std::size_t i = terms.size(); i > 0; --i) {
+      sums[(i - 1) % sums.size()] += terms[i - 1];
     }
-    return sum;
+    return sums;
   }
 
   Fault fault_;
