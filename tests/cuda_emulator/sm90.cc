@@ -69,6 +69,8 @@ void update(std::uint64_t* barrier, int arrivals, std::int64_t bytes) {
   progress();
 }
 
+constexpr unsigned kDepth = 16;  // of an instruction
+
 // An operand as its descriptor says: "Matrix Descriptor Format" and "Canonical Layouts", in bytes
 // for elements of two bytes, T = 8:
 //   K-major    ((8, m), (T, 2k)) : ((8 T, SBO), (1, T))
@@ -84,16 +86,26 @@ class Operand {
       fail("wgmma is emulated for the 128-byte swizzle with base offset 0");
     }
   }
-  float at(unsigned index, unsigned depth) const {
-    const std::uint32_t offset = is_mn_major_ ? index % 64 * 2 + index / 64 * leading_ +
-                                                    depth % 8 * 128 + depth / 8 * stride_
-                                              : index % 8 * 128 + index / 8 * stride_ + depth * 2;
-    __nv_bfloat16 value;
-    std::memcpy(&value, shared_memory(swizzled(start_ + offset)), sizeof(value));
-    return __bfloat162float(value);
+  // Elements (index, 0) to (index, kDepth - 1).
+  void load(unsigned index, float (&to)[kDepth]) const {
+    std::uint16_t bits[kDepth];
+    for (unsigned depth = 0; depth < kDepth; depth += is_mn_major_ ? 1 : kNeighbours) {
+      std::memcpy(bits + depth, shared_memory(swizzled(start_ + offset(index, depth))),
+                  sizeof(bits[0]) * (is_mn_major_ ? 1 : kNeighbours));
+    }
+    for (unsigned depth = 0; depth < kDepth; ++depth) {
+      to[depth] = std::bit_cast<float>(std::uint32_t{bits[depth]} << 16);
+    }
   }
 
  private:
+  static constexpr unsigned kNeighbours = 8;  // along the depth, where that is the major dimension
+
+  std::uint32_t offset(unsigned index, unsigned depth) const {
+    return is_mn_major_
+               ? index % 64 * 2 + index / 64 * leading_ + depth % 8 * 128 + depth / 8 * stride_
+               : index % 8 * 128 + index / 8 * stride_ + depth * 2;
+  }
   static std::uint32_t field(std::uint64_t descriptor, int bit) {
     return static_cast<std::uint32_t>(descriptor >> bit & 0x3fffU) << 4;
   }
@@ -104,29 +116,39 @@ class Operand {
   bool is_mn_major_;
 };
 
+// The products of an instruction are added together before the sum so far, in an order of its own,
+// so that it shows in the bits where instructions begin.
+float sum_of_products(const float (&a)[kDepth], const float (&b)[kDepth]) {
+  float sums[kDepth];
+  for (unsigned i = 0; i < kDepth; ++i) {
+    sums[i] = a[i] * b[i];
+  }
+  for (unsigned count = kDepth / 2; count > 0; count /= 2) {
+    for (unsigned i = 0; i < count; ++i) {
+      sums[i] += sums[i + count];
+    }
+  }
+  return sums[0];
+}
+
 // "Register Fragments": of the warpgroup's 64 rows warp w has 16 w to 16 w + 15; lane l has of each
-// eight columns 2 (l % 4) and the next, in the rows l / 4 (d0, d1) and l / 4 + 8 (d2, d3). The
-// products of one instruction are added together first, so that their grouping shows in the bits.
+// eight columns 2 (l % 4) and the next, in the rows l / 4 (d0, d1) and l / 4 + 8 (d2, d3).
 void multiply(const Product& product) {
-  constexpr unsigned kDepth = 16;
   const Operand a(product.a, product.a_is_mn_major);
   const Operand b(product.b, product.b_is_mn_major);
   const unsigned warp = current->thread.x / 32 % 4;
   const auto lane = static_cast<unsigned>(current->lane());
   float rows[2][kDepth];
-  for (unsigned k = 0; k < kDepth; ++k) {
-    rows[0][k] = a.at(16 * warp + lane / 4, k);
-    rows[1][k] = a.at(16 * warp + lane / 4 + 8, k);
-  }
+  a.load(16 * warp + lane / 4, rows[0]);
+  a.load(16 * warp + lane / 4 + 8, rows[1]);
   float* d = product.d;
   for (unsigned columns = 0; columns < static_cast<unsigned>(product.num_columns); columns += 8) {
+    float pair[2][kDepth];
+    b.load(columns + 2 * (lane % 4), pair[0]);
+    b.load(columns + 2 * (lane % 4) + 1, pair[1]);
     for (const auto& row : rows) {
-      for (unsigned column = columns + 2 * (lane % 4), i = 0; i < 2; ++i) {
-        float sum = 0.0F;
-        for (unsigned k = 0; k < kDepth; ++k) {
-          sum += row[k] * b.at(column + i, k);
-        }
-        *d++ += sum;
+      for (const auto& column : pair) {
+        *d++ += sum_of_products(row, column);
       }
     }
   }
