@@ -166,7 +166,7 @@ TEST_CASE("Rows: bfloat16 on other devices than the CPU, alike in a call") {
   });
 }
 
-TEST_CASE("Products: bfloat16 on other devices than the CPU, alike in a call but for y") {
+TEST_CASE("Products: bfloat16 on other devices than the CPU, alike in a call but for y and dx") {
   check_dtypes([&](Activations& make, Stream& stream) {
     const Tensor x = make({kTokens, kHidden});
     const Tensor w = make({3, kHidden});
@@ -175,7 +175,7 @@ TEST_CASE("Products: bfloat16 on other devices than the CPU, alike in a call but
   });
   check_dtypes([&](Activations& make, Stream& stream) {
     const Tensor w = make({3, kHidden});
-    Tensor dx = make({kTokens, kHidden});
+    Tensor dx = floats({kTokens, kHidden}, stream);
     matmul_backward_input(floats({kTokens, 3}, stream), w, dx, {}, stream);
   });
   check_dtypes([&](Activations& make, Stream& stream) {
@@ -194,6 +194,11 @@ TEST_CASE("Products: bfloat16 on other devices than the CPU, alike in a call but
   const auto halves = [&](const Shape& shape) {
     return Tensor::empty(shape, DType::kBFloat16, meta);
   };
+  Tensor dx = halves({kTokens, kHidden});
+  CHECK_NOTHROW(matmul_backward_input(halves({kTokens, 3}), halves({3, kHidden}), dx, {}, meta));
+  CHECK_THROWS_AS(
+      matmul_backward_input(floats({kTokens, 3}, meta), floats({3, kHidden}, meta), dx, {}, meta),
+      InternalError);
   Tensor y = halves({kTokens, 3});
   CHECK_NOTHROW(matmul_forward(halves({kTokens, kHidden}), halves({3, kHidden}), y, 1, meta));
   CHECK_THROWS_AS(
