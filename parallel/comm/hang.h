@@ -9,6 +9,8 @@
 
 namespace fathom::parallel {
 
+inline constexpr int kExitHang = 124;  // of a process that ends because ranks wait for ever
+
 // What two looks at a rank's heartbeat, some beats apart, say. No record: no file that can be read.
 struct RankSighting {
   std::optional<HeartbeatRecord> before, after;

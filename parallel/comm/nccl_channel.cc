@@ -1,5 +1,7 @@
 #include "parallel/comm/nccl_channel.h"
 
+#include <unistd.h>
+
 #include <chrono>
 #include <exception>
 #include <iostream>
@@ -8,6 +10,7 @@
 
 #include "core/cuda/check.h"
 #include "core/error.h"
+#include "parallel/comm/hang.h"
 
 namespace fathom::parallel {
 namespace {
@@ -179,7 +182,7 @@ std::shared_ptr<NcclOperation> NcclChannel::start(const char* operation, Stream&
   name_.operation = operation;
   auto started = std::make_shared<NcclOperation>(owner_.device, events_);
   try {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard<std::timed_mutex> lock(mutex_);
     if (comm_ == nullptr) {
       throw CommError("the channel was given up");
     }
@@ -265,7 +268,16 @@ std::string NcclChannel::error() {
 }
 
 void NcclChannel::abort() noexcept {
-  const std::lock_guard lock(mutex_);
+  const std::unique_lock lock(mutex_, owner_.abort_time);
+  if (!lock.owns_lock()) {
+    std::cerr << concat(
+                     "error: group ", name_.group, " on rank ", name_.rank, " of ",
+                     name_.world_size,
+                     " cannot be given up: its thread does not return from a call to the device. "
+                     "The rank ends here\n")
+              << std::flush;
+    _exit(kExitHang);
+  }
   if (comm_ != nullptr) {
     cudaSetDevice(owner_.device);
     ncclCommAbort(std::exchange(comm_, nullptr));

@@ -2,6 +2,7 @@
 
 #include <nccl.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -29,6 +30,8 @@ struct NcclRank {
   int device;
   CommOptions options;
   OperationMonitor monitor;
+  // How long an abort waits for the rank's own thread to leave a call to the device.
+  std::chrono::milliseconds abort_time{std::chrono::seconds(30)};
 };
 
 // Throws CommError with NCCL's words unless the call was taken: it may still be under way.
@@ -112,6 +115,9 @@ class NcclChannel final : public DeviceTransport {
   std::shared_ptr<NcclOperation> start(const char* operation, Stream& compute, const Steps& steps);
 
   std::string error() override;
+  // Where the rank's own thread is in a call to the device that does not return, one that waits for
+  // room in a queue that waits for other ranks, nothing can be given up: it says so and ends the
+  // process with the exit code of a hang.
   void abort() noexcept override;
 
  private:
@@ -132,7 +138,7 @@ class NcclChannel final : public DeviceTransport {
   std::shared_ptr<EventPool> events_ = std::make_shared<EventPool>();
   cudaEvent_t compute_ready_ = nullptr;
   cudaStream_t stream_ = nullptr;
-  std::mutex mutex_;  // over comm_: the monitor's thread aborts it
+  std::timed_mutex mutex_;  // over comm_: the monitor's thread aborts it
   ncclComm_t comm_ = nullptr;
 };
 

@@ -16,7 +16,6 @@
 namespace fathom::parallel {
 namespace {
 
-constexpr int kExitHang = 124;
 // A watchdog on a busy machine may be late by this much.
 constexpr std::chrono::milliseconds kShortestLook{1000};
 

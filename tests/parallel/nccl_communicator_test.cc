@@ -1,12 +1,18 @@
 #include "parallel/comm/nccl_communicator.h"
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <chrono>
 #include <cstdint>
+#include <cstdio>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/error.h"
 #include "core/host_copy.h"
+#include "parallel/comm/nccl_channel.h"
 #include "tests/parallel/comm_checks.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
@@ -116,6 +122,31 @@ TEST_CASE("What NCCL refuses is an error with its words") {
   CAPTURE(error);
   CHECK(contains(error, "broadcast number 0 of group world"));
   CHECK(contains(error, "invalid usage"));
+}
+
+TEST_CASE("A rank whose thread does not come back from the device ends when it is given up") {
+  const pid_t child = fork();
+  if (child == 0) {  // only this thread lives in it
+    std::fclose(stderr);
+    parallel::NcclRank rank(0, {});
+    rank.abort_time = std::chrono::milliseconds(50);
+    ncclUniqueId id;
+    ncclGetUniqueId(&id);
+    const auto channel = parallel::NcclChannel::make(id, {"", "data", 0, 1, 0}, rank);
+    std::thread stuck([&] {
+      Stream stream(kDevice);
+      (void)channel->start("all_reduce", stream, {[](ncclComm_t, cudaStream_t) {
+                             std::this_thread::sleep_for(std::chrono::hours(1));
+                           }});
+    });
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    channel->abort();
+    _exit(0);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 124);
 }
 
 TEST_CASE("Misuse of NCCL ranks is refused with the numbers involved") {
