@@ -2,11 +2,12 @@
 #include <numeric>
 
 #include "configs/rules.h"
+#include "configs/tensor_core_sizes.h"
 
 namespace fathom::config {
 namespace {
 
-constexpr std::int64_t kMaxChunks = 4096;
+constexpr std::int64_t kMaxChunks = 256;
 
 void check_unit(const RunConfig& config, Problems& problems) {
   const Train& train = config.train();
@@ -49,36 +50,28 @@ bool check_chunks(const RunConfig& config, Problems& problems) {
   return true;
 }
 
-// Which kernel multiplies bfloat16 depends on whether sizes are multiples of 8, so for those that a
-// layout may cut it must not depend on the layout.
 void check_tensor_core_sizes(const RunConfig& config, Problems& problems) {
-  if (config.run().device() == Run::CPU || config.optimizer().parameter_dtype() != BFLOAT16) {
+  const std::vector<CutSize> sizes = tensor_core_sizes(config);
+  if (sizes.empty()) {
     return;
   }
-  constexpr std::int64_t kMultiple = 8;
-  const Model& model = config.model();
   const std::int64_t chunks = config.numerics().tensor_chunks();
-  const auto check = [&](std::string_view name, std::int64_t size) {
-    problems.require(size % (chunks * kMultiple) == 0, name, " (", size,
-                     ") is not a multiple of numerics.tensor_chunks (", chunks, ") x ", kMultiple,
+  for (const auto& [name, size] : sizes) {
+    problems.require(size % (chunks * kTensorCoreMultiple) == 0, name, " (", size,
+                     ") is not a multiple of numerics.tensor_chunks (", chunks, ") x ",
+                     kTensorCoreMultiple,
                      ", as numerics.mode EXACT needs it for products of bfloat16: choose another "
                      "size or fewer chunks, or set optimizer.parameter_dtype FLOAT32 or "
                      "numerics.mode FAST");
-  };
-  const auto of_heads = [&](std::int64_t size) {
-    return product_of_sizes(model.num_attention_heads(), size);
-  };
-  check("model.vocab_size", model.vocab_size());
-  check("model.num_attention_heads x (model.qk_nope_head_dim + model.qk_rope_head_dim)",
-        of_heads(model.qk_nope_head_dim() + model.qk_rope_head_dim()));
-  check("model.num_attention_heads x (model.qk_nope_head_dim + model.v_head_dim)",
-        of_heads(model.qk_nope_head_dim() + model.v_head_dim()));
-  check("model.num_attention_heads x model.v_head_dim", of_heads(model.v_head_dim()));
-  if (model.num_dense_layers() > 0 || !model.has_moe()) {
-    check("model.intermediate_size", model.intermediate_size());
   }
-  check("model.moe.num_shared_experts x model.moe.intermediate_size",
-        product_of_sizes(model.moe().num_shared_experts(), model.moe().intermediate_size()));
+  // Latents lie in rows of both.
+  const Model& model = config.model();
+  problems.require(model.kv_lora_rank() % kTensorCoreMultiple != 0 ||
+                       model.qk_rope_head_dim() % kTensorCoreMultiple == 0,
+                   "model.qk_rope_head_dim (", model.qk_rope_head_dim(),
+                   ") is not a multiple of 8 beside a model.kv_lora_rank (", model.kv_lora_rank(),
+                   ") that is one, as numerics.mode EXACT needs it for products of bfloat16: set "
+                   "optimizer.parameter_dtype FLOAT32 or numerics.mode FAST");
 }
 
 }  // namespace

@@ -5,6 +5,8 @@
 #include <filesystem>
 #include <numeric>
 
+#include "configs/tensor_core_sizes.h"
+
 namespace fathom::config {
 namespace {
 
@@ -37,6 +39,9 @@ void resolve_numerics(RunConfig& config) {
           (model.moe().num_shared_experts() % kChunks) *
               (model.moe().intermediate_size() % kChunks)}) {
       chunks = common_divisor(chunks, size);
+    }
+    while (chunks > 1 && !chunks_fit_tensor_cores(config, chunks)) {
+      chunks /= 2;
     }
     numerics.set_tensor_chunks(chunks);
   }
@@ -98,8 +103,8 @@ void resolve(RunConfig& config, const Launch& launch) {
       reward.set_name(lower_case(Reward::Kind_Name(reward.kind())));
     }
   }
-  resolve_numerics(config);
   resolve_dtypes(config);
+  resolve_numerics(config);
 }
 
 std::vector<std::int64_t> layers_of_stages(const RunConfig& config) {

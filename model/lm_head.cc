@@ -156,6 +156,11 @@ void LmHead::backward_chunk(Tokens& chunk, Tensor logits, const Context& context
       d_logits, {chunk.targets.ids, chunk.targets.weights, chunk.row_max, chunk.sums}, first_class_,
       stream);
   scale_logits(d_logits, context);
+  if (d_logits.dtype() != chunk.x.dtype()) {  // once for both products
+    Tensor factor = Tensor::empty(d_logits.shape(), chunk.x.dtype(), stream);
+    kernels::convert(d_logits, factor, stream);
+    d_logits = factor;
+  }
   linear_.backward_input(d_logits, chunk.dx, kernels::Accumulate::kOverwrite, stream);
   linear_.backward_weight(d_logits, chunk.x, stream);
 }

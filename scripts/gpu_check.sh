@@ -30,9 +30,11 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 mkdir -p "$state"
 exec 9>"$state/lock"
 flock -n 9 || { echo "gpu_check.sh: another check, or what one that was interrupted had begun, still works in $state" >&2; exit 1; }
-if [ "$(cat "$state/card" 2>/dev/null)" != "$card" ]; then  # the results of another card do not belong into this report
+build=$(sha256sum "$program" "${tests[@]}" "$bench")
+if [ "$(cat "$state/card" 2>/dev/null)" != "$card" ] || [ "$(cat "$state/build" 2>/dev/null)" != "$build" ]; then  # results of another card or build do not belong into this report
   rm -f "$state"/*.passed "$state"/*.log "$state"/*.jsonl "$state"/*.txt
   echo "$card" >"$state/card"
+  echo "$build" >"$state/build"
 fi
 for log in "$state"/*.log; do  # of steps that failed: they run again, if they are still wanted
   [ -e "${log%.log}.passed" ] || rm -f "$log"
@@ -60,6 +62,8 @@ lines() {
   step "$name" bash -c 'file=$1; shift; "$@" >"$file"' _ "$state/$file" "$@"
 }
 
+exact_kernels="*fixed order*,A sum of chunks*,Units of rows*,An expert's parts*,*in integers on CUDA*,embedding on CUDA adds*,sum_of_squares on CUDA*"
+
 # What is right does not depend on how busy the card is: all at once.
 echo "tests and sanitizers"
 for test in "${tests[@]}"; do
@@ -68,6 +72,11 @@ done
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     step "sanitizer-$tool" compute-sanitizer --tool "$tool" --target-processes all --error-exitcode 1 "$bench" --small &
+    for test in "${tests[@]}"; do  # the benchmark has FAST's kernels
+      case "$test" in *kernels_cuda_tests_cuda)
+        step "sanitizer-$tool-exact" compute-sanitizer --tool "$tool" --target-processes all --error-exitcode 1 "$test" "$exact_kernels" & ;;
+      esac
+    done
   done
 else
   echo "compute-sanitizer ... skipped, it is not installed"
@@ -103,6 +112,7 @@ training moonlight-slice moonlight-slice
 training lite-3b-exact lite-3b --set numerics.mode=EXACT
 lines grpo-exact grpo-exact.jsonl bash scripts/gpu_grpo.sh "$program" "$state/grpo" configs/runs/bench-grpo.textproto --set numerics.mode=EXACT
 lines layouts layouts.txt bash scripts/gpu_layouts.sh "$program" "$state/layouts" configs/runs/bench-small.textproto
+lines layouts-lite-3b layouts-lite-3b.txt bash scripts/gpu_layouts.sh "$program" "$state/layouts" configs/runs/bench-lite-3b.textproto --alone --steps 2
 gpus=$(nvidia-smi --list-gpus | wc -l)
 [ "$gpus" -lt 2 ] || step nccl mpirun --oversubscribe -n "$gpus" "$nccl"
 ! $has_torch || pytorch bfloat16 no

@@ -134,9 +134,11 @@ def report(state, date):
     grpo = read_results(state, "grpo-*.jsonl")
     if grpo:
         text += grpo_steps(grpo)
-    layouts = state / "layouts.txt"
-    if layouts.exists() and layouts.read_text().strip():
-        text += ["", "## Layouts", "", "By `scripts/gpu_layouts.sh`, in numerics.mode EXACT.", "", "```text", layouts.read_text().strip(), "```"]
+    layouts = [path.read_text().strip() for path in sorted(state.glob("layouts*.txt"))]
+    if any(layouts):
+        text += ["", "## Layouts", "", "By `scripts/gpu_layouts.sh`, in numerics.mode EXACT: `bench-small`, then `bench-lite-3b`."]
+        for table in layouts:
+            text += ["", "```text", table, "```"]
     return "\n".join(text) + "\n"
 
 

@@ -308,7 +308,7 @@ TEST_CASE("what EXACT asks of a layout is said with the numbers and the way out"
         "use numerics.mode FAST"},
        4},
       {{"numerics.tensor_chunks=3"},
-       {"numerics.tensor_chunks (3) is not a power of two in [1, 4096]"}},
+       {"numerics.tensor_chunks (3) is not a power of two in [1, 256]"}},
       {{"numerics.tensor_chunks=8"},
        {"numerics.tensor_chunks (8) does not divide model.num_attention_heads (4)"}},
       {{"numerics.gradient_fraction_bits=61"},
@@ -320,7 +320,7 @@ TEST_CASE("what EXACT asks of a layout is said with the numbers and the way out"
        {"optimizer.gradient_dtype BFLOAT16 needs numerics.mode FAST: EXACT sums gradients as "
         "integers"}},
       {{"numerics.gradient_unit_tokens=0"}, {"numerics.gradient_unit_tokens is not set"}},
-      {{"run.device=CUDA", "numerics.mode=EXACT"},
+      {{"run.device=CUDA", "numerics.mode=EXACT", "numerics.tensor_chunks=4"},
        {"model.num_attention_heads x (model.qk_nope_head_dim + model.qk_rope_head_dim) (48) is not "
         "a multiple of numerics.tensor_chunks (4) x 8, as numerics.mode EXACT needs it for "
         "products of bfloat16: choose another size or fewer chunks, or set "
@@ -328,8 +328,12 @@ TEST_CASE("what EXACT asks of a layout is said with the numbers and the way out"
         "model.moe.num_shared_experts x model.moe.intermediate_size (16) is not a multiple of "
         "numerics.tensor_chunks (4) x 8, as numerics.mode EXACT needs it for products of bfloat16: "
         "choose another size or fewer chunks, or set optimizer.parameter_dtype FLOAT32 or "
-        "numerics.mode FAST"}},
-      {{"run.device=CUDA", "numerics.mode=EXACT", "numerics.tensor_chunks=2"}, {}},
+        "numerics.mode FAST",
+        "model.qk_rope_head_dim (4) is not a multiple of 8 beside a model.kv_lora_rank (16) that "
+        "is one, as numerics.mode EXACT needs it for products of bfloat16: set "
+        "optimizer.parameter_dtype FLOAT32 or numerics.mode FAST"}},
+      {{"run.device=CUDA", "numerics.mode=EXACT", "model.qk_rope_head_dim=8"}, {}},  // 2 chunks
+      {{"run.device=CUDA", "numerics.mode=EXACT", "model.kv_lora_rank=20"}, {}},
       {{"run.device=CUDA", "numerics.mode=EXACT", "optimizer.parameter_dtype=FLOAT32"}, {}},
       {{"run.device=CUDA"}, {}},
   });

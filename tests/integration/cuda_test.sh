@@ -79,22 +79,22 @@ expect_status 0 "$what"
 
 # The same bits in every layout, also of ranks that share the device: training, a resume onto another layout, rollouts.
 command=pretrain
-exact=(--set numerics.mode=EXACT --set numerics.tensor_chunks=2)
+exact=("${device[@]}" --set numerics.mode=EXACT --set model.qk_rope_head_dim=8 --set checkpoint.keep_last=0)
 what="EXACT on one rank"
-launch 1 "$folder/cuda-exact" "${small[@]}" "${device[@]}" "${exact[@]}"
+launch 1 "$folder/cuda-exact" "${small[@]}" "${exact[@]}" --set checkpoint.interval=2
 expect_status 0 "$what"
 what="EXACT on four ranks, then on one"
-launch 4 "$folder/cuda-exact-4" "${small[@]}" "${device[@]}" "${exact[@]}" --set mesh.tensor=2 --set mesh.pipeline=2 --set mesh.expert=2 \
-  --set checkpoint.interval=2 --set checkpoint.keep_last=0
+launch 4 "$folder/cuda-exact-4" "${small[@]}" "${exact[@]}" --set mesh.tensor=2 --set mesh.pipeline=2 --set mesh.expert=2 --set checkpoint.interval=2
 expect_status 0 "$what"
 expect_same_bits "$folder/cuda-exact" "$folder/cuda-exact-4"
-launch 1 "$folder/cuda-exact-4" "${small[@]}" "${device[@]}" "${exact[@]}" --resume 2
+launch 1 "$folder/cuda-exact-4" "${small[@]}" "${exact[@]}" --set checkpoint.interval=2 --resume 2
 expect_status 0 "$what"
 expect_same_bits "$folder/cuda-exact" "$folder/cuda-exact-4"
 what="GRPO in EXACT"
 command=grpo
 for ranks in 1 2; do
-  launch $ranks "$folder/cuda-grpo-exact-$ranks" "${grpo[@]}" "${device[@]}" "${exact[@]}" --set mesh.tensor=$ranks --set train.steps=2
+  launch $ranks "$folder/cuda-grpo-exact-$ranks" "${grpo[@]}" "${exact[@]}" --set "train.init_from=$folder/cuda-exact/checkpoints/step-00000003" \
+    --set mesh.tensor=$ranks --set train.steps=2
   expect_status 0 "$what"
   grep -q '"logprob_gap_max": 0[,}.]' "$folder/cuda-grpo-exact-$ranks/metrics.jsonl" || fail "$what: the sampler's log-probabilities are not the trainer's"
 done
@@ -102,7 +102,7 @@ expect_same_bits "$folder/cuda-grpo-exact-1" "$folder/cuda-grpo-exact-2"
 
 what="refusals"
 command=pretrain
-launch 1 "$folder/cuda-refused" "${small[@]}" --set run.device=CUDA --set numerics.mode=EXACT
+launch 1 "$folder/cuda-refused" "${small[@]}" --set run.device=CUDA --set numerics.mode=EXACT --set numerics.tensor_chunks=4
 expect_status 93 "EXACT with sizes that do not fit the tensor cores"
 expect_text "model.num_attention_heads x (model.qk_nope_head_dim + model.qk_rope_head_dim) (48) is not a multiple of numerics.tensor_chunks (4) x 8" "EXACT with sizes"
 launch 2 "$folder/cuda-refused" "${small[@]}" --set run.device=CUDA

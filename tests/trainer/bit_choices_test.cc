@@ -24,10 +24,11 @@ TEST_CASE("Another layout, place or length of a run is no choice of its bits") {
   const CheckpointIdentity before = identity_of({});
   CHECK(changed_bit_choices(before, before).empty());
   CHECK(changed_bit_choices(
-            before, identity_of({"mesh.tensor=2", "train.micro_batch_size=2", "run.threads=2",
-                                 "train.recompute.layers=true", "run.directory=elsewhere",
-                                 "train.steps=40", "checkpoint.interval=3", "evaluation.interval=0",
-                                 "data.train[0].path=/moved/train"}))
+            before,
+            identity_of({"mesh.tensor=2", "train.micro_batch_size=2", "run.threads=2",
+                         "train.recompute.layers=true", "run.directory=elsewhere", "train.steps=40",
+                         "checkpoint.interval=3", "evaluation.interval=0", "run.transport=MPI",
+                         "run.cuda_graphs=false", "data.train[0].path=/moved/train"}))
             .empty());
 }
 
@@ -56,6 +57,8 @@ TEST_CASE("In mode FAST the layout is a choice too") {
   const std::string fast = "numerics.mode=FAST";
   CHECK(changed_bit_choices(identity_of({fast}), identity_of({fast, "mesh.tensor=2"})) ==
         Lines{"mesh.data 4 -> 2", "mesh.tensor 1 -> 2"});
+  CHECK(changed_bit_choices(identity_of({fast}), identity_of({fast, "run.transport=MPI"})) ==
+        Lines{"run.transport NCCL -> MPI"});
   CHECK(changed_bit_choices(identity_of({fast}), identity_of({fast, "run.threads=2"})).empty());
 }
 
