@@ -94,7 +94,7 @@ what="GRPO in EXACT"
 command=grpo
 for ranks in 1 2; do
   launch $ranks "$folder/cuda-grpo-exact-$ranks" "${grpo[@]}" "${exact[@]}" --set "train.init_from=$folder/cuda-exact/checkpoints/step-00000003" \
-    --set mesh.tensor=$ranks --set train.steps=2
+    --set mesh.tensor=$ranks --set train.steps=2 --set rollout.temperature=0.7
   expect_status 0 "$what"
   grep -q '"logprob_gap_max": 0[,}.]' "$folder/cuda-grpo-exact-$ranks/metrics.jsonl" || fail "$what: the sampler's log-probabilities are not the trainer's"
 done

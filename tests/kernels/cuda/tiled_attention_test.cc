@@ -163,6 +163,12 @@ constexpr AttentionShape kOdd{.num_heads = 2,
                               .value_size = 21,
                               .rope_column = 3,
                               .scale = 0.5F};
+constexpr AttentionShape kWideValues{.num_heads = 1,
+                                     .nope_size = 16,
+                                     .rope_size = 16,
+                                     .value_size = 256,
+                                     .rope_column = 0,
+                                     .scale = 0.3F};
 constexpr AttentionShape kDeepSeek{.num_heads = 2,
                                    .nope_size = 128,
                                    .rope_size = 64,
@@ -355,7 +361,7 @@ struct Generation {
 }  // namespace
 
 TEST_CASE("Attention on CUDA in fixed order: rows of generation have the bits of training") {
-  const AttentionShape shape = GENERATE(kSmall, kTiny, kOdd, kDeepSeek);
+  const AttentionShape shape = GENERATE(kSmall, kTiny, kOdd, kWideValues, kDeepSeek);
   FixedAttention attention(shape, GENERATE(DType::kFloat32, DType::kBFloat16));
   const Sequence a = attention.sequence(144, "a");
   const Sequence b = attention.sequence(90, "b");
