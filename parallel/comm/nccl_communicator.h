@@ -18,8 +18,8 @@ namespace fathom::parallel {
 //     shows in the next call, on any communicator of the rank, as a CommError.
 //   - float32 and bfloat16 sums and maxima are the rank tree's (rank_tree.h), bit for bit, where
 //     the stream has a fixed order of sums: NCCL then only moves what a kernel on the group's
-//     stream adds up. Elsewhere they are taken in NCCL's order: the same bits on every rank and for the
-//     same group and message size; a maximum may drop a NaN.
+//     stream adds up. Elsewhere they are taken in NCCL's order: the same bits on every rank and for
+//     the same group and message size; a maximum may drop a NaN.
 //   - A group sets NCCL up in its first collective on device tensors, which waits for all members.
 // In a group of one the stream copies, and NCCL is not used.
 // Throws ConfigError when this build has no NCCL.
