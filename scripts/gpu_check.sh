@@ -62,8 +62,6 @@ lines() {
   step "$name" bash -c 'file=$1; shift; "$@" >"$file"' _ "$state/$file" "$@"
 }
 
-exact_kernels="*fixed order*,A sum of chunks*,Units of rows*,An expert's parts*,*in integers on CUDA*,embedding on CUDA adds*,sum_of_squares on CUDA*"
-
 # What is right does not depend on how busy the card is: all at once.
 echo "tests and sanitizers"
 for test in "${tests[@]}"; do
@@ -72,11 +70,7 @@ done
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck synccheck; do
     step "sanitizer-$tool" compute-sanitizer --tool "$tool" --target-processes all --error-exitcode 1 "$bench" --small &
-    for test in "${tests[@]}"; do  # the benchmark has FAST's kernels
-      case "$test" in *kernels_cuda_tests_cuda)
-        step "sanitizer-$tool-exact" compute-sanitizer --tool "$tool" --target-processes all --error-exitcode 1 "$test" "$exact_kernels" & ;;
-      esac
-    done
+    step "sanitizer-$tool-exact" compute-sanitizer --tool "$tool" --target-processes all --error-exitcode 1 "$bench" --small --exact &
   done
 else
   echo "compute-sanitizer ... skipped, it is not installed"
@@ -84,6 +78,7 @@ fi
 wait
 
 lines kernels kernels.jsonl "$bench"
+lines kernels-exact kernels-exact.jsonl "$bench" --exact
 training() {
   local name=$1 config=$2
   shift 2

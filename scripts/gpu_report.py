@@ -123,6 +123,11 @@ def report(state, date):
             "|---|---|---|---|---|---|---|",
             *(row(key, line, rival.get(key, {})) for key, line in ours.items() if not key[0].startswith(CEILING)),
         ]
+    exact = read_lines(state / "kernels-exact.jsonl")
+    if exact:
+        text += ["", "## Kernels of numerics.mode EXACT", "", "The same with fixed orders of sums, gradients of integers, sums in chunks; the last column is FAST's time.", ""]
+        text += ["| operation | shape | us | rate | of floor | FAST, us | FAST / EXACT |", "|---|---|---|---|---|---|---|"]
+        text += [row(key, line, ours.get(key, {}) | {"call": ""}).replace("x  |", "x |") for key, line in exact.items() if not key[0].startswith(CEILING)]
     training = [result for _, result in read_results(state, "training-*.jsonl")]
     if training:
         text += ["", "## Training", "", "By `scripts/gpu_training.sh`."]

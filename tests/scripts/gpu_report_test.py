@@ -45,6 +45,14 @@ class Report(unittest.TestCase):
         self.assertIn("| add | 8x4 | 3.0 | 3.46 TB/s | 80% |  |  |\n", text)
         self.assertIn("| rope | 1 | failed: no such thing |", text)
 
+    def test_kernels_of_exact_stand_beside_those_of_fast(self):
+        add = {"op": "add", "shape": "8x4", "tbs": 3.456, "share_of_floor": 0.8}
+        self.write("kernels.jsonl", add | {"us": 3.0})
+        self.write("kernels-exact.jsonl", {"op": "ceiling copy", "shape": "8 bytes", "tbs": 3.012}, add | {"us": 4.0}, add | {"shape": "9x4", "us": 5.0})
+        text = gpu_report.report(self.state, "2001-02-03")
+        self.assertIn("| add | 8x4 | 4.0 | 3.46 TB/s | 80% | 3.0 | 0.75x |\n", text)
+        self.assertIn("| add | 9x4 | 5.0 | 3.46 TB/s | 80% |  |  |\n", text)
+
     def test_ceilings_are_what_shares_refer_to(self):
         self.write("kernels.jsonl", {"op": "ceiling copy", "shape": "8 bytes", "tbs": 3.012}, {"op": "ceiling product", "shape": "4x4->4", "tflops": 777.7},
                    {"op": "add", "shape": "8x4", "us": 3.0, "tbs": 3.456, "share_of_floor": 0.8})

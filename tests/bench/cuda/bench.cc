@@ -69,6 +69,7 @@ Sizes small_sizes() {
   sizes.sequence_tokens = 70;
   sizes.rank_experts = 2;
   sizes.rank_expert_tokens = 40;
+  sizes.unit_tokens = 8;
   sizes.ceiling_product = 64;
   sizes.ceiling_copy = 4096;
   return sizes;
@@ -83,8 +84,8 @@ kernels::AttentionShape attention_shape(const Sizes& sizes) {
           .scale = 0.07F};
 }
 
-Bench::Bench(int num_repeats, std::string only)
-    : stream_(Device{DeviceType::kCuda, 0}),
+Bench::Bench(int num_repeats, std::string only, SumOrder order)
+    : stream_(Device{DeviceType::kCuda, 0}, 1, order),
       num_repeats_(num_repeats),
       only_(std::move(only)),
       flush_(Tensor::empty(Shape{num_repeats > 1 ? kFlushBytes / 4 : 1}, DType::kInt32, stream_)) {}
@@ -113,6 +114,21 @@ Tensor Bench::offsets(const std::vector<std::int64_t>& values) {
       Tensor::empty(Shape{static_cast<std::int64_t>(values.size())}, DType::kInt64, stream_);
   from_host<std::int64_t>(values, tensor, stream_);
   return tensor;
+}
+
+kernels::GradientSum Bench::gradient(const Shape& shape, std::int64_t unit_rows) {
+  kernels::GradientSum gradient;
+  if (!is_exact()) {
+    gradient.sum = float32(shape);
+    return gradient;
+  }
+  constexpr std::int64_t kContributions = 1 << 16;  // more than the repeats of a measurement add
+  gradient.sum = Tensor::zeros(shape, DType::kInt64, stream_);
+  gradient.num_refused = Tensor::zeros(Shape{1}, DType::kInt64, stream_);
+  gradient.fraction_bits = 32;  // the numbers here are larger than gradients
+  gradient.limit = kernels::contribution_limit(gradient.fraction_bits, kContributions);
+  gradient.unit_rows = unit_rows;
+  return gradient;
 }
 
 std::shared_ptr<Graph> Bench::recorded(const std::function<void()>& body) {

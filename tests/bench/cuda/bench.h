@@ -10,6 +10,7 @@
 #include "core/stream.h"
 #include "core/tensor.h"
 #include "kernels/attention.h"
+#include "kernels/gradient_sum.h"
 
 namespace fathom::bench {
 
@@ -34,6 +35,7 @@ struct Sizes {
   std::int64_t sequence_tokens = 320;
   std::int64_t rank_experts = 8;  // of one rank among several, with as many tokens as they get
   std::int64_t rank_expert_tokens = 1024;
+  std::int64_t unit_tokens = 512;                     // of a contribution, in EXACT
   std::int64_t ceiling_product = 8192;                // edge of the matrices
   std::int64_t ceiling_copy = std::int64_t{1} << 30;  // bytes
 
@@ -55,7 +57,8 @@ struct Work {
 // Times operations and prints a line of JSON for each.
 class Bench {
  public:
-  Bench(int num_repeats, std::string only);
+  // `order`: kFixed for what EXACT does, on the sums that it has.
+  Bench(int num_repeats, std::string only, SumOrder order);
   ~Bench();
   Bench(const Bench&) = delete;
   Bench& operator=(const Bench&) = delete;
@@ -67,6 +70,13 @@ class Bench {
   Tensor float32(const Shape& shape) { return random(shape, DType::kFloat32); }
   Tensor integers(std::int64_t count, const std::function<std::int64_t(std::int64_t)>& value);
   Tensor offsets(const std::vector<std::int64_t>& values);  // int64
+  // What a weight's gradient is added to: float32, or in EXACT contributions of `unit_rows` rows.
+  kernels::GradientSum gradient(const Shape& shape, std::int64_t unit_rows);
+
+  bool is_exact() const { return stream_.sum_order() == SumOrder::kFixed; }
+  // Of dimensions that tensor parallelism may cut.
+  int num_chunks() const { return is_exact() ? 4 : 1; }
+  double gradient_bytes() const { return is_exact() ? 8 : 4; }
 
   // Measures what the card can do at most, and prints it: a copy, and a product of random bfloat16
   // matrices. Floors follow from it.

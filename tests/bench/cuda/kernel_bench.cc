@@ -2,7 +2,8 @@
 // what a step of decoding (256 sequences) has of its own: median time by CUDA events with a cold
 // second-level cache, as a line of JSON each: microseconds, TFLOP/s, TB/s of operands, and the
 // share of the floor that the card's ceilings set, which are measured first.
-//   kernel_bench_cuda [--only PART_OF_A_NAME] [--repeats N] [--small]
+//   kernel_bench_cuda [--only PART_OF_A_NAME] [--repeats N] [--exact] [--small]
+// --exact: the kernels of numerics.mode EXACT, on gradients of integers and sums in chunks.
 // --small: tiny shapes, once, for sanitizers. Exits 77 without a GPU, 1 if an operation failed.
 #include <cstdio>
 #include <cstdlib>
@@ -16,17 +17,21 @@ int main(int argc, char** argv) {
   Sizes sizes;
   int num_repeats = 30;
   std::string only;
+  fathom::SumOrder order = fathom::SumOrder::kFastest;
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i];
     if (argument == "--small") {
       sizes = small_sizes();
       num_repeats = 1;
+    } else if (argument == "--exact") {
+      order = fathom::SumOrder::kFixed;
     } else if (argument == "--only" && i + 1 < argc) {
       only = argv[++i];
     } else if (argument == "--repeats" && i + 1 < argc) {
       num_repeats = std::atoi(argv[++i]);
     } else {
-      std::fprintf(stderr, "usage: %s [--only PART_OF_A_NAME] [--repeats N] [--small]\n", argv[0]);
+      std::fprintf(stderr, "usage: %s [--only PART_OF_A_NAME] [--repeats N] [--exact] [--small]\n",
+                   argv[0]);
       return 2;
     }
   }
@@ -34,7 +39,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "no GPU, or no driver for it\n");
     return 77;
   }
-  Bench bench(num_repeats, only);
+  Bench bench(num_repeats, only, order);
   bench.measure_ceilings(sizes);
   time_products(bench, sizes);
   time_experts(bench, sizes);

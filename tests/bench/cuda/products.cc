@@ -1,3 +1,5 @@
+#include <numeric>
+
 #include "core/error.h"
 #include "kernels/attention.h"
 #include "kernels/grouped_matmul.h"
@@ -12,6 +14,8 @@ using namespace kernels;
 struct Linear {
   const char* name;
   std::int64_t rows, in, out;
+  bool is_in_cut = false;  // by tensor parallelism
+  bool is_out_cut = false;
   DType y_dtype = DType::kBFloat16;
 };
 
@@ -19,8 +23,8 @@ double numbers(std::int64_t count, double bytes_each) {
   return static_cast<double>(count) * bytes_each;
 }
 
-void time_linear(Bench& bench, const Linear& linear) {
-  const auto [name, rows, in, out, y_dtype] = linear;
+void time_linear(Bench& bench, const Sizes& sizes, const Linear& linear) {
+  const auto [name, rows, in, out, is_in_cut, is_out_cut, y_dtype] = linear;
   const std::string shape = concat(rows, "x", in, "->", out);
   const double flops = 2.0 * static_cast<double>(rows * in) * static_cast<double>(out);
   const double y_bytes = y_dtype == DType::kBFloat16 ? 2 : 4;
@@ -28,19 +32,23 @@ void time_linear(Bench& bench, const Linear& linear) {
   Tensor x = bench.bfloat16({rows, in});
   const Tensor w = bench.bfloat16({out, in});
   Tensor y = bench.random({rows, out}, y_dtype);
-  GradientSum dw;
-  dw.sum = bench.float32({out, in});
+  GradientSum dw = bench.gradient({out, in}, sizes.unit_tokens);
+  const double sum_bytes = bench.gradient_bytes();
+  const int in_chunks = is_in_cut ? bench.num_chunks() : 1;
+  const int out_chunks = is_out_cut ? bench.num_chunks() : 1;
   const std::string op = concat("matmul ", name);
   Stream& stream = bench.stream();
-  bench.time(op + " forward", shape, {flops, bytes}, [&] { matmul_forward(x, w, y, 1, stream); });
-  bench.time(op + " backward_weight", shape, {flops, bytes + numbers(in * out, 6)},
+  bench.time(op + " forward", shape, {flops, bytes},
+             [&] { matmul_forward(x, w, y, in_chunks, stream); });
+  bench.time(op + " backward_weight", shape, {flops, bytes + numbers(in * out, 2 * sum_bytes - 2)},
              [&] { matmul_backward_weight(y, x, dw, stream); });
-  bench.time(op + " first backward_weight", shape, {flops, bytes + numbers(in * out, 2)}, [&] {
-    dw.is_empty = true;
-    matmul_backward_weight(y, x, dw, stream);
-  });
+  bench.time(op + " first backward_weight", shape,
+             {flops, bytes + numbers(in * out, sum_bytes - 2)}, [&] {
+               dw.is_empty = true;
+               matmul_backward_weight(y, x, dw, stream);
+             });
   bench.time(op + " backward_input", shape, {flops, bytes},
-             [&] { matmul_backward_input(y, w, x, {}, stream); });
+             [&] { matmul_backward_input(y, w, x, {.num_chunks = out_chunks}, stream); });
 }
 
 // Rows of each expert; `skew` times the mean for the first, the rest alike.
@@ -52,6 +60,19 @@ std::vector<std::int64_t> expert_offsets(const Sizes& sizes, double skew) {
     offsets.push_back(first + (sizes.slots() - first) * e / (sizes.experts - 1));
   }
   return offsets;
+}
+
+// Each expert's rows cut into as many parts as there are units of tokens.
+std::vector<std::int64_t> part_offsets(const std::vector<std::int64_t>& offsets,
+                                       std::int64_t num_parts) {
+  std::vector<std::int64_t> parts{0};
+  for (std::size_t expert = 0; expert + 1 < offsets.size(); ++expert) {
+    const std::int64_t rows = offsets[expert + 1] - offsets[expert];
+    for (std::int64_t part = 1; part <= num_parts; ++part) {
+      parts.push_back(offsets[expert] + rows * part / num_parts);
+    }
+  }
+  return parts;
 }
 
 struct ExpertLinear {
@@ -70,19 +91,23 @@ void time_expert_linear(Bench& bench, const Sizes& sizes, const ExpertLinear& li
   Tensor x = bench.bfloat16({rows, in});
   const Tensor w = bench.bfloat16({sizes.experts, out, in});
   Tensor y = bench.bfloat16({rows, out});
-  GradientSum dw;
-  dw.sum = bench.float32({sizes.experts, out, in});
-  const Tensor offsets = bench.offsets(expert_offsets(sizes, skew));
+  GradientSum dw = bench.gradient({sizes.experts, out, in}, 0);
+  const double sum_bytes = bench.gradient_bytes();
+  const std::vector<std::int64_t> of_experts = expert_offsets(sizes, skew);
+  const Tensor offsets = bench.offsets(of_experts);
+  const Tensor parts = bench.offsets(
+      bench.is_exact() ? part_offsets(of_experts, sizes.tokens / sizes.unit_tokens) : of_experts);
   const std::string op = concat("grouped_matmul ", name);
   Stream& stream = bench.stream();
   bench.time(op + " forward", shape, {flops, bytes},
              [&] { grouped_matmul_forward(x, w, offsets, y, stream); });
-  bench.time(op + " backward_weight", shape, {flops, bytes + numbers(weights, 6)},
-             [&] { grouped_matmul_backward_weight(y, x, offsets, dw, stream); });
-  bench.time(op + " first backward_weight", shape, {flops, bytes + numbers(weights, 2)}, [&] {
-    dw.is_empty = true;
-    grouped_matmul_backward_weight(y, x, offsets, dw, stream);
-  });
+  bench.time(op + " backward_weight", shape, {flops, bytes + numbers(weights, 2 * sum_bytes - 2)},
+             [&] { grouped_matmul_backward_weight(y, x, parts, dw, stream); });
+  bench.time(op + " first backward_weight", shape, {flops, bytes + numbers(weights, sum_bytes - 2)},
+             [&] {
+               dw.is_empty = true;
+               grouped_matmul_backward_weight(y, x, parts, dw, stream);
+             });
   bench.time(op + " backward_input", shape, {flops, bytes},
              [&] { grouped_matmul_backward_input(y, w, offsets, x, stream); });
 }
@@ -91,19 +116,19 @@ void time_expert_linear(Bench& bench, const Sizes& sizes, const ExpertLinear& li
 
 void time_products(Bench& bench, const Sizes& s) {
   const Linear linears[] = {
-      {"q", s.tokens, s.hidden, s.heads * (s.nope + s.rope)},
+      {"q", s.tokens, s.hidden, s.heads * (s.nope + s.rope), false, true},
       {"kv_a", s.tokens, s.hidden, s.latent + s.rope},
-      {"kv_b", s.tokens, s.latent, s.heads * (s.nope + s.value)},
-      {"o", s.tokens, s.heads * s.value, s.hidden},
-      {"dense gate_up", s.tokens, s.hidden, 2 * s.dense_hidden},
-      {"dense down", s.tokens, s.dense_hidden, s.hidden},
-      {"shared gate_up", s.tokens, s.hidden, 2 * s.shared_hidden},
-      {"shared down", s.tokens, s.shared_hidden, s.hidden},
-      {"router", s.tokens, s.hidden, s.experts, DType::kFloat32},
-      {"head", s.tokens, s.hidden, s.vocabulary},
+      {"kv_b", s.tokens, s.latent, s.heads * (s.nope + s.value), false, true},
+      {"o", s.tokens, s.heads * s.value, s.hidden, true, false},
+      {"dense gate_up", s.tokens, s.hidden, 2 * s.dense_hidden, false, true},
+      {"dense down", s.tokens, s.dense_hidden, s.hidden, true, false},
+      {"shared gate_up", s.tokens, s.hidden, 2 * s.shared_hidden, false, true},
+      {"shared down", s.tokens, s.shared_hidden, s.hidden, true, false},
+      {"router", s.tokens, s.hidden, s.experts, false, false, DType::kFloat32},
+      {"head", s.tokens, s.hidden, s.vocabulary, false, true},
   };
   for (const Linear& linear : linears) {
-    time_linear(bench, linear);
+    time_linear(bench, s, linear);
   }
 }
 
@@ -121,7 +146,8 @@ void time_experts(Bench& bench, const Sizes& sizes) {
 }
 
 void time_attention(Bench& bench, const Sizes& s) {
-  const AttentionShape shape = attention_shape(s);
+  AttentionShape shape = attention_shape(s);
+  shape.num_chunks = std::gcd(shape.num_heads, bench.num_chunks());
   const Tensor q = bench.bfloat16({s.tokens, s.heads * (s.nope + s.rope)});
   const Tensor kv = bench.bfloat16({s.tokens, s.heads * (s.nope + s.value)});
   const Tensor latent = bench.bfloat16({s.tokens, s.latent + s.rope});

@@ -38,8 +38,7 @@ void time_norm(Bench& bench, const Sizes& sizes) {
   const Tensor gain = bench.bfloat16({sizes.hidden});
   Tensor y = bench.bfloat16(x.shape());
   Tensor inv_rms = bench.float32({sizes.tokens});
-  GradientSum gain_grad;
-  gain_grad.sum = bench.float32({sizes.hidden});
+  GradientSum gain_grad = bench.gradient({sizes.hidden}, sizes.unit_tokens);
   bench.time("add", words(x), traffic(x, dy, y), [&] { add(x, dy, y, stream); });
   bench.time("rms_norm forward", words(x), traffic(x, y),
              [&] { rms_norm_forward(x, gain, 1e-6F, y, inv_rms, stream); });
@@ -96,11 +95,10 @@ void time_embedding(Bench& bench, const Sizes& sizes) {
   const Tensor tokens =
       bench.integers(sizes.tokens, [&](auto i) { return i * 7919 % sizes.vocabulary; });
   Tensor x = bench.bfloat16({sizes.tokens, sizes.hidden});
-  GradientSum grad;
-  grad.sum = bench.float32(table.shape());
+  GradientSum grad = bench.gradient(table.shape(), sizes.unit_tokens);
   bench.time("embedding forward", words(x), traffic(x, x),
              [&] { embedding_forward(tokens, table, 0, x, stream); });
-  const double sums = 8.0 * static_cast<double>(x.numel());
+  const double sums = 2 * bench.gradient_bytes() * static_cast<double>(x.numel());
   bench.time("embedding backward", words(x), {0, traffic(x).bytes + sums},
              [&] { embedding_backward(tokens, x, 0, grad, stream); });
 }
@@ -192,7 +190,9 @@ void time_routing(Bench& bench, const Sizes& sizes) {
 
 void time_head(Bench& bench, const Sizes& sizes) {
   Stream& stream = bench.stream();
-  Tensor logits = bench.bfloat16({sizes.tokens, sizes.vocabulary});
+  Tensor logits = bench.random({sizes.tokens, sizes.vocabulary},
+                               bench.is_exact() ? DType::kFloat32 : DType::kBFloat16);
+  const int chunks = bench.num_chunks();
   const Tensor targets =
       bench.integers(sizes.tokens, [&](auto i) { return i * 7919 % sizes.vocabulary; });
   Tensor row_max = bench.float32({sizes.tokens});
@@ -202,7 +202,7 @@ void time_head(Bench& bench, const Sizes& sizes) {
   bench.time("cross_entropy row_max", shape, traffic(logits),
              [&] { cross_entropy_row_max(logits, row_max, sums, stream); });
   bench.time("cross_entropy exp_sum", shape, traffic(row_max, sums, sums),
-             [&] { cross_entropy_exp_sum(logits, {targets, 0, 1}, row_max, sums, stream); });
+             [&] { cross_entropy_exp_sum(logits, {targets, 0, chunks}, row_max, sums, stream); });
   fill(sums, 1.0F, stream);  // so that repeating it does not shrink the numbers away
   bench.time("cross_entropy backward", shape, traffic(logits, logits),
              [&] { cross_entropy_backward(logits, {targets, weights, row_max, sums}, 0, stream); });
@@ -210,7 +210,7 @@ void time_head(Bench& bench, const Sizes& sizes) {
   Tensor loss = bench.float32(row_max.shape());
   bench.time("cross_entropy", shape, traffic(logits, logits, logits), [&] {
     cross_entropy_row_max(logits, row_max, sums, stream);
-    cross_entropy_exp_sum(logits, {targets, 0, 1}, row_max, sums, stream);
+    cross_entropy_exp_sum(logits, {targets, 0, chunks}, row_max, sums, stream);
     cross_entropy_loss(sums, weights, loss, stream);
     cross_entropy_backward(logits, {targets, weights, row_max, sums}, 0, stream);
   });
