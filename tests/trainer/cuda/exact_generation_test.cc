@@ -29,7 +29,7 @@ GenerationModel model_of(DType dtype) {
 
 std::vector<Prompt> make_prompts() {
   std::vector<Prompt> prompts;
-  for (const std::int64_t length : {20, 1, 62, 17}) {
+  for (const std::int64_t length : {20, 1, 62}) {
     prompts.push_back(
         testing::made_up_prompt(concat("prompt of ", length), length, std::ssize(prompts)));
   }
@@ -38,7 +38,7 @@ std::vector<Prompt> make_prompts() {
 
 GenerationOptions generation_options() {
   GenerationOptions options;
-  options.max_new_tokens = 6;
+  options.max_new_tokens = 4;
   options.num_allowed = 61;
   options.eos = 7;
   options.seed = 11;
@@ -61,7 +61,7 @@ TEST_CASE("EXACT on CUDA: log-probabilities of a completion are those of the tra
       ++num_tokens;
     }
   }
-  CHECK(num_tokens > 12);
+  CHECK(num_tokens > 8);
 }
 
 TEST_CASE("EXACT on CUDA: a completion is the same on every layout, whatever is beside it") {
