@@ -36,6 +36,7 @@ std::vector<std::vector<double>> training_losses(const GenerationModel& model,
     Stream stream(model.device, 1, model.options.numerics.sum_order());
     Layout layout;
     layout.micro_batch_size = 4;
+    FATHOM_CHECK(std::ssize(prompts) % layout.micro_batch_size == 0, prompts.size(), " prompts");
     TinyRun run(model.options, layout, world, stream);
     run.model().initialize(3);
     TinyBatch batch;

@@ -29,7 +29,7 @@ GenerationModel model_of(DType dtype) {
 
 std::vector<Prompt> make_prompts() {
   std::vector<Prompt> prompts;
-  for (const std::int64_t length : {20, 1, 62}) {
+  for (const std::int64_t length : {20, 1, 62, 17}) {
     prompts.push_back(
         testing::made_up_prompt(concat("prompt of ", length), length, std::ssize(prompts)));
   }
