@@ -35,7 +35,7 @@ def row(key, ours, rival):
     rate = f"{ours['tflops']:.0f} TFLOP/s" if "tflops" in ours else f"{ours['tbs']:.2f} TB/s"
     cells += [f"{ours['us']:.1f}", rate, f"{100 * ours['share_of_floor']:.0f}%"]
     if "us" in rival:
-        cells += [f"{rival['us']:.1f}", f"{rival['us'] / ours['us']:.2f}x {rival['call']}"]
+        cells += [f"{rival['us']:.1f}", f"{rival['us'] / ours['us']:.2f}x {rival.get('call', '')}".rstrip()]
     else:
         cells += ["", rival.get("error", "")]
     return "| " + " | ".join(cells) + " |"
@@ -127,7 +127,7 @@ def report(state, date):
     if exact:
         text += ["", "## Kernels of numerics.mode EXACT", "", "The same with fixed orders of sums, gradients of integers, sums in chunks; the last column is FAST's time.", ""]
         text += ["| operation | shape | us | rate | of floor | FAST, us | FAST / EXACT |", "|---|---|---|---|---|---|---|"]
-        text += [row(key, line, ours.get(key, {}) | {"call": ""}).replace("x  |", "x |") for key, line in exact.items() if not key[0].startswith(CEILING)]
+        text += [row(key, line, ours.get(key, {})) for key, line in exact.items() if not key[0].startswith(CEILING)]
     training = [result for _, result in read_results(state, "training-*.jsonl")]
     if training:
         text += ["", "## Training", "", "By `scripts/gpu_training.sh`."]

@@ -1,3 +1,4 @@
+#include "kernels/cuda/head_tiles.cuh"
 #include "kernels/cuda/paged_tiles.cuh"
 #include "kernels/packed_matmul.h"
 #include "kernels/paged_attention.h"
@@ -19,13 +20,7 @@ void keep_in_pages_cuda(const AttentionShape& shape, const Tensor& kv, const Ten
                         const PagedSequences& sequences, Tensor& cache, Stream& stream) {
   with_activation_type(kv.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const TokenRows<T> rows{.keys = device_data<T>(kv),
-                            .values = device_data<T>(kv) + shape.nope_size,
-                            .rope = device_data<T>(latent) + shape.rope_column,
-                            .row_stride = static_cast<int>(kv.size(1)),
-                            .head_stride = shape.nope_size + shape.value_size,
-                            .rope_stride = static_cast<int>(latent.size(1))};
-    keep(rows, sequences, kv.size(0), layout_of(shape), cache, stream);
+    keep(token_rows<T>(shape, kv, latent), sequences, kv.size(0), layout_of(shape), cache, stream);
   });
 }
 
@@ -34,25 +29,9 @@ void paged_attention_forward_cuda(const AttentionShape& shape, const Tensor& q,
                                   Stream& stream) {
   with_activation_type(q.dtype(), [&](auto tag) {
     using T = typename decltype(tag)::type;
-    const int row = static_cast<int>(q.size(1));
-    const int head = shape.nope_size + shape.rope_size;
     const Spans spans = spans_of(sequences, q.size(0), cache);
-    const PagedInputs<T> inputs{
-        .queries = device_data<T>(q),
-        .rope = device_data<T>(q) + shape.nope_size,
-        .query_row = row,
-        .query_head = head,
-        .rope_row = row,
-        .rope_head = head,
-        .keys = {device_data<T>(cache), cache.size(1), spans, layout_of(shape)},
-        .sizes = {shape.nope_size, shape.rope_size, shape.value_size},
-        .spans = spans.spans,
-        .num_rows = spans.num_rows,
-        .num_heads = shape.num_heads,
-        .heads_of_tile = 1,
-        .value_size = shape.value_size,
-        .num_splits = 1,
-        .scale = shape.scale};
+    const PageKeys<T> keys{device_data<T>(cache), cache.size(1), spans, layout_of(shape)};
+    const PagedInputs<T> inputs = head_tiles<T>(shape, q, keys, spans);
     if (fits_packs<T>(shape.nope_size, {q.raw(), cache.raw()}) &&
         fits_packs<T>(shape.rope_size, {}) && fits_packs<T>(shape.value_size, {})) {
       attend<T, kPackSize<T>>(inputs, sequences, out, stream);

@@ -1,4 +1,4 @@
-#include "kernels/cuda/attention_tiles.cuh"
+#include "kernels/cuda/head_tiles.cuh"
 #include "kernels/cuda/tiled_attention.h"
 
 namespace fathom::kernels::cuda {
@@ -26,29 +26,8 @@ struct SegmentKeys {
 template <class T>
 AttentionTiles<T, SegmentKeys<T>> tiles_of(const AttentionShape& shape,
                                            const AttentionInputs& inputs, const Spans& spans) {
-  const int row = static_cast<int>(inputs.q.size(1));
-  const int head = shape.nope_size + shape.rope_size;
-  const TokenRows<T> keys{.keys = device_data<T>(inputs.kv),
-                          .values = device_data<T>(inputs.kv) + shape.nope_size,
-                          .rope = device_data<T>(inputs.latent) + shape.rope_column,
-                          .row_stride = static_cast<int>(inputs.kv.size(1)),
-                          .head_stride = shape.nope_size + shape.value_size,
-                          .rope_stride = static_cast<int>(inputs.latent.size(1))};
-  return {.queries = device_data<T>(inputs.q),
-          .rope = device_data<T>(inputs.q) + shape.nope_size,
-          .query_row = row,
-          .query_head = head,
-          .rope_row = row,
-          .rope_head = head,
-          .keys = {keys},
-          .sizes = {shape.nope_size, shape.rope_size, shape.value_size},
-          .spans = spans.spans,
-          .num_rows = spans.num_rows,
-          .num_heads = shape.num_heads,
-          .heads_of_tile = 1,
-          .value_size = shape.value_size,
-          .num_splits = 1,
-          .scale = shape.scale};
+  const SegmentKeys<T> keys{token_rows<T>(shape, inputs.kv, inputs.latent)};
+  return head_tiles<T>(shape, inputs.q, keys, spans);
 }
 
 template <class T>

@@ -114,18 +114,7 @@ TEST_CASE("EXACT: every layout has the bits of one rank, without q-LoRA and MTP"
 }
 
 TEST_CASE("EXACT: every layout has the bits of one rank, with V2's router and losses") {
-  model::ModelOptions options = small_options();
-  options.moe.score = kernels::ScoreFunction::kSoftmax;
-  options.moe.group_score = kernels::GroupScore::kMax;
-  options.moe.normalize_gates = false;
-  options.moe.has_selection_bias = false;
-  options.moe.sequence_balance_coefficient = 0.0F;
-  options.moe.expert_balance_coefficient = 0.003F;
-  options.moe.device_balance_coefficient = 0.05F;
-  options.moe.communication_balance_coefficient = 0.02F;
-  options.moe.num_device_groups = 4;
-  options.moe.max_device_groups_per_token = 2;
-  check_layouts(options, some_layouts());
+  check_layouts(with_v2_router(small_options()), some_layouts());
 }
 
 TEST_CASE("EXACT: every layout has the bits of one rank, with two MTP modules") {

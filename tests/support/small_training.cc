@@ -41,6 +41,31 @@ model::ModelOptions small_options() {
   return options;
 }
 
+model::ModelOptions tensor_core_options() {
+  model::ModelOptions options = small_options();
+  options.num_layers = 2;  // dense and experts
+  options.intermediate_size = 64;
+  options.qk_nope_head_dim = 16;
+  options.v_head_dim = 16;
+  options.q_lora_rank = 24;
+  options.moe.intermediate_size = 32;
+  return options;
+}
+
+model::ModelOptions with_v2_router(model::ModelOptions options) {
+  options.moe.score = kernels::ScoreFunction::kSoftmax;
+  options.moe.group_score = kernels::GroupScore::kMax;
+  options.moe.normalize_gates = false;
+  options.moe.has_selection_bias = false;
+  options.moe.sequence_balance_coefficient = 0.0F;
+  options.moe.expert_balance_coefficient = 0.003F;
+  options.moe.device_balance_coefficient = 0.05F;
+  options.moe.communication_balance_coefficient = 0.02F;
+  options.moe.num_device_groups = 4;
+  options.moe.max_device_groups_per_token = 2;
+  return options;
+}
+
 model::ModelOptions exact(model::ModelOptions options) {
   options.numerics.tensor_chunks = 4;
   options.numerics.gradients.dtype = DType::kInt64;

@@ -17,6 +17,11 @@ inline constexpr std::int64_t kSmallLength = 16;
 
 // Every part of V3's architecture.
 model::ModelOptions small_options();
+// The same in two layers, where what tensor parallelism cuts is made of multiples of 8, as
+// configs/tensor_core_sizes.h asks for EXACT.
+model::ModelOptions tensor_core_options();
+// V2's router and balance losses.
+model::ModelOptions with_v2_router(model::ModelOptions options);
 // `options` summed as numerics.mode EXACT does.
 model::ModelOptions exact(model::ModelOptions options);
 

@@ -27,6 +27,10 @@ std::vector<Completion> generate(const GenerationModel& model, const Layout& lay
   return result;
 }
 
+namespace {
+
+// Losses of the training forward, of all completions in one batch of sequences padded to the
+// model's max_position, one token of each sequence at a time.
 std::vector<std::vector<double>> training_losses(const GenerationModel& model,
                                                  const std::vector<Prompt>& prompts,
                                                  const std::vector<Completion>& completions) {
@@ -65,6 +69,22 @@ std::vector<std::vector<double>> training_losses(const GenerationModel& model,
     }
   });
   return losses;
+}
+
+}  // namespace
+
+std::size_t check_training_losses(const GenerationModel& model, const std::vector<Prompt>& prompts,
+                                  const std::vector<Completion>& completions) {
+  const auto losses = training_losses(model, prompts, completions);
+  std::size_t num_tokens = 0;
+  for (std::size_t i = 0; i < prompts.size(); ++i) {
+    for (std::size_t j = 0; j < losses[i].size(); ++j) {
+      INFO("prompt " << i << ", token " << j);
+      CHECK(static_cast<double>(-completions[i].logprobs[j]) == losses[i][j]);
+      ++num_tokens;
+    }
+  }
+  return num_tokens;
 }
 
 void check_equal(const std::vector<Completion>& found, const std::vector<Completion>& want) {

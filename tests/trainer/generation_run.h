@@ -19,12 +19,11 @@ std::vector<trainer::Completion> generate(const GenerationModel& model, const La
                                           const trainer::GenerationOptions& options,
                                           const std::vector<trainer::Prompt>& prompts);
 
-// Losses of the training forward, of all completions in one batch of sequences padded to the
-// model's max_position, one token of each sequence at a time: minus their sums are
-// log-probabilities.
-std::vector<std::vector<double>> training_losses(
-    const GenerationModel& model, const std::vector<trainer::Prompt>& prompts,
-    const std::vector<trainer::Completion>& completions);
+// Checks that the log-probabilities of the completions are minus the losses of the training
+// forward, bit for bit. The prompts are whole micro-batches of 4. Returns the number of tokens.
+std::size_t check_training_losses(const GenerationModel& model,
+                                  const std::vector<trainer::Prompt>& prompts,
+                                  const std::vector<trainer::Completion>& completions);
 
 void check_equal(const std::vector<trainer::Completion>& found,
                  const std::vector<trainer::Completion>& want);

@@ -10,15 +10,8 @@ namespace {
 
 constexpr Device kCuda{DeviceType::kCuda, 0};
 
-// What tensor parallelism cuts is made of multiples of 8, as the rule of configs/ asks.
 model::ModelOptions options_of(DType activations) {
-  model::ModelOptions options = small_options();
-  options.num_layers = 2;
-  options.intermediate_size = 64;
-  options.qk_nope_head_dim = 16;
-  options.v_head_dim = 16;
-  options.q_lora_rank = 24;
-  options.moe.intermediate_size = 32;
+  model::ModelOptions options = tensor_core_options();
   options.numerics.activation_dtype = activations;
   return exact(options);
 }
@@ -77,19 +70,9 @@ TEST_CASE("EXACT on CUDA: layouts have the bits of one rank in float32") {
 }
 
 TEST_CASE("EXACT on CUDA: layouts have the bits of one rank with V2's router") {
-  model::ModelOptions options = options_of(DType::kBFloat16);
+  model::ModelOptions options = with_v2_router(options_of(DType::kBFloat16));
   options.q_lora_rank = 0;
   options.mtp_depth = 0;
-  options.moe.score = kernels::ScoreFunction::kSoftmax;
-  options.moe.group_score = kernels::GroupScore::kMax;
-  options.moe.normalize_gates = false;
-  options.moe.has_selection_bias = false;
-  options.moe.sequence_balance_coefficient = 0.0F;
-  options.moe.expert_balance_coefficient = 0.003F;
-  options.moe.device_balance_coefficient = 0.05F;
-  options.moe.communication_balance_coefficient = 0.02F;
-  options.moe.num_device_groups = 4;
-  options.moe.max_device_groups_per_token = 2;
   check_layouts(options, {{{1, 2, 2, 4}, {}, 4, {}}});
 }
 
