@@ -1,15 +1,16 @@
 #include "core/cuda/launch.cuh"
+#include "kernels/cuda/binary_tree.cuh"
 #include "kernels/cuda/chunk_sums.h"
 #include "kernels/cuda/device_tensor.cuh"
+#include "kernels/cuda/reduce.cuh"
 
 namespace fathom::kernels::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kLevels = 8;  // of the tree
+constexpr int kMostChunks = 256;
 
-// A thread an element. Like a carry in the chunk's index, a sum goes up as long as it is a right
-// neighbour, and then waits for its own: at most one waits a level.
+// A thread an element.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     add(const float* partial, int num_chunks, std::int64_t chunk_size, std::int64_t num_columns,
@@ -18,29 +19,17 @@ __global__ void __launch_bounds__(kThreads)
   if (element >= chunk_size) {
     return;
   }
-  float waiting[kLevels] = {};
-  float sum = 0.0F;
+  BinaryTree<Sum, 9> tree;  // of up to kMostChunks
   for (int chunk = 0; chunk < num_chunks; ++chunk) {
-    sum = partial[chunk * chunk_size + element];
-    bool goes_up = true;
-#pragma unroll
-    for (int level = 0; level < kLevels; ++level) {
-      const bool is_right = (chunk >> level & 1) != 0;
-      if (goes_up && is_right) {
-        sum = waiting[level] + sum;
-      } else if (goes_up) {
-        waiting[level] = sum;
-        goes_up = false;
-      }
-    }
+    tree.add(partial[chunk * chunk_size + element]);
   }
-  result[element / num_columns * stride + element % num_columns] = from_float<T>(sum);
+  result[element / num_columns * stride + element % num_columns] = from_float<T>(tree.result());
 }
 
 }  // namespace
 
 void add_chunks(const Tensor& partial, const RowMajor& result, Stream& stream) {
-  FATHOM_CHECK(partial.size(0) <= 1 << kLevels, "a sum of ", partial.size(0), " chunks");
+  FATHOM_CHECK(partial.size(0) <= kMostChunks, "a sum of ", partial.size(0), " chunks");
   const std::int64_t chunk_size = partial.size(1) * partial.size(2);
   with_activation_type(result.dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;

@@ -1,73 +1,52 @@
 #include "core/cuda/check.h"
 #include "core/error.h"
+#include "kernels/cuda/binary_tree.cuh"
 #include "kernels/cuda/device_tensor.cuh"
+#include "kernels/cuda/reduce.cuh"
 #include "parallel/comm/cuda/rank_tree.h"
 
 namespace fathom::parallel::cuda {
 namespace {
 
+using kernels::cuda::BinaryTree;
 using kernels::cuda::from_float;
+using kernels::cuda::Sum;
 using kernels::cuda::to_float;
 
 constexpr int kThreads = 256;
 constexpr int kMaxLevels = 16;
 
-struct Sum {
-  __device__ __forceinline__ float operator()(float x, float y) const { return x + y; }
-};
 struct Maximum {
-  __device__ __forceinline__ float operator()(float x, float y) const {
+  __device__ __forceinline__ static float of(float x, float y) {
     return x > y || x != x ? x : y;  // a NaN on either side wins
   }
 };
 
-// An element a thread. Ranks are taken as a binary counter counts them: on each level at most one
-// partial result waits for its neighbour. Loops over levels are unrolled, so that what waits stays
-// in registers.
+// An element a thread.
 template <class T, class Op>
 __global__ void __launch_bounds__(kThreads)
-    reduce_elements(const T* contributions, int num_ranks, T* out, std::int64_t count, Op op) {
+    reduce_elements(const T* contributions, int num_ranks, T* out, std::int64_t count) {
   const std::int64_t i = std::int64_t{blockIdx.x} * kThreads + threadIdx.x;
   if (i >= count) {
     return;
   }
-  float waiting[kMaxLevels] = {};
+  BinaryTree<Op, kMaxLevels> tree;
   for (int rank = 0; rank < num_ranks; ++rank) {
-    float partial = to_float(contributions[rank * count + i]);
-    const int merges = __ffs(~rank) - 1;  // trailing ones of its number
-#pragma unroll
-    for (int level = 0; level < kMaxLevels; ++level) {
-      if (level < merges) {
-        partial = op(waiting[level], partial);
-      }
-      if (level == merges) {
-        waiting[level] = partial;
-      }
-    }
+    tree.add(to_float(contributions[rank * count + i]));
   }
-  // What is left without a neighbour joins the level above.
-  float result = 0.0F;
-  bool has_result = false;
-#pragma unroll
-  for (int level = 0; level < kMaxLevels; ++level) {
-    if ((num_ranks >> level & 1) != 0) {
-      result = has_result ? op(waiting[level], result) : waiting[level];
-      has_result = true;
-    }
-  }
-  out[i] = from_float<T>(result);
+  out[i] = from_float<T>(tree.result());
 }
 
 template <class T, class Op>
 void launch_reduction(const std::byte* contributions, int num_ranks, std::byte* out,
-                      std::int64_t count, Op op, cudaStream_t stream) {
+                      std::int64_t count, cudaStream_t stream) {
   cudaLaunchConfig_t config{};
   config.gridDim = dim3(static_cast<unsigned>((count + kThreads - 1) / kThreads));
   config.blockDim = dim3(kThreads);
   config.stream = stream;
-  void (*const kernel)(const T*, int, T*, std::int64_t, Op) = reduce_elements<T, Op>;
+  void (*const kernel)(const T*, int, T*, std::int64_t) = reduce_elements<T, Op>;
   check_cuda(cudaLaunchKernelEx(&config, kernel, reinterpret_cast<const T*>(contributions),
-                                num_ranks, reinterpret_cast<T*>(out), count, op),
+                                num_ranks, reinterpret_cast<T*>(out), count),
              "cudaLaunchKernelEx");
 }
 
@@ -82,9 +61,9 @@ void reduce_over_ranks(const std::byte* contributions, int num_ranks, std::byte*
   kernels::cuda::with_activation_type(dtype, [&](auto tag) {
     using T = typename decltype(tag)::type;
     if (op == ReduceOp::kSum) {
-      launch_reduction<T>(contributions, num_ranks, out, count, Sum{}, stream);
+      launch_reduction<T, Sum>(contributions, num_ranks, out, count, stream);
     } else {
-      launch_reduction<T>(contributions, num_ranks, out, count, Maximum{}, stream);
+      launch_reduction<T, Maximum>(contributions, num_ranks, out, count, stream);
     }
   });
 }
