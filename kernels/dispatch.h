@@ -11,8 +11,9 @@
 namespace fathom::kernels {
 
 // The implementations of one operation, one entry per device type. Constant-initialized, so
-// registrations from other files may run before or after it in any order. The meta device has no
-// implementations: a call there does nothing.
+// registrations from other files may run before or after it in any order. On the meta device a call
+// does nothing, but where kernels of the device that is planned for take much memory for themselves
+// an entry takes as much (kernels/meta/).
 template <class Fn>
 class KernelSlot;
 
@@ -33,10 +34,10 @@ class KernelSlot<void(Args...)> {
   // Runs the kernel of the stream's device. Throws InternalError when this build has none.
   template <class... Given>
   void operator()(Stream& stream, Given&&... args) const {
-    if (stream.is_meta()) {
+    const Function function = functions_[static_cast<std::size_t>(stream.device().type)];
+    if (stream.is_meta() && function == nullptr) {
       return;
     }
-    const Function function = functions_[static_cast<std::size_t>(stream.device().type)];
     FATHOM_CHECK(function != nullptr, operation_, ": no ", to_string(stream.device().type),
                  " kernel in this build");
     function(std::forward<Given>(args)..., stream);

@@ -8,8 +8,8 @@ namespace fathom::kernels {
 
 constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Tensor&, Stream&)> sort_slots_slot{
     "sort_slots"};
-constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> offsets_from_counts_slot{
-    "offsets_from_counts"};
+constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Tensor&, Tensor&, Stream&)>
+    arrange_rows_slot{"arrange_rows"};
 constinit KernelSlot<void(const Tensor&, const Tensor&, int, Tensor&, Stream&)>
     permute_forward_slot{"permute_forward"};
 constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, bool, Stream&)>
@@ -60,12 +60,21 @@ void sort_slots(const Tensor& expert_ids, Tensor& counts, Tensor& slot_of_row, T
   sort_slots_slot(stream, expert_ids, counts, slot_of_row, row_of_slot);
 }
 
-void offsets_from_counts(const Tensor& counts, Tensor& offsets, Stream& stream) {
-  const TensorCheck check("offsets_from_counts", stream);
-  check.rank("counts", counts, 1);
+void arrange_rows(const Tensor& counts, Tensor& offsets, Tensor& part_offsets,
+                  Tensor& arrival_of_row, Tensor& row_of_arrival, Stream& stream) {
+  const TensorCheck check("arrange_rows", stream);
+  check.rank("counts", counts, 3);
   check.dtype_and_device("counts", counts, DType::kInt64);
-  check.shape("offsets", offsets, Shape{counts.size(0) + 1}, DType::kInt64);
-  offsets_from_counts_slot(stream, counts, offsets);
+  check.shape("offsets", offsets, Shape{counts.size(1) + 1}, DType::kInt64);
+  if (part_offsets.defined()) {
+    check.shape("part_offsets", part_offsets, Shape{counts.numel() + 1}, DType::kInt64);
+  }
+  if (counts.size(0) > 1) {
+    check.rank("arrival_of_row", arrival_of_row, 1);
+    check.dtype_and_device("arrival_of_row", arrival_of_row, DType::kInt32);
+    check.shape("row_of_arrival", row_of_arrival, arrival_of_row.shape(), DType::kInt32);
+  }
+  arrange_rows_slot(stream, counts, offsets, part_offsets, arrival_of_row, row_of_arrival);
 }
 
 void permute_forward(const Tensor& x, const Tensor& slot_of_row, int top_k, Tensor& rows,

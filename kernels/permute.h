@@ -26,10 +26,16 @@ namespace fathom::kernels {
 void sort_slots(const Tensor& expert_ids, Tensor& counts, Tensor& slot_of_row, Tensor& row_of_slot,
                 Stream& stream);
 
-// offsets[e] = sum of counts[0 .. e): where the rows of each expert begin, and last their number.
-//   counts   [num_experts] int64
-//   offsets  [num_experts + 1] int64, out
-void offsets_from_counts(const Tensor& counts, Tensor& offsets, Stream& stream);
+// How the rows of several ranks, which arrive rank by rank and of each rank expert by expert, lie
+// expert by expert: an expert's rows in the order of ranks, those of a rank as they came.
+//   counts          [num_ranks, num_experts, num_units] int64: rows by where they come from
+//   offsets         [num_experts + 1] int64, out: where each expert's rows begin, and their number
+//   part_offsets    [num_experts * num_ranks * num_units + 1] int64, out: the same of each (expert,
+//                   rank, unit), if defined
+//   arrival_of_row, row_of_arrival  [num_rows] int32, out: inverse permutations; with one rank not
+//                   looked at, since nothing moves. num_rows is the sum of the counts.
+void arrange_rows(const Tensor& counts, Tensor& offsets, Tensor& part_offsets,
+                  Tensor& arrival_of_row, Tensor& row_of_arrival, Stream& stream);
 
 // rows[r] = x[slot_of_row[r] / top_k]; InternalError for a slot outside, on CUDA a row of NaN.
 void permute_forward(const Tensor& x, const Tensor& slot_of_row, int top_k, Tensor& rows,
@@ -56,7 +62,8 @@ void gather_rows(const Tensor& source, const Tensor& index, Tensor& destination,
 
 extern constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Tensor&, Stream&)>
     sort_slots_slot;
-extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> offsets_from_counts_slot;
+extern constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Tensor&, Tensor&, Stream&)>
+    arrange_rows_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, int, Tensor&, Stream&)>
     permute_forward_slot;
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, bool, Stream&)>

@@ -83,8 +83,11 @@ void router_backward(const RouterOptions& options, const Tensor& scores, const T
 void count_experts(const Tensor& expert_ids, Tensor& counts, Stream& stream) {
   const TensorCheck check("count_experts", stream);
   check.dtype_and_device("expert_ids", expert_ids, DType::kInt32);
-  check.rank("counts", counts, 1);
   check.dtype_and_device("counts", counts, DType::kInt64);
+  const std::int64_t num_units = counts.shape().rank() == 2 ? counts.size(1) : 1;
+  FATHOM_CHECK((counts.shape().rank() == 1 || counts.shape().rank() == 2) && num_units > 0 &&
+                   expert_ids.size(0) % num_units == 0,
+               "counts ", counts.shape(), " of ", expert_ids.size(0), " tokens");
   count_experts_slot(stream, expert_ids, counts);
 }
 

@@ -56,10 +56,10 @@ void router_backward(const RouterOptions& options, const Tensor& scores, const T
                      const Tensor& d_gates, const Tensor& d_scores, Tensor& d_logits,
                      Stream& stream);
 
-// counts[e] += number of (token, slot) pairs with expert e. Here and below ids outside throw
-// InternalError; on CUDA nothing is counted for them, and balance_backward makes the gradients of
-// such a token NaN.
-//   expert_ids [num_tokens, top_k] int32;  counts [num_experts] int64
+// counts[e] += number of (token, slot) pairs with expert e, or counts[e, u] += those of the u-th of
+// num_units equal runs of tokens. Here and below ids outside throw InternalError; on CUDA nothing
+// is counted for them, and balance_backward makes the gradients of such a token NaN.
+//   expert_ids [num_tokens, top_k] int32;  counts [num_experts] or [num_experts, num_units] int64
 void count_experts(const Tensor& expert_ids, Tensor& counts, Stream& stream);
 
 // What the sequence-wise balance losses (arXiv:2412.19437, eq. 17-20) need of a range of tokens, as

@@ -22,6 +22,7 @@ model::MicroBatch meta_micro_batch(std::int64_t num_sequences, std::int64_t sequ
   model::MicroBatch batch;
   batch.num_sequences = num_sequences;
   batch.sequence_length = sequence_length;
+  batch.max_segment_tokens = sequence_length;
   const Shape per_token{num_sequences * sequence_length};
   batch.tokens = Tensor::empty(per_token, DType::kInt32, stream);
   batch.positions = Tensor::empty(per_token, DType::kInt32, stream);
@@ -36,7 +37,7 @@ model::MicroBatch meta_micro_batch(std::int64_t num_sequences, std::int64_t sequ
 }
 
 RankPlan plan_rank(const config::RunConfig& config, int rank, double assumed_imbalance) {
-  Stream stream(Device{DeviceType::kMeta, 0});
+  Stream stream(Device{DeviceType::kMeta, 0}, 1, model::make_numerics_options(config).sum_order());
   const parallel::MeshShape shape = make_mesh_shape(config.mesh());
   const auto world = parallel::make_meta_world(rank, shape.world_size());
   const parallel::Mesh mesh(*world, shape);

@@ -43,11 +43,74 @@ void sort_slots_cpu(const Tensor& expert_ids, Tensor& counts, Tensor& slot_of_ro
   }
 }
 
-void offsets_from_counts_cpu(const Tensor& counts, Tensor& offsets, Stream& /*stream*/) {
-  const auto count = counts.values<std::int64_t>();
-  const auto offset = offsets.mutable_values<std::int64_t>();
-  offset[0] = 0;
-  std::partial_sum(count.begin(), count.end(), offset.begin() + 1);
+// Calls body(rank, expert, unit, rows) in the order (expert, rank, unit).
+template <class Body>
+void for_each_part(const Tensor& counts, const Body& body) {
+  const auto rows = counts.values<std::int64_t>();
+  const std::int64_t num_experts = counts.size(1);
+  const std::int64_t num_units = counts.size(2);
+  for (std::int64_t expert = 0; expert < num_experts; ++expert) {
+    for (std::int64_t rank = 0; rank < counts.size(0); ++rank) {
+      for (std::int64_t unit = 0; unit < num_units; ++unit) {
+        const std::int64_t place = (rank * num_experts + expert) * num_units + unit;
+        body(rank, expert, unit, rows[static_cast<std::size_t>(place)]);
+      }
+    }
+  }
+}
+
+// Where the rows of each (rank, expert) arrive.
+std::vector<std::int64_t> arrivals(const Tensor& counts) {
+  const auto rows = counts.values<std::int64_t>();
+  const auto num_units = static_cast<std::size_t>(counts.size(2));
+  std::vector<std::int64_t> starts;
+  std::int64_t row = 0;
+  for (std::size_t place = 0; place < rows.size(); ++place) {
+    if (place % num_units == 0) {
+      starts.push_back(row);
+    }
+    row += rows[place];
+  }
+  return starts;
+}
+
+void arrange_rows_cpu(const Tensor& counts, Tensor& offsets, Tensor& part_offsets,
+                      Tensor& arrival_of_row, Tensor& row_of_arrival, Stream& /*stream*/) {
+  const auto of_expert = offsets.mutable_values<std::int64_t>();
+  const auto of_part = part_offsets.defined() ? part_offsets.mutable_values<std::int64_t>()
+                                              : std::span<std::int64_t>();
+  std::int64_t row = 0;
+  std::size_t part = 0;
+  for_each_part(counts,
+                [&](std::int64_t rank, std::int64_t expert, std::int64_t unit, std::int64_t rows) {
+                  if (rank == 0 && unit == 0) {
+                    of_expert[static_cast<std::size_t>(expert)] = row;
+                  }
+                  if (!of_part.empty()) {
+                    of_part[part++] = row;
+                  }
+                  row += rows;
+                });
+  of_expert.back() = row;
+  if (!of_part.empty()) {
+    of_part.back() = row;
+  }
+  if (counts.size(0) == 1) {
+    return;
+  }
+  FATHOM_CHECK(row == arrival_of_row.numel(), row, " rows for ", arrival_of_row.numel());
+  const auto arrival_of = arrival_of_row.mutable_values<std::int32_t>();
+  const auto row_of = row_of_arrival.mutable_values<std::int32_t>();
+  std::vector<std::int64_t> next_arrival = arrivals(counts);
+  row = 0;
+  for_each_part(counts, [&](std::int64_t rank, std::int64_t expert, std::int64_t /*unit*/,
+                            std::int64_t rows) {
+    std::int64_t& arrival = next_arrival[static_cast<std::size_t>(rank * counts.size(1) + expert)];
+    for (const std::int64_t end = row + rows; row < end; ++row, ++arrival) {
+      arrival_of[static_cast<std::size_t>(row)] = static_cast<std::int32_t>(arrival);
+      row_of[static_cast<std::size_t>(arrival)] = static_cast<std::int32_t>(row);
+    }
+  });
 }
 
 std::int64_t checked_row(const std::int32_t* index, std::int64_t i, std::int32_t divisor,
@@ -180,8 +243,8 @@ void combine_backward_cpu(const Tensor& dy, const Tensor& rows, const Tensor& ro
 }
 
 const KernelRegistration register_sort_slots(sort_slots_slot, DeviceType::kCpu, sort_slots_cpu);
-const KernelRegistration register_offsets(offsets_from_counts_slot, DeviceType::kCpu,
-                                          offsets_from_counts_cpu);
+const KernelRegistration register_arrange_rows(arrange_rows_slot, DeviceType::kCpu,
+                                               arrange_rows_cpu);
 const KernelRegistration register_permute_forward(permute_forward_slot, DeviceType::kCpu,
                                                   permute_forward_cpu);
 const KernelRegistration register_permute_backward(permute_backward_slot, DeviceType::kCpu,

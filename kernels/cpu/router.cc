@@ -263,9 +263,12 @@ void check_expert(std::int64_t expert, std::int64_t num_experts) {
 
 void count_experts_cpu(const Tensor& expert_ids, Tensor& counts, Stream& /*stream*/) {
   const auto count = counts.mutable_values<std::int64_t>();
-  for (const std::int32_t expert : expert_ids.values<std::int32_t>()) {
-    check_expert(expert, counts.numel());
-    ++count[static_cast<std::size_t>(expert)];
+  const auto experts = expert_ids.values<std::int32_t>();
+  const auto num_units = static_cast<std::size_t>(counts.numel() / counts.size(0));
+  const std::size_t slots_of_unit = experts.size() / num_units;
+  for (std::size_t slot = 0; slot < experts.size(); ++slot) {
+    check_expert(experts[slot], counts.size(0));
+    ++count[static_cast<std::size_t>(experts[slot]) * num_units + slot / slots_of_unit];
   }
 }
 

@@ -209,7 +209,7 @@ void attention_backward_cuda(const AttentionShape& shape, const AttentionSaved& 
   const ExpandedAttention attention = expanded(shape, saved.inputs, keys);
   const ExpandedResult result{saved.out, saved.lse};
   const ExpandedGradients gradients{dq, dkeys, dkv};
-  if (may_ask_cudnn(stream) && cudnn_supports(attention)) {
+  if (may_ask_cudnn(stream) && cudnn_supports_backward(attention)) {
     cudnn_attention_backward(attention, result, dout, gradients, stream);
   } else {
     tiled_attention_backward(attention, result, dout, gradients, stream);

@@ -12,6 +12,7 @@
 
 #include "core/cuda/queue.h"
 #include "core/error.h"
+#include "kernels/cuda/attention_scratch.h"
 #include "kernels/cuda/ragged_segments.h"
 
 namespace fathom::kernels::cuda {
@@ -270,10 +271,7 @@ class Batches {
     if (!is_even) {
       plan_.num_batches = power_of_two_from(std::max<std::int64_t>(1, plan_.num_batches));
     }
-    constexpr std::int64_t kMinTokens = 128;
-    const std::int64_t longest =
-        plan_.batch_tokens > 0 ? plan_.batch_tokens : attention_.num_tokens();
-    plan_.batch_tokens = power_of_two_from(std::max(kMinTokens, longest));
+    plan_.batch_tokens = ragged_batch_tokens(attention_.longest_segment());
     ragged_ = ragged_segments(
         attention_.segments,
         {row_size(kKeyRow), row_size(kValueRow), row_size(kOutRow), row_size(kLseRow)},
@@ -295,14 +293,8 @@ class Batches {
   }
 
   std::int64_t batches_at_once() const {
-    if (!plan_.is_deterministic) {
-      return plan_.num_batches;
-    }
-    constexpr std::int64_t kPadding = 64;
-    const std::int64_t padded = (plan_.batch_tokens + kPadding - 1) / kPadding * kPadding;
-    const std::int64_t fit = kMaxDeterministicScratch / (2 * plan_.num_heads * padded * padded);
-    return static_cast<std::int64_t>(
-        std::bit_floor(static_cast<std::uint64_t>(std::max<std::int64_t>(1, fit))));
+    return plan_.is_deterministic ? segments_at_once(plan_.num_heads, plan_.batch_tokens)
+                                  : plan_.num_batches;
   }
 
   const ExpandedAttention& attention_;
@@ -338,6 +330,13 @@ bool cudnn_supports(const ExpandedAttention& attention) {
          shape.value_size % kPack == 0 && attention.key_size() <= kMaxSize &&
          shape.value_size <= kMaxSize && is_aligned(attention.q) && is_aligned(attention.keys) &&
          is_aligned(attention.kv);
+}
+
+bool cudnn_supports_backward(const ExpandedAttention& attention) {
+  const AttentionShape& shape = attention.shape;
+  return cudnn_supports(attention) &&
+         (!shape.is_deterministic ||
+          fits_attention_scratch(shape.num_heads, attention.longest_segment()));
 }
 
 void cudnn_attention_forward(const ExpandedAttention& attention, Tensor& out, Tensor& lse,

@@ -17,15 +17,16 @@ namespace fathom::kernels::cuda {
 // Whether it computes this call, forward and backward: bfloat16, parts of rows and addresses of
 // whole 16 bytes, heads of up to 256 numbers, some segment of two tokens.
 bool cudnn_supports(const ExpandedAttention& attention);
+// For the backward; not where a segment is so long that its scratch would not be bearable
+// (kernels/cuda/attention_scratch.h).
+bool cudnn_supports_backward(const ExpandedAttention& attention);
 
 // Segments of one length are a batch; others are given by offsets that a kernel makes, as a ragged
 // batch that is filled up with empty segments to a power of two, of a length that is rounded up to
 // one, so that few plans serve all micro-batches. Throw DeviceError with cuDNN's words.
 void cudnn_attention_forward(const ExpandedAttention& attention, Tensor& out, Tensor& lse,
                              Stream& stream);
-// The deterministic backward needs 2 bytes of scratch for each head, query and key; it goes over
-// the segments in as many parts as keep that below kMaxDeterministicScratch, one segment at least.
-inline constexpr std::int64_t kMaxDeterministicScratch = std::int64_t{1} << 30;
+// The deterministic backward goes over the segments in parts, segments_at_once() in each.
 void cudnn_attention_backward(const ExpandedAttention& attention, const ExpandedResult& result,
                               const Tensor& dout, const ExpandedGradients& gradients,
                               Stream& stream);

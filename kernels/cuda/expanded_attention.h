@@ -20,6 +20,9 @@ struct ExpandedAttention {
 
   int key_size() const { return shape.nope_size + shape.rope_size; }
   std::int64_t num_tokens() const { return q.size(0); }
+  std::int64_t longest_segment() const {  // or more
+    return max_segment_tokens > 0 ? max_segment_tokens : num_tokens();
+  }
   std::int64_t num_segments() const { return segments.size(0) - 1; }
 };
 struct ExpandedResult {

@@ -32,12 +32,21 @@ __device__ __forceinline__ void count(std::int64_t* counts, long long place) {
   }
 }
 
-__global__ void __launch_bounds__(kThreads)
-    count_ids(const std::int32_t* expert_ids, std::int64_t num_slots, std::int64_t* counts,
-              std::int64_t num_experts) {
+struct CountTask {
+  const std::int32_t* expert_ids;
+  std::int64_t num_slots;
+  std::int64_t slots_of_unit;
+  std::int64_t* counts;
+  std::int64_t num_experts;
+  std::int64_t num_units;
+};
+
+// A thread a slot.
+__global__ void __launch_bounds__(kThreads) count_ids(CountTask task) {
   const std::int64_t slot = thread_of_grid();
-  const std::int32_t expert = slot < num_slots ? expert_ids[slot] : -1;
-  count(counts, expert < num_experts ? expert : -1);
+  const std::int32_t expert = slot < task.num_slots ? task.expert_ids[slot] : -1;
+  const bool is_counted = expert >= 0 && expert < task.num_experts;
+  count(task.counts, is_counted ? expert * task.num_units + slot / task.slots_of_unit : -1);
 }
 
 struct SelectionTask {
@@ -203,9 +212,11 @@ __global__ void __launch_bounds__(kThreads) balance_gradients(BalanceGradients t
 }
 
 void count_experts_cuda(const Tensor& expert_ids, Tensor& counts, Stream& stream) {
-  launch(count_ids, {blocks_for(expert_ids.numel(), kThreads), kThreads}, stream,
-         device_data<std::int32_t>(expert_ids), expert_ids.numel(),
-         device_data<std::int64_t>(counts), counts.numel());
+  const std::int64_t num_units = counts.numel() / counts.size(0);
+  const CountTask task{
+      device_data<std::int32_t>(expert_ids), expert_ids.numel(), expert_ids.numel() / num_units,
+      device_data<std::int64_t>(counts),     counts.size(0),     num_units};
+  launch(count_ids, {blocks_for(task.num_slots, kThreads), kThreads}, stream, task);
 }
 
 void selection_statistics_cuda(const Tensor& expert_ids, const Tensor& sequence_ids,

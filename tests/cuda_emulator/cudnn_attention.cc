@@ -8,6 +8,8 @@ namespace fathom::kernels::cuda {
 
 bool cudnn_supports(const ExpandedAttention& /*attention*/) { return false; }
 
+bool cudnn_supports_backward(const ExpandedAttention& /*attention*/) { return false; }
+
 void cudnn_attention_forward(const ExpandedAttention& /*attention*/, Tensor& /*out*/,
                              Tensor& /*lse*/, Stream& /*stream*/) {
   throw InternalError("the emulated device has no cuDNN");

@@ -44,15 +44,34 @@ TEST_CASE("sort_slots orders the slots by expert and keeps their order within on
   CHECK(vector_of<std::int32_t>(row_of_slot) == std::vector<std::int32_t>{3, 0, 4, 2, 1, 5});
 }
 
-TEST_CASE("offsets_from_counts says where each expert's rows begin") {
+TEST_CASE("arrange_rows says where each expert's rows begin") {
   Stream stream;
-  const Tensor counts = tensor_of<std::int64_t>({2, 0, 3'000'000'000, 1}, Shape{4}, stream);
-  Tensor offsets = Tensor::empty(Shape{5}, DType::kInt64, stream);
-  offsets_from_counts(counts, offsets, stream);
-  CHECK(vector_of<std::int64_t>(offsets) ==
+  const Tensor counts = tensor_of<std::int64_t>({2, 0, 3'000'000'000, 1}, Shape{1, 2, 2}, stream);
+  Tensor offsets = Tensor::empty(Shape{3}, DType::kInt64, stream);
+  Tensor part_offsets = Tensor::empty(Shape{5}, DType::kInt64, stream);
+  Tensor nothing_moves;
+  arrange_rows(counts, offsets, part_offsets, nothing_moves, nothing_moves, stream);
+  CHECK(vector_of<std::int64_t>(offsets) == std::vector<std::int64_t>{0, 2, 3'000'000'003});
+  CHECK(vector_of<std::int64_t>(part_offsets) ==
         std::vector<std::int64_t>{0, 2, 2, 3'000'000'002, 3'000'000'003});
-  Tensor short_one = Tensor::empty(Shape{4}, DType::kInt64, stream);
-  CHECK_THROWS_AS(offsets_from_counts(counts, short_one, stream), InternalError);
+  Tensor short_one = Tensor::empty(Shape{2}, DType::kInt64, stream);
+  CHECK_THROWS_AS(
+      arrange_rows(counts, short_one, part_offsets, nothing_moves, nothing_moves, stream),
+      InternalError);
+}
+
+TEST_CASE("arrange_rows brings the rows of an expert together, in the order of ranks") {
+  Stream stream;
+  // Rank 0 sends a row to expert b, rank 1 two to a and one to b; c gets none.
+  const Tensor counts = tensor_of<std::int64_t>({0, 1, 0, 2, 1, 0}, Shape{2, 3, 1}, stream);
+  Tensor offsets = Tensor::empty(Shape{4}, DType::kInt64, stream);
+  Tensor undefined;
+  Tensor arrival_of_row = Tensor::empty(Shape{4}, DType::kInt32, stream);
+  Tensor row_of_arrival = Tensor::empty(Shape{4}, DType::kInt32, stream);
+  arrange_rows(counts, offsets, undefined, arrival_of_row, row_of_arrival, stream);
+  CHECK(vector_of<std::int64_t>(offsets) == std::vector<std::int64_t>{0, 2, 4, 4});
+  CHECK(vector_of<std::int32_t>(arrival_of_row) == std::vector<std::int32_t>{1, 2, 0, 3});
+  CHECK(vector_of<std::int32_t>(row_of_arrival) == std::vector<std::int32_t>{2, 0, 1, 3});
 }
 
 TEST_CASE("sort_slots refuses an expert that does not exist") {

@@ -221,6 +221,16 @@ TEST_CASE("Forced balance deals the experts out in turn and leaves the scores al
   CHECK(row_of(routed.gates, 0)[1] == Approx(gates[1]).epsilon(1e-6));
 }
 
+TEST_CASE("Experts are counted by runs of tokens") {
+  Stream stream;
+  const Tensor ids = tensor_of<std::int32_t>({0, 2, 0, 1, 1, 2, 0, 2}, Shape{4, 2}, stream);
+  Tensor counts = Tensor::zeros(Shape{3, 2}, DType::kInt64, stream);
+  count_experts(ids, counts, stream);
+  CHECK(vector_of<std::int64_t>(counts) == std::vector<std::int64_t>{2, 1, 1, 1, 1, 2});
+  Tensor of_thirds = Tensor::zeros(Shape{3, 3}, DType::kInt64, stream);
+  CHECK_THROWS_AS(count_experts(ids, of_thirds, stream), InternalError);
+}
+
 TEST_CASE("A choice that is kept has the gates of the new scores") {
   Stream stream;
   RouterOptions options = GENERATE(v3_options(), v2_options(), plain_options());

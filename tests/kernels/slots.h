@@ -46,7 +46,7 @@ void for_each_slot(const Visit& visit) {
   each(matmul_forward_slot, matmul_backward_input_slot, matmul_backward_weight_slot);
   each(packed_head_matmul_forward_slot);
   each(keep_in_pages_slot, paged_attention_forward_slot);
-  each(sort_slots_slot, offsets_from_counts_slot, permute_forward_slot, permute_backward_slot,
+  each(sort_slots_slot, arrange_rows_slot, permute_forward_slot, permute_backward_slot,
        combine_forward_slot, combine_backward_slot, gather_rows_slot);
   each(rms_norm_forward_slot, rms_norm_backward_input_slot, rms_norm_backward_gain_slot,
        add_rms_norm_forward_slot, add_rms_norm_backward_input_slot);

@@ -169,7 +169,7 @@ TEST_CASE("Each rank sends along the tensor, pipeline and expert axes what a for
       expert_bytes += rank.bytes_sent.at("expert");
     }
     // Forced balance: slot j of token i goes to expert (i * top_k + j) mod experts. Rows travel out
-    // and back, forward and backward.
+    // and back, forward and backward; before them each layer's counts for other ranks' experts.
     std::int64_t remote_slots = 0;
     const std::int64_t plane = mesh.data * t;
     for (std::int64_t token = 0; token < kSequences * kLength; ++token) {
@@ -183,6 +183,10 @@ TEST_CASE("Each rank sends along the tensor, pipeline and expert axes what a for
       }
     }
     CHECK(plane % mesh.expert == 0);
-    CHECK(expert_bytes == 3 * 4 * remote_slots * d * kFloat);
+    constexpr std::int64_t kCount = 8;
+    const std::int64_t micro_batches = kSequences / mesh.data;
+    const std::int64_t remote_experts = o.moe.num_experts - o.moe.num_experts / mesh.expert;
+    CHECK(expert_bytes ==
+          3 * 4 * remote_slots * d * kFloat + 3 * plane * micro_batches * remote_experts * kCount);
   }
 }

@@ -198,6 +198,24 @@ TEST_CASE("Each kind of recomputation saves the bytes that the plan announces") 
   }
 }
 
+TEST_CASE("On CUDA the plan counts what attention's deterministic backward takes for itself") {
+  const auto peak = [](const char* sequence_length, const char* deterministic) {
+    const config::RunConfig config = tiny_config(
+        {"mesh.data=1", "run.device=CUDA", "train.micro_batch_size=1", "model.max_position=65536",
+         sequence_length, deterministic, "train.recompute.layers=true"});
+    return trainer::plan_ranks(config, 1.0).front().peak_bytes;
+  };
+  const auto difference = [&](const char* sequence_length) {
+    return peak(sequence_length, "numerics.deterministic=true") -
+           peak(sequence_length, "numerics.deterministic=false");
+  };
+  // 2 bytes for each of 4 heads, each query and each key; it is nearly all of a peak.
+  constexpr std::int64_t kScratch = std::int64_t{2} * 4 * 16384 * 16384;
+  CHECK(difference("train.sequence_length=16384") > kScratch / 2);
+  CHECK(difference("train.sequence_length=16384") <= kScratch);
+  CHECK(difference("train.sequence_length=65536") == 0);  // 32 GiB: that goes to the own kernel
+}
+
 TEST_CASE("Sampling holds the bytes that the plan announces") {
   for (const auto& mesh : std::vector<std::vector<std::string>>{
            {"mesh.data=1"},

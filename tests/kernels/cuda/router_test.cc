@@ -253,6 +253,12 @@ TEST_CASE("Statistics of the balance on CUDA are those of the CPU") {
       count_experts(routed.expert_ids, totals, devices.cpu);
       count_experts(experts_there, totals_there, devices.cuda);
       CHECK(bytes_of(devices.to_cpu(totals_there)) == bytes_of(totals));
+      Tensor by_token =
+          ones(Shape{options.num_experts, std::max<std::int64_t>(1, shape[0])}, devices.cpu);
+      Tensor by_token_there = devices.to_cuda(by_token);
+      count_experts(routed.expert_ids, by_token, devices.cpu);
+      count_experts(experts_there, by_token_there, devices.cuda);
+      CHECK(bytes_of(devices.to_cpu(by_token_there)) == bytes_of(by_token));
 
       const Tensor coefficient = random_tensor(per_sequence, "coefficient", devices.cpu);
       Tensor gradient = random_tensor(shape, "gradient", devices.cpu);
