@@ -6,14 +6,17 @@
 #include <cstdlib>
 
 #include "core/error.h"
+#include "rl/verifiers/unit.h"
 
 namespace fathom::rl {
 namespace {
 
 constexpr std::size_t kMaxDigits = 4096;
 constexpr std::int64_t kMaxDecimalExponent = 4096;
-constexpr std::int64_t kMaxPowerBits = 65536;
+constexpr std::int64_t kMaxExponent = 65536;
+constexpr std::size_t kMaxBits = 1 << 18;
 constexpr int kMaxDepth = 16;
+constexpr std::size_t kMaxSuffix = 64;  // bytes of a unit
 
 // How reading ends early; never leaves this file.
 struct NotANumber {};
@@ -22,7 +25,6 @@ struct Beyond {
 };
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 mpz_class power_of_ten(std::int64_t exponent) {
   mpz_class result;
@@ -30,11 +32,25 @@ mpz_class power_of_ten(std::int64_t exponent) {
   return result;
 }
 
-mpq_class quotient(const mpq_class& numerator, const mpq_class& denominator) {
-  if (denominator == 0) {
+std::size_t num_bits(const mpq_class& value) {
+  return mpz_sizeinbase(value.get_num_mpz_t(), 2) + mpz_sizeinbase(value.get_den_mpz_t(), 2);
+}
+
+mpz_class exact_root(const mpz_class& square) {
+  if (square < 0 || mpz_perfect_square_p(square.get_mpz_t()) == 0) {
     throw NotANumber();
   }
-  return numerator / denominator;
+  return sqrt(square);
+}
+
+std::string without_braces(std::string_view text) {
+  std::string bare;
+  for (const char c : text) {
+    if (c != '{' && c != '}') {
+      bare += c;
+    }
+  }
+  return bare;
 }
 
 class Reader {
@@ -44,15 +60,40 @@ class Reader {
   ExactNumber read() {
     ExactNumber number = signed_number(0);
     skip_spaces();
-    number.is_percent = takes("%");
-    skip_spaces();
-    if (!rest_.empty()) {
-      throw NotANumber();
-    }
+    suffix(number);
     return number;
   }
 
  private:
+  // A value on the way is paid for in bits. As each is used once, this bounds time and memory,
+  // however many there are and however they are nested.
+  void spend(std::size_t bits) {
+    if (bits > bits_left_) {
+      throw Beyond{concat("numbers of more than ", kMaxBits, " bits together")};
+    }
+    bits_left_ -= bits;
+  }
+  mpq_class paid(mpq_class value) {
+    spend(num_bits(value));
+    return value;
+  }
+
+  // A percent sign or a unit behind the number, in \text{...} or without.
+  void suffix(ExactNumber& number) const {
+    if (rest_.empty()) {
+      return;
+    }
+    if (rest_.size() > kMaxSuffix) {
+      throw NotANumber();
+    }
+    const std::string text = without_braces(rest_);
+    number.is_percent = is_percent_sign(text);
+    number.has_unit = is_unit(text, rest_.starts_with('{'));
+    if (!number.is_percent && !number.has_unit) {
+      throw NotANumber();
+    }
+  }
+
   bool takes(std::string_view prefix) {
     const bool is_there = rest_.starts_with(prefix);
     rest_.remove_prefix(is_there ? prefix.size() : 0);
@@ -90,7 +131,7 @@ class Reader {
     const bool has_space = rest_.starts_with(' ');
     skip_spaces();
     if (is_integer && (rest_.starts_with("\\frac") || (has_space && begins_with_digit()))) {
-      number.value += fraction_part(depth);
+      number.value = paid(number.value + fraction_part(depth));
       number.is_fraction = true;
     } else if (takes("/")) {
       if (has_space_groups_) {
@@ -126,7 +167,7 @@ class Reader {
     return value;
   }
 
-  // {number}, (number), \frac or a literal, and what it is raised to.
+  // {number}, (number), \frac, \sqrt or a literal, and what it is raised to.
   ExactNumber operand(int depth) {
     if (depth > kMaxDepth) {
       throw Beyond{concat("nested deeper than ", kMaxDepth)};
@@ -137,28 +178,33 @@ class Reader {
     } else if (takes("(")) {
       number = group(")", depth);
     } else if (takes("\\frac")) {
-      const mpq_class numerator = fraction_argument(depth);
-      number = {.value = quotient(numerator, fraction_argument(depth)), .is_fraction = true};
+      const mpq_class numerator = argument(depth);
+      number = {.value = quotient(numerator, argument(depth)), .is_fraction = true};
+    } else if (takes("\\sqrt")) {
+      number = {.value = root(argument(depth)), .is_fraction = true};
     } else {
       number = literal();
     }
     if (takes("^")) {
-      number = {.value = power(number.value, exponent(kMaxPowerBits)), .is_fraction = true};
+      number = {.value = power(number.value, exponent(kMaxExponent)), .is_fraction = true};
     }
     return number;
   }
 
   ExactNumber group(std::string_view close, int depth) {
+    const std::string_view begin = rest_;
     ExactNumber number = signed_number(depth + 1);
     skip_spaces();
-    if (!takes(close)) {
+    const std::string_view inside = begin.substr(0, begin.size() - rest_.size());
+    const bool is_pair = close == ")" && inside.find(',') != std::string_view::npos;  // (1,234)
+    if (is_pair || !takes(close)) {
       throw NotANumber();
     }
     return number;
   }
 
-  // In braces, or a single digit: \frac13
-  mpq_class fraction_argument(int depth) {
+  // Of \frac and \sqrt: in braces, or a single digit, \frac13
+  mpq_class argument(int depth) {
     skip_spaces();
     if (takes("{")) {
       return group("}", depth).value;
@@ -175,7 +221,7 @@ class Reader {
     }
     const mpq_class value(mpz_class(std::string(rest_.substr(0, count)), 10));
     rest_.remove_prefix(count);
-    return value;
+    return paid(value);
   }
 
   ExactNumber literal() {
@@ -200,6 +246,7 @@ class Reader {
         number.num_decimals > 0 ? static_cast<int>(digits.size() - leading) : 0;
     number.value = mpq_class(mpz_class(digits, 10), power_of_ten(number.num_decimals));
     number.value.canonicalize();
+    spend(num_bits(number.value));
     if (takes("e") || takes("E")) {
       scale(number, exponent(kMaxDecimalExponent));
     }
@@ -253,13 +300,16 @@ class Reader {
     return is_negative ? -value : value;
   }
 
-  static mpq_class power(const mpq_class& base, std::int64_t exponent) {
-    const auto magnitude = static_cast<unsigned long>(std::abs(exponent));
-    const std::size_t base_bits =
-        std::max(mpz_sizeinbase(base.get_num_mpz_t(), 2), mpz_sizeinbase(base.get_den_mpz_t(), 2));
-    if (base_bits * magnitude > static_cast<std::size_t>(kMaxPowerBits)) {
-      throw Beyond{concat("a power of more than ", kMaxPowerBits, " bits")};
+  mpq_class quotient(const mpq_class& numerator, const mpq_class& denominator) {
+    if (denominator == 0) {
+      throw NotANumber();
     }
+    return paid(numerator / denominator);
+  }
+
+  mpq_class power(const mpq_class& base, std::int64_t exponent) {
+    const auto magnitude = static_cast<unsigned long>(std::abs(exponent));
+    spend(num_bits(base) * magnitude);  // before it is computed
     mpz_class numerator;
     mpz_class denominator;
     mpz_pow_ui(numerator.get_mpz_t(), base.get_num_mpz_t(), magnitude);
@@ -267,27 +317,22 @@ class Reader {
     return exponent < 0 ? quotient(denominator, numerator) : quotient(numerator, denominator);
   }
 
+  mpq_class root(const mpq_class& square) {
+    return paid(mpq_class(exact_root(square.get_num()), exact_root(square.get_den())));
+  }
+
   // With an exponent of ten a decimal's digits no longer say where it was rounded.
-  static void scale(ExactNumber& number, std::int64_t exponent) {
-    const mpq_class factor(power_of_ten(std::abs(exponent)));
-    number.value =
-        exponent < 0 ? mpq_class(number.value / factor) : mpq_class(number.value * factor);
+  void scale(ExactNumber& number, std::int64_t exponent) {
+    const mpq_class factor = paid(power_of_ten(std::abs(exponent)));
+    number.value = exponent < 0 ? quotient(number.value, factor) : paid(number.value * factor);
     number.num_decimals = 0;
     number.significant_digits = 0;
   }
 
   std::string_view rest_;
+  std::size_t bits_left_ = kMaxBits;
   bool has_space_groups_ = false;
 };
-
-// What stands behind the last = when the first side is one letter; else all of it.
-std::string_view last_side(std::string_view text) {
-  const std::size_t first = text.find('=');
-  const bool has_variable =
-      first != std::string_view::npos && is_letter(text[0]) &&
-      text.substr(1, first - 1).find_first_not_of(' ') == std::string_view::npos;
-  return has_variable ? text.substr(text.rfind('=') + 1) : text;
-}
 
 }  // namespace
 
@@ -296,7 +341,7 @@ NumberReading read_number(std::string_view text) {
     return {};
   }
   try {
-    return {.number = Reader(last_side(text)).read(), .failure = ""};
+    return {.number = Reader(text).read(), .failure = ""};
   } catch (const NotANumber&) {
     return {};
   } catch (const Beyond& beyond) {

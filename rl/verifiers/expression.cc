@@ -7,6 +7,7 @@ namespace fathom::rl {
 namespace {
 
 constexpr std::size_t kMaxDigits = 18;  // fits in int64
+constexpr std::size_t kMaxSignsOfNumber = 16;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -109,6 +110,9 @@ std::optional<std::vector<ExpressionToken>> read_expression(std::string_view tex
     } else if (std::string_view("+-*/()").find(text[at]) != std::string_view::npos) {
       token.sign = text[at];
     } else {
+      return std::nullopt;
+    }
+    if (tokens.size() == kMaxSignsOfNumber * max_numbers) {
       return std::nullopt;
     }
     tokens.push_back(token);

@@ -16,7 +16,7 @@ struct ExpressionToken {
 };
 
 // The signs of `text`, which is normalized (normalize.h). Nothing when there is another sign in it,
-// a number of more than 18 digits, or more than `max_numbers` numbers.
+// a number of more than 18 digits, more than `max_numbers` numbers, or more than 16 signs for each.
 std::optional<std::vector<ExpressionToken>> read_expression(std::string_view text,
                                                             std::size_t max_numbers);
 

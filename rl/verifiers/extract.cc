@@ -110,7 +110,7 @@ BoxesFound last_boxes(std::string_view text, std::string& answer) {
       return BoxesFound::kCutOff;
     }
     if (last && joins(text.substr(last->end, box->begin - last->end))) {
-      answer += ',';
+      answer += ", ";  // with a space: 1 and 234 are not 1,234
     } else {
       answer.clear();
     }

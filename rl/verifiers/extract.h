@@ -28,7 +28,7 @@ struct Extraction {
 // not closed. The last well-formed <answer> pair counts, within it the last box if there is one;
 // without a pair the last box of all. Boxes are \boxed{...} and \fbox{...} with their braces
 // matched (\{ and \} are text), \boxed5 and \boxed 5; boxes joined by "and", "or" or a comma alone
-// are one answer, "1,2". A box that is not closed was cut off, so that there is no answer. Linear
+// are one answer, "1, 2". A box that is not closed was cut off, so that there is no answer. Linear
 // time.
 std::optional<Extraction> extract_answer(std::string_view completion,
                                          const ExtractionOptions& options = {});

@@ -38,8 +38,9 @@ std::optional<std::string> take_word(std::string_view& text) {
   return word;
 }
 
-// Nothing when the text says anything else, or two things of one person.
-std::optional<std::map<std::string, bool>> read_kinds(std::string_view text) {
+// Nothing when the text says anything else, two things of one person, or something of more than
+// `limit` people.
+std::optional<std::map<std::string, bool>> read_kinds(std::string_view text, std::size_t limit) {
   std::map<std::string, bool> kinds;
   std::string name;
   while (!text.empty() && is_separator(text[0])) {
@@ -51,7 +52,7 @@ std::optional<std::map<std::string, bool>> read_kinds(std::string_view text) {
       return std::nullopt;
     }
     if (*word == "knight" || *word == "knave") {
-      if (name.empty() || !kinds.emplace(name, *word == "knight").second) {
+      if (name.empty() || kinds.size() == limit || !kinds.emplace(name, *word == "knight").second) {
         return std::nullopt;
       }
       name.clear();
@@ -68,7 +69,7 @@ std::optional<std::map<std::string, bool>> read_kinds(std::string_view text) {
 }  // namespace
 
 KnightsVerifier::KnightsVerifier(std::string_view answer) {
-  const std::optional<std::map<std::string, bool>> kinds = read_kinds(answer);
+  const std::optional<std::map<std::string, bool>> kinds = read_kinds(answer, answer.size());
   if (!kinds || kinds->empty()) {
     throw ConfigError(concat("the answer \"", answer,
                              "\" does not say who is what, as in \"Alice knight, Bob knave\""));
@@ -77,7 +78,7 @@ KnightsVerifier::KnightsVerifier(std::string_view answer) {
 }
 
 Verification KnightsVerifier::verify(std::string_view answer) const {
-  const std::optional<std::map<std::string, bool>> kinds = read_kinds(answer);
+  const std::optional<std::map<std::string, bool>> kinds = read_kinds(answer, is_knight_.size());
   if (!kinds) {
     return {Verdict::kWrong, "does not say who is what"};
   }

@@ -16,31 +16,31 @@ constexpr std::array kCommands{
     Replacement{"left", ""},         Replacement{"right", ""},       Replacement{"text", ""},
     Replacement{"mathrm", ""},       Replacement{"mathbf", ""},      Replacement{"textbf", ""},
     Replacement{"displaystyle", ""}, Replacement{"boxed", ""},       Replacement{"fbox", ""},
-    Replacement{"quad", " "},        Replacement{"qquad", " "},      Replacement{"degree", ""},
+    Replacement{"quad", " "},        Replacement{"qquad", " "},      Replacement{"degree", " "},
 };
 // A backslash before one character that is no letter.
 constexpr std::array kEscapes{
-    Replacement{"%", "%"}, Replacement{"$", ""},  Replacement{",", " "},  Replacement{";", " "},
-    Replacement{":", " "}, Replacement{" ", " "}, Replacement{"(", ""},   Replacement{")", ""},
-    Replacement{"[", ""},  Replacement{"]", ""},  Replacement{"\\", " "},
+    Replacement{"%", "%"}, Replacement{"$", " "}, Replacement{",", " "},  Replacement{";", " "},
+    Replacement{":", " "}, Replacement{" ", " "}, Replacement{"(", " "},  Replacement{")", " "},
+    Replacement{"[", " "}, Replacement{"]", " "}, Replacement{"\\", " "},
 };
 // Everything else, longest first where one begins another.
 constexpr std::array kTexts{
-    Replacement{"^{\\circ}", ""},
-    Replacement{"^\\circ", ""},
+    Replacement{"^{\\circ}", " "},
+    Replacement{"^\\circ", " "},
     Replacement{"{,}", ","},
     Replacement{"\xe2\x88\x92", "-"},  // minus sign
     Replacement{"\xe2\x80\x93", "-"},  // en dash
     Replacement{"\xc3\x97", "*"},      // multiplication sign
     Replacement{"\xc2\xb7", "*"},      // middle dot
     Replacement{"\xc3\xb7", "/"},      // division sign
-    Replacement{"\xc2\xb0", ""},       // degree
+    Replacement{"\xc2\xb0", " "},      // degree
     Replacement{"\xc2\xa0", " "},      // no-break space
     Replacement{"\xe2\x80\xaf", " "},  // narrow no-break space
     Replacement{"\xe2\x80\x89", " "},  // thin space
     Replacement{"\xe3\x80\x80", " "},  // ideographic space
     Replacement{"~", " "},
-    Replacement{"$", ""},
+    Replacement{"$", " "},
     Replacement{"\t", " "},
     Replacement{"\n", " "},
     Replacement{"\r", " "},

@@ -2,14 +2,22 @@
 
 #include "core/error.h"
 #include "rl/verifiers/normalize.h"
+#include "rl/verifiers/solution.h"
 
 namespace fathom::rl {
 namespace {
 
 constexpr int kMinSignificantDigits = 6;
 
-bool is_same_share(const ExactNumber& percentage, const ExactNumber& bare) {
-  return percentage.value == bare.value || percentage.value == 100 * bare.value;
+bool is_integer(const ExactNumber& number) { return number.value.get_den() == 1; }
+
+bool is_same_percentage(const ExactNumber& answer, const ExactNumber& truth) {
+  if (answer.value == truth.value) {
+    return true;
+  }
+  // 28% is 0.28, but 500% is no way to say how many 5 are.
+  return answer.is_percent ? answer.value == 100 * truth.value && !is_integer(truth)
+                           : truth.value == 100 * answer.value;
 }
 
 // |decimal - fraction| is at most half a unit of the decimal's last place.
@@ -28,12 +36,10 @@ Verification compare(const ExactNumber& answer, const ExactNumber& truth) {
     return {Verdict::kCorrect, "same number"};
   }
   if (answer.is_percent != truth.is_percent) {
-    const bool is_same =
-        answer.is_percent ? is_same_share(answer, truth) : is_same_share(truth, answer);
-    return is_same ? Verification{Verdict::kCorrect, "same percentage"}
-                   : Verification{Verdict::kWrong, "other number"};
+    return is_same_percentage(answer, truth) ? Verification{Verdict::kCorrect, "same percentage"}
+                                             : Verification{Verdict::kWrong, "other number"};
   }
-  if (is_rounding_of(answer, truth) || is_rounding_of(truth, answer)) {
+  if (is_rounding_of(answer, truth)) {
     return {Verdict::kCorrect, "rounded decimal"};
   }
   return {Verdict::kWrong, "other number"};
@@ -42,10 +48,14 @@ Verification compare(const ExactNumber& answer, const ExactNumber& truth) {
 }  // namespace
 
 NumberVerifier::NumberVerifier(std::string_view answer) : text_(normalize(answer)) {
-  NumberReading reading = read_number(text_);
+  NumberReading reading = read_solution(text_);
   if (!reading.number) {
     throw ConfigError(concat("the answer \"", answer.substr(0, 80), "\" is no number",
                              reading.failure.empty() ? "" : ": ", reading.failure));
+  }
+  if (reading.number->has_unit) {
+    throw ConfigError(concat("the answer \"", answer.substr(0, 80),
+                             "\" has a unit, which is not compared; leave it out"));
   }
   number_ = std::move(*reading.number);
 }
@@ -55,12 +65,13 @@ Verification NumberVerifier::verify(std::string_view answer) const {
   if (text == text_) {
     return {Verdict::kCorrect, "same text"};
   }
-  const NumberReading reading = read_number(text);
+  const NumberReading reading = read_solution(text);
   if (reading.number) {
     return compare(*reading.number, number_);
   }
-  return reading.failure.empty() ? Verification{Verdict::kWrong, "not a number"}
-                                 : Verification{Verdict::kVerifierFailed, reading.failure};
+  // What is beyond the limits is not the truth, which is within them.
+  return {Verdict::kWrong,
+          concat("not a number", reading.failure.empty() ? "" : ": ", reading.failure)};
 }
 
 }  // namespace fathom::rl

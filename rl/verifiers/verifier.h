@@ -9,7 +9,9 @@ namespace fathom::rl {
 enum class Verdict {
   kCorrect,
   kWrong,
-  kVerifierFailed,  // not judged: the sample is dropped and counted, never scored 0
+  // The truth could not be compared, whatever the answer: the sample is dropped and counted, never
+  // scored 0. Never because of what a model wrote, which could raise its rate with it.
+  kVerifierFailed,
 };
 
 // "correct", "wrong", "failed"
@@ -24,8 +26,8 @@ struct Verification {
 
 // Compares answers with one ground truth, which it has read at construction. Immutable and
 // thread-safe; takes any bytes: linear time, bounded memory beside the text, no exception and no
-// interpreter for what a model wrote. An answer that is not of the form asked for is wrong; one
-// that goes beyond the verifier's budget has no verdict.
+// interpreter for what a model wrote. An answer that is not of the form asked for is wrong, and so
+// is one beyond the verifier's limits: the truth is within them, or it was refused at construction.
 class Verifier {
  public:
   virtual ~Verifier() = default;

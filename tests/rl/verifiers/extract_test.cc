@@ -51,10 +51,10 @@ TEST_CASE("A box that was cut off is no answer, nor is the one before it") {
 }
 
 TEST_CASE("Boxes joined by and, or, a comma are one list") {
-  check({{R"(\boxed{1},\boxed{2})", "1,2"},
-         {R"($\boxed{1}$ and $\boxed{2}$)", "1,2"},
-         {R"(\boxed{1}, \boxed{2}, or \boxed{3})", "1,2,3"},
-         {R"(\boxed{0} then \boxed{1} or \boxed{2})", "1,2"},
+  check({{R"(\boxed{1},\boxed{2})", "1, 2"},
+         {R"($\boxed{1}$ and $\boxed{2}$)", "1, 2"},
+         {R"(\boxed{1}, \boxed{2}, or \boxed{3})", "1, 2, 3"},
+         {R"(\boxed{0} then \boxed{1} or \boxed{2})", "1, 2"},
          {R"(\boxed{1} and then \boxed{2})", "2"}});
 }
 

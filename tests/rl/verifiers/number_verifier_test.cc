@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "rl/verifiers/judge.h"
 #include "tests/support/catch.h"
 
 namespace fathom::rl {
@@ -23,7 +24,22 @@ void check(const std::vector<Case>& cases) {
 }
 
 constexpr Verdict kWrong = Verdict::kWrong;
-constexpr Verdict kFailed = Verdict::kVerifierFailed;
+
+std::string reason_for(std::string_view answer) {
+  return NumberVerifier("5").verify(answer).reason;
+}
+
+// A quotient of quotients, a power of at least 52 thousand bits at each end.
+std::string tower_of_fractions(int depth, int& base) {
+  if (depth == 0) {
+    return concat(base++ % 2 == 0 ? 3 : 7, "^{16384}");
+  }
+  std::string text = "\\frac{";
+  text += tower_of_fractions(depth - 1, base);
+  text += "}{";
+  text += tower_of_fractions(depth - 1, base);
+  return text + "}";
+}
 
 }  // namespace
 
@@ -59,6 +75,102 @@ TEST_CASE("Integers and decimals, however they are written") {
          {R"(\text{E})", "5", kWrong}});
 }
 
+TEST_CASE("What stands around a number or between two never makes another number of them") {
+  check({{R"(\(5\))", "5"},
+         {"$5$$6$", "56", kWrong},
+         {R"(\(5\)\(6\))", "56", kWrong},
+         {R"(5^\circ6)", "56", kWrong},
+         {"5\xc2\xb0"
+          "6",
+          "56", kWrong},
+         {R"(5\degree6)", "56", kWrong},
+         {R"(\left(5\right))", "5"},
+         {R"(\left( \dfrac{1}{2} \right))", "1/2"},
+         {R"(\tfrac{1}{2})", "1/2"},
+         {"(1,234)", "1234", kWrong},  // perhaps a pair
+         {R"(\left(1,234\right))", "1234", kWrong},
+         {R"(\{1,234\})", "1234", kWrong},
+         {"[1,234]", "1234", kWrong},
+         {R"(\text{1,234})", "1234"},
+         {"1, 234", "1234", kWrong},
+         {"5(6)", "30", kWrong},
+         {"5{6}", "56", kWrong},
+         {"204_7", "204", kWrong},
+         {R"(\pm 5)", "5", kWrong},
+         {"5!", "5", kWrong}});
+}
+
+TEST_CASE("Boxes that are a list are no number") {
+  const auto verdict = [](std::string_view completion, std::string_view truth) {
+    return to_text(judge(completion, NumberVerifier(truth), {}).verdict);
+  };
+  CHECK(verdict(R"(\boxed{1,234})", "1234") == "correct");
+  CHECK(verdict(R"(\boxed{1}, \boxed{234})", "1234") == "wrong");
+  CHECK(verdict(R"($\boxed{1}$,$\boxed{234}$)", "1234") == "wrong");
+  CHECK(verdict(R"(\boxed{1} and \boxed{\!234})", "1234") == "wrong");
+  CHECK(verdict(R"(\boxed{x = 99} or \boxed{x = 3})", "3") == "wrong");
+  CHECK(verdict(R"(\boxed{} or \boxed{3})", "3") == "wrong");
+}
+
+TEST_CASE("A unit may stand behind the number") {
+  check({{"5 cm", "5"},
+         {"5cm", "5"},
+         {R"(5\text{ cm})", "5"},
+         {R"(5\,\mathrm{cm}^2)", "5"},
+         {R"(5~\text{cm}^{3}.)", "5"},
+         {"5 square meters", "5"},
+         {"5 meters", "5"},
+         {R"(5 \text{ m})", "5"},
+         {R"(\frac{5}{2} \text{ km/h})", "5/2"},
+         {"9.8 m/s^2", "9.8"},
+         {"60 miles per hour", "60"},
+         {"30 degrees", "30"},
+         {R"(\$5)", "5"},
+         {"5 dollars", "5"},
+         {"1,234 kg", "1234"},
+         {"x = 5 cm", "5"},
+         {"28 percent", "28%"},
+         {R"(28\text{ percent})", "28%"},
+         {"6 cm", "5", kWrong},
+         {"5 m", "5", kWrong},  // or 5 times m
+         {"5m", "5", kWrong},
+         {"5x", "5", kWrong},
+         {R"(5\text{x})", "5", kWrong},
+         {"5 or 6", "5", kWrong},
+         {"5 cm or 6 cm", "5", kWrong},
+         {"5 cm, 6 cm", "5", kWrong},
+         {"5 cm 6", "5", kWrong},
+         {"5 cm 6 cm", "5", kWrong},
+         {"5 cm/", "5", kWrong},
+         {"5 per hour", "5", kWrong},
+         {"5 square", "5", kWrong},
+         {"cm", "5", kWrong},
+         {"5 % cm", "5", kWrong},
+         {"5{}", "5", kWrong},
+         {"5}", "5", kWrong},
+         {concat("5 ", std::string(1 << 20, '{'), "cm"), "5", kWrong}});
+}
+
+TEST_CASE("Square roots of squares are numbers") {
+  check({{R"(\sqrt{4})", "2"},
+         {R"(\sqrt4)", "2"},
+         {R"(-\sqrt{16})", "-4"},
+         {R"(\sqrt{\frac{4}{9}})", "2/3"},
+         {R"(\frac{\sqrt{4}}{3})", "2/3"},
+         {R"(\sqrt{0.25})", "1/2"},
+         {R"(\sqrt{10^{100}})", "10^{50}"},
+         {"0.666667", R"(\sqrt{4/9})"},
+         {"2", R"(\sqrt{4})"},
+         {R"(\sqrt{2})", "2", kWrong},
+         {R"(\sqrt{8})", "2.828427", kWrong},
+         {R"(\sqrt{-4})", "-2", kWrong},
+         {R"(\sqrt{4)", "2", kWrong},
+         {R"(\sqrt16)", "4", kWrong},  // the root of 1, and a 6
+         {R"(\sqrt[3]{8})", "2", kWrong},
+         {R"(3\sqrt{4})", "6", kWrong},
+         {R"(\sqrt{1e200}1)", "10^{100}", kWrong}});
+}
+
 TEST_CASE("Integers beyond doubles are compared exactly") {
   check({{"2^{100}+1", "2^{100}", kWrong},
          {"1267650600228229401496703205376", "2^{100}"},
@@ -76,7 +188,12 @@ TEST_CASE("Fractions, mixed numbers and the decimals that they round to") {
          {R"(\dfrac{2}{6})", "1/3"},
          {"0.0833333333333333", R"(\frac{1}{12})"},
          {"0.0833334", R"(\frac{1}{12})", kWrong},
-         {R"(\frac{1}{12})", "0.0833333333333333"},
+         {R"(\frac{1}{12})", "0.0833333333333333", kWrong},
+         {"355/113", "3.14159", kWrong},  // not every fraction near a decimal is right
+         {"2.99999999", "3", kWrong},
+         {"5/2", "2.5"},
+         {"84/4", "21"},
+         {"2^10", "1024"},
          {"0.333", "1/3", kWrong},
          {"0.333333", "1/3"},
          {"0.666667", "2/3"},
@@ -93,7 +210,7 @@ TEST_CASE("Fractions, mixed numbers and the decimals that they round to") {
          {"1/0", "0", kWrong},
          {R"(\frac{1}{0})", "0", kWrong},
          {"0^{-1}", "0", kWrong},
-         {"1 000/4", "250", kFailed},
+         {"1 000/4", "250", kWrong},
          {"411522", "1234567/3", kWrong}});
 }
 
@@ -103,6 +220,12 @@ TEST_CASE("Percentages equal their figure and their value") {
          {"28%", "28"},
          {"28%", "0.28"},
          {R"(28 \%)", "28%"},
+         {"150%", "1.5"},
+         {"50%", "1/2"},
+         {"5%", "5"},
+         {"500%", "5", kWrong},
+         {"100%", "1", kWrong},
+         {"5", "500%"},
          {"2800%", "28%", kWrong},
          {"2.8", "28%", kWrong},
          {"28", "0.28", kWrong}});
@@ -110,7 +233,20 @@ TEST_CASE("Percentages equal their figure and their value") {
 
 TEST_CASE("A solution may name its variable, a chain ends in its answer") {
   check({{"x = 11", "11"},
-         {"x=5+5+1 = 7 = 11", "11"},
+         {"x=5+5+1 = 11", "11"},
+         {R"(x = 2 \cdot (3+2) = \frac{20}{2} = 10)", "10"},
+         {"x = -1/2 = -0.5", "-1/2"},
+         {"x = 28% = 0.28", "0.28"},
+         {"x=5+5+1 = 7 = 11", "11", kWrong},
+         {"x = 99 or x = 3", "3", kWrong},
+         {"x = 99, x = 3", "3", kWrong},
+         {"x = 99 = 3", "3", kWrong},
+         {"x =/= 3", "3", kWrong},
+         {"x == 3", "3", kWrong},
+         {"x = y = 3", "3", kWrong},
+         {"x = 3 =", "3", kWrong},
+         {"x = 1/0 = 3", "3", kWrong},
+         {"x >= 3", "3", kWrong},
          {R"(x = \frac{3}{4})", "0.75"},
          {"x = 5 = 7", "5", kWrong},
          {"5 + 6", "11", kWrong},  // the question itself is no answer
@@ -120,35 +256,53 @@ TEST_CASE("A solution may name its variable, a chain ends in its answer") {
          {"=11", "11", kWrong}});
 }
 
-TEST_CASE("An answer beyond the limits has no verdict") {
-  check({{"10^{100000}", "5", kFailed},
-         {"9^{9^{9}}", "5", kFailed},
-         {"9^9^9", "5", kFailed},
-         {"1e999999999999999999999", "5", kFailed},
-         {"1e-5000", "5", kFailed},
-         {std::string(5000, '9'), "5", kFailed},
-         {"0." + std::string(5000, '9'), "1", kFailed},
-         {"0." + std::string(5000, '0') + "1", "0", kFailed},
-         {std::string(1 << 20, '9'), "5", kFailed},
-         {std::string(1 << 20, '{'), "5", kFailed},
-         {std::string(1 << 20, '('), "5", kFailed},
+TEST_CASE("An answer beyond the limits is wrong, as the truth is within them") {
+  CHECK(reason_for("10^99999") == "not a number: an exponent beyond 65536");
+  CHECK(reason_for(std::string(5000, '9')) == "not a number: a number of more than 4096 digits");
+  CHECK(reason_for(std::string(20, '(')) == "not a number: nested deeper than 16");
+  check({{"10^{100000}", "5", kWrong},
+         {"9^{9^{9}}", "5", kWrong},
+         {"9^9^9", "5", kWrong},
+         {"1e999999999999999999999", "5", kWrong},
+         {"1e-5000", "5", kWrong},
+         {std::string(5000, '9'), "5", kWrong},
+         {concat("0.", std::string(5000, '9')), "1", kWrong},
+         {concat("0.", std::string(5000, '0'), "1"), "0", kWrong},
+         {std::string(1 << 20, '9'), "5", kWrong},
+         {std::string(1 << 20, '{'), "5", kWrong},
+         {std::string(1 << 20, '('), "5", kWrong},
          {std::string(1 << 20, ')'), "5", kWrong},
          {std::string(1 << 20, '-'), "5", kWrong},
          {std::string(1 << 20, '\\'), "5", kWrong},
          {std::string(1 << 20, ' '), "5", kWrong},
-         {"5" + std::string(1 << 20, ' '), "5"},
-         {std::string(1 << 20, '0') + "5", "5", kFailed},
+         {concat("5", std::string(1 << 20, ' ')), "5"},
+         {std::string(1 << 20, '0') + "5", "5", kWrong},
          {std::string("5\0", 2), "5", kWrong},
          {std::string("\0005", 2), "5", kWrong},
          {"\xff\xfe", "5", kWrong},
          {"\xef\xbc", "5", kWrong}});
 }
 
+TEST_CASE("All values of an answer together are bounded, however they are nested") {
+  const std::string beyond = "not a number: numbers of more than 262144 bits together";
+  int base = 0;
+  CHECK(reason_for(tower_of_fractions(1, base)) == "other number");
+  for (const int depth : {3, 8, 14}) {
+    CHECK(reason_for(tower_of_fractions(depth, base)) == beyond);
+  }
+  CHECK(reason_for("(7^{30000})^{60000}") == beyond);
+  CHECK(reason_for(R"(\frac{(7^{60000})^{1}}{3^{60000}})") == beyond);
+  CHECK(reason_for("1e4096") == "other number");
+  CHECK(reason_for("((((((((1e4096)*10^4096)*10^4096)*10^4096)*10^4096)*10^4096)*10^4096)"
+                   "*10^4096)*10^-4096") == beyond);
+}
+
 TEST_CASE("Long answers are read in linear time") {
   const auto start = std::chrono::steady_clock::now();
-  for (const std::string part : {",111", " 111", "\\frac", "{1}", "2^", "/1", "\\!", "e1",
-                                 "x=", "\xe2\x88\x92", "\xef\xbc\x91", "^{\\circ}"}) {
-    std::string text = "1";
+  for (const std::string part :
+       {",111", " 111", "\\frac", "{1}", "2^", "/1", "\\!", "e1", "x=", "=1", "{ cm}", "\\sqrt{",
+        "\xe2\x88\x92", "\xef\xbc\x91", "^{\\circ}"}) {
+    std::string text = part == "=1" ? "x" : "1";
     while (text.size() < 1 << 20) {
       text += part;
     }
@@ -161,7 +315,9 @@ TEST_CASE("A ground truth that is no number is refused") {
   CHECK_THROWS_AS(NumberVerifier("4\\sqrt{2}"), ConfigError);
   CHECK_THROWS_AS(NumberVerifier(""), ConfigError);
   CHECK_THROWS_AS(NumberVerifier("\\pi"), ConfigError);
-  CHECK_THROWS_AS(NumberVerifier("10^{100000}"), ConfigError);
+  CHECK_THROWS_WITH(NumberVerifier("10^{100000}"), Catch::Contains("an exponent beyond"));
+  CHECK_THROWS_WITH(NumberVerifier("5 cm"), Catch::Contains("has a unit"));
+  CHECK_THROWS_AS(NumberVerifier("x = 2 = 3"), ConfigError);
 }
 
 }  // namespace fathom::rl
