@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cli/rank_device.h"
+#include "cli/watchdog.h"
 #include "configs/schema/run.pb.h"
 #include "core/device_backend.h"
 #include "core/error.h"
@@ -18,6 +19,7 @@
 #include "parallel/comm/mpi_communicator.h"
 #include "parallel/comm/nccl_communicator.h"
 #include "parallel/comm/thread_communicator.h"
+#include "parallel/comm/watchdog.h"
 
 namespace fathom::cli {
 namespace {
@@ -83,7 +85,7 @@ int cores_of_this_process() {
   return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-Session::Session() : environment_(read_launch_environment()) {}
+Session::Session() : environment_(read_launch_environment()) { options_.heartbeat = &heartbeat_; }
 
 Session::~Session() = default;
 
@@ -94,14 +96,12 @@ void Session::start() {
   if (environment_.is_parallel) {
     mpi_ = std::make_unique<parallel::MpiEnvironment>();
   }
-  world_ = mpi_ ? mpi_->make_world(communication_options())
-                : std::move(parallel::make_thread_world(1, communication_options()).front());
+  world_ = make_world();
 }
 
-parallel::CommOptions Session::communication_options() {
-  parallel::CommOptions options;
-  options.heartbeat = &heartbeat_;
-  return options;
+std::unique_ptr<parallel::Communicator> Session::make_world() const {
+  return mpi_ ? mpi_->make_world(options_)
+              : std::move(parallel::make_thread_world(1, options_).front());
 }
 
 parallel::Communicator& Session::world() const {
@@ -118,7 +118,10 @@ config::Launch Session::launch() const {
           .cores_per_node = mpi_->cores_per_node()};
 }
 
-void Session::use_device(const config::Run& run) {
+void Session::use_device(const config::RunConfig& config) {
+  options_.deadline = parallel::deadline_of_waits(watchdog_deadline(config));
+  world_ = make_world();
+  const config::Run& run = config.run();
   if (run.device() == config::Run::CPU) {
     return;
   }
@@ -136,7 +139,7 @@ void Session::use_device(const config::Run& run) {
                choose_device(views, world().rank(), run.transport() != config::Run::NCCL)};
   });
   if (run.transport() == config::Run::NCCL && world().world_size() > 1) {
-    device_world_ = parallel::make_nccl_world(world(), device_, communication_options());
+    device_world_ = parallel::make_nccl_world(world(), device_, options_);
   }
 }
 

@@ -8,6 +8,7 @@
 #include "core/device.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/heartbeat.h"
+#include "parallel/comm/host_communicator.h"
 #include "parallel/comm/mpi_communicator.h"
 
 namespace fathom::cli {
@@ -40,15 +41,17 @@ class Session {
   // These need start().
   parallel::Communicator& world() const;
   config::Launch launch() const;
-  // Chooses the device that this rank computes on and how its tensors reach other ranks;
-  // collective. Throws ConfigError and DeviceError, on all ranks alike, when the node has no device
-  // for it.
-  void use_device(const config::Run& run);
+  // Chooses the device that this rank computes on and how its tensors reach other ranks, and how
+  // long it may wait for them (train.watchdog_timeout); collective. A world() from before is gone.
+  // Throws ConfigError and DeviceError, on all ranks alike, when the node has no device for it.
+  void use_device(const config::RunConfig& config);
   // These need use_device(): the device, and all ranks for tensors that are on it.
   Device device() const noexcept { return device_; }
   parallel::Communicator& device_world() const;
   // What this rank is doing, for a watchdog; the communicators write it too.
   parallel::Heartbeat& heartbeat() noexcept { return heartbeat_; }
+  // With which its communicators are made.
+  const parallel::CommOptions& communication_options() const noexcept { return options_; }
 
   // Leaves the other ranks in good order; collective. Nothing to do when not started.
   void finish();
@@ -60,11 +63,12 @@ class Session {
   void begin_running() noexcept { phase_ = Phase::kRunning; }
 
  private:
-  parallel::CommOptions communication_options();
+  std::unique_ptr<parallel::Communicator> make_world() const;
 
   LaunchEnvironment environment_;
   Phase phase_ = Phase::kPreparing;
   parallel::Heartbeat heartbeat_;
+  parallel::CommOptions options_;
   std::unique_ptr<parallel::MpiEnvironment> mpi_;  // null for a process on its own
   std::unique_ptr<parallel::Communicator> world_;
   Device device_;

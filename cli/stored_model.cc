@@ -51,7 +51,7 @@ config::RunConfig checkpoint_config(const std::filesystem::path& checkpoint,
 }
 
 Device use_device(const StoredModel& stored, Session& session) {
-  session.use_device(stored.config.run());
+  session.use_device(stored.config);
   return session.device();
 }
 

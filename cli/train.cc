@@ -96,7 +96,7 @@ int train(std::span<const std::string> arguments, Session& session, const Traini
     }
     return kExitDone;
   }
-  session.use_device(config.run());
+  session.use_device(config);
   session.heartbeat().begin_phase("open data");
   OpenedTask opened;
   parallel::agree(session.world(), [&] {

@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <chrono>
 #include <vector>
 
 namespace fathom::cli {
@@ -15,6 +14,11 @@ std::uint64_t draw_job_id(parallel::Communicator& world) {
   return static_cast<std::uint64_t>(all[0]);
 }
 
+std::chrono::milliseconds watchdog_deadline(const config::RunConfig& config) {
+  return std::chrono::milliseconds(
+      static_cast<std::int64_t>(config.train().watchdog_timeout() * 1e3));
+}
+
 parallel::WatchdogOptions watchdog_options(const Session& session, const config::RunConfig& config,
                                            const std::filesystem::path& folder,
                                            std::uint64_t job_id) {
@@ -23,8 +27,8 @@ parallel::WatchdogOptions watchdog_options(const Session& session, const config:
   options.rank = session.rank();
   options.world_size = session.world().world_size();
   options.job_id = job_id;
-  options.deadline =
-      std::chrono::milliseconds(static_cast<std::int64_t>(config.train().watchdog_timeout() * 1e3));
+  options.deadline = watchdog_deadline(config);
+  options.interval = parallel::heartbeat_interval(options.deadline);
   return options;
 }
 

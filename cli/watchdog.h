@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 
@@ -14,7 +15,10 @@ namespace fathom::cli {
 // Collective.
 std::uint64_t draw_job_id(parallel::Communicator& world);
 
-// Of a watchdog over the ranks of the session, with the deadline of train.watchdog_timeout.
+// train.watchdog_timeout.
+std::chrono::milliseconds watchdog_deadline(const config::RunConfig& config);
+
+// Of a watchdog over the ranks of the session, with that deadline.
 parallel::WatchdogOptions watchdog_options(const Session& session, const config::RunConfig& config,
                                            const std::filesystem::path& folder,
                                            std::uint64_t job_id);

@@ -101,7 +101,10 @@ void check_train(const RunConfig& config, Problems& problems) {
   require_size(problems, "train.global_batch_size", train.global_batch_size());
   check_lengths(config, problems);
   require_not_negative(problems, "train.time_limit", train.time_limit());
-  require_positive(problems, "train.watchdog_timeout", train.watchdog_timeout());
+  constexpr std::int64_t kMaxTimeout = 30 * 24 * 3600;
+  problems.require(train.watchdog_timeout() >= 1 && train.watchdog_timeout() <= kMaxTimeout,
+                   "train.watchdog_timeout (", train.watchdog_timeout(), ") is not in [1, ",
+                   kMaxTimeout, "] seconds");
   require_positive(problems, "train.max_skipped_steps",
                    static_cast<double>(train.max_skipped_steps()));
   if (train.has_batch_ramp()) {

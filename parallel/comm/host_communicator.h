@@ -19,8 +19,8 @@
 namespace fathom::parallel {
 
 struct CommOptions {
-  // A wait without an end for this long is a CommError. Where a watchdog runs, longer than its
-  // deadline: it knows more.
+  // A wait without an end for this long is a CommError. Where a watchdog runs, deadline_of_waits():
+  // longer than its own, since it knows more.
   std::chrono::milliseconds deadline{std::chrono::minutes(30)};
   // A wait keeps its core for so long before it gives it up between looks. Zero where ranks share
   // cores.

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "parallel/comm/host_communicator.h"
 
 namespace fathom::parallel {
 namespace {
@@ -39,6 +40,15 @@ void write_all(int file, std::string_view text) {
 }
 
 }  // namespace
+
+std::chrono::milliseconds heartbeat_interval(std::chrono::milliseconds deadline) {
+  constexpr int kBeats = 30;
+  return std::min(deadline, std::max(kShortestLook, deadline / kBeats));
+}
+
+std::chrono::milliseconds deadline_of_waits(std::chrono::milliseconds deadline) {
+  return std::max(CommOptions{}.deadline, 2 * deadline);
+}
 
 Watchdog::Watchdog(const Heartbeat& heartbeat, WatchdogOptions options)
     : heartbeat_(heartbeat), options_(std::move(options)) {

@@ -16,6 +16,13 @@
 
 namespace fathom::parallel {
 
+// How often a rank writes its heartbeat: thirty times in `deadline`, which many ranks' shared file
+// system bears, and never more than once a second, or once in a shorter deadline.
+std::chrono::milliseconds heartbeat_interval(std::chrono::milliseconds deadline);
+// CommOptions::deadline of ranks that a watchdog watches: its own deadline comes first, with time
+// for its two looks, and what it calls progress may take half an hour in any case.
+std::chrono::milliseconds deadline_of_waits(std::chrono::milliseconds deadline);
+
 struct WatchdogOptions {
   std::filesystem::path folder;  // seen by all ranks: RUN/log/heartbeat
   int rank = 0;

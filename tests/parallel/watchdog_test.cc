@@ -186,3 +186,22 @@ TEST_CASE("A folder that cannot be made is an error at the start, not a silent w
   options.folder = folder.path() / "log" / "heartbeat";
   CHECK_THROWS_AS(parallel::Watchdog(heartbeat, options), IoError);
 }
+
+TEST_CASE("Heartbeats come as often as their deadline needs, and no more than once a second") {
+  CHECK(parallel::heartbeat_interval(600s) == 20s);  // train.watchdog_timeout's default
+  CHECK(parallel::heartbeat_interval(3h) == 6min);
+  CHECK(parallel::heartbeat_interval(30s) == 1s);
+  CHECK(parallel::heartbeat_interval(3s) == 1s);
+  CHECK(parallel::heartbeat_interval(300ms) == 300ms);
+}
+
+TEST_CASE("The watchdog speaks before a wait ends by itself, and half an hour is always allowed") {
+  CHECK(parallel::deadline_of_waits(3s) == 30min);
+  CHECK(parallel::deadline_of_waits(600s) == 30min);
+  CHECK(parallel::deadline_of_waits(2h) == 4h);
+  for (const std::chrono::milliseconds deadline : {1000ms, 600'000ms, 7'200'000ms}) {
+    // The last beat, and three more until the second look.
+    CHECK(deadline + 4 * parallel::heartbeat_interval(deadline) <
+          parallel::deadline_of_waits(deadline));
+  }
+}
