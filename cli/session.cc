@@ -39,6 +39,7 @@ std::optional<int> environment_number(const char* name) {
 // Read by CUDA when it starts; what the user has set stays. Loading a kernel at its first call, and
 // more streams than queues to the device, would let work wait for a communication that waits for
 // another rank.
+// Before MPI starts, which may start CUDA, and whose threads read the environment.
 void prepare_cuda_environment() {
   setenv("CUDA_MODULE_LOADING", "EAGER", 0);
   setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
@@ -94,6 +95,7 @@ int Session::rank() const noexcept { return world_ ? world_->rank() : environmen
 void Session::start() {
   FATHOM_CHECK(!is_started());
   if (environment_.is_parallel) {
+    prepare_cuda_environment();
     mpi_ = std::make_unique<parallel::MpiEnvironment>();
   }
   world_ = make_world();
@@ -125,9 +127,6 @@ void Session::use_device(const config::RunConfig& config) {
   if (run.device() == config::Run::CPU) {
     return;
   }
-  if (world().world_size() > 1) {
-    prepare_cuda_environment();
-  }
   DeviceView mine;
   parallel::agree(world(), [&] {
     const DeviceBackend& backend = cuda_backend();
@@ -139,6 +138,10 @@ void Session::use_device(const config::RunConfig& config) {
                choose_device(views, world().rank(), run.transport() != config::Run::NCCL)};
   });
   if (run.transport() == config::Run::NCCL && world().world_size() > 1) {
+    if (config.numerics().deterministic()) {
+      // Sums by the switches of NVLink differ from call to call. What the user has set stays.
+      setenv("NCCL_NVLS_ENABLE", "0", 0);
+    }
     device_world_ = parallel::make_nccl_world(world(), device_, options_);
   }
 }

@@ -174,16 +174,15 @@ void TransformerStage::mtp_weights(std::size_t index, Saved& saved, const Contex
 }
 
 // And what else has all its gradients once MTP has gone through it: the head has them since the
-// forward.
+// forward. A table that MTP alone uses here is left to reduce_gradients(): its other owner is the
+// first stage, which comes to no reduction before it has this stage's gradient, and NCCL makes a
+// rank wait for the others of a group at some first calls.
 void TransformerStage::final_norm_weights(Saved& saved, const Context& ctx) {
   final_norm_->backward_weight(saved.d_final_norm, saved.hidden, saved.final_inv_rms, ctx.stream);
   saved.hidden = Tensor();
   saved.d_final_norm = Tensor();
   complete(head_->weight());
   complete(final_norm_->gain());
-  if (embedding_ && !stage_.is_first) {  // MTP alone uses it here
-    complete(embedding_->table());
-  }
 }
 
 void TransformerStage::layer_weights(std::size_t index, Saved& saved, const Context& ctx) {

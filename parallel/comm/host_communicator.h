@@ -62,6 +62,7 @@ class HostCommunicator : public Communicator {
   int rank() const noexcept override { return rank_; }
   int world_size() const noexcept override { return static_cast<int>(world_ranks_.size()); }
   const std::string& name() const noexcept override { return name_; }
+  static constexpr int kMaxTag = (1 << 23) - 1;  // what Open MPI's UCX takes
 
   Work all_reduce(Tensor& x, ReduceOp op, Stream& stream) override;
   Work all_gather(const Tensor& shard, Tensor& full, Stream& stream) override;
@@ -79,8 +80,8 @@ class HostCommunicator : public Communicator {
   std::int64_t bytes_sent() const noexcept override { return bytes_sent_; }
 
  protected:
-  // Starts all messages. At most one goes each way between two ranks under one tag (0 ... 2^31 -
-  // 1); the receiver knows the length. The bytes stay valid until the transfer is done or
+  // Starts all messages. At most one goes each way between two ranks under one tag (0 ...
+  // kMaxTag); the receiver knows the length. The bytes stay valid until the transfer is done or
   // destroyed.
   virtual std::unique_ptr<Transfer> start(std::span<const Message> sends,
                                           std::span<const Message> receives, int tag) = 0;

@@ -19,10 +19,12 @@ constexpr std::chrono::microseconds kSleepTime{50};
 constexpr std::chrono::milliseconds kReportTime{100};
 
 // Collectives are told apart by kind and number, so that ranks out of step wait for each other
-// instead of taking one message for another; messages between two ranks by their number.
+// instead of taking one message for another; messages between two ranks by their number. Numbers
+// come again after 2^18 collectives or 2^22 messages, which are long over by then.
 int tag_of(int kind, bool is_point_to_point, std::uint64_t number) {
   constexpr int kKindBits = 4;
-  constexpr int kTagBits = 30;
+  constexpr int kTagBits = 22;
+  static_assert((1 << (kTagBits + 1)) - 1 == HostCommunicator::kMaxTag);
   if (is_point_to_point) {
     return (1 << kTagBits) | static_cast<int>(number & ((1U << kTagBits) - 1));
   }

@@ -208,9 +208,26 @@ class MpiCommunicator final : public HostCommunicator {
 
 }  // namespace
 
+namespace {
+
+void check_tags(MPI_Comm comm) {
+  const int* largest = nullptr;
+  int is_known = 0;
+  check_mpi(MPI_Comm_get_attr(comm, MPI_TAG_UB, static_cast<void*>(&largest), &is_known),
+            "MPI_Comm_get_attr");
+  if (is_known != 0 && *largest < HostCommunicator::kMaxTag) {
+    throw CommError(concat("this MPI takes message tags up to ", *largest, ", and up to ",
+                           HostCommunicator::kMaxTag,
+                           " are needed: choose another transport of it (Open MPI: --mca pml)"));
+  }
+}
+
+}  // namespace
+
 std::unique_ptr<Communicator> MpiEnvironment::make_world(CommOptions options) const {
   MPI_Comm comm = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
+  check_tags(comm);
   if (ranks_per_node_ > cores_per_node_) {
     options.spin_time = std::chrono::microseconds(0);
   }

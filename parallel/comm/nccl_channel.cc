@@ -15,7 +15,12 @@
 namespace fathom::parallel {
 namespace {
 
+// Most calls are over within microseconds; to sleep takes several times as long as it is asked to.
+constexpr std::chrono::microseconds kYieldTime{200};
 constexpr std::chrono::microseconds kPollTime{20};
+
+// A message that waits for its sender holds its blocks' multiprocessors through whole computations.
+constexpr int kMessageBlocks = 8;
 
 cudaStream_t stream_of(Stream& stream) {
   return static_cast<cudaStream_t>(stream.queue()->native());
@@ -95,11 +100,11 @@ void wait_on_stream(const NcclOperation& operation, Stream& compute) {
              "cudaStreamWaitEvent for a communication");
 }
 
-std::shared_ptr<NcclChannel> NcclChannel::make(const ncclUniqueId& id, OperationName group,
-                                               NcclRank& owner) {
+std::shared_ptr<NcclChannel> NcclChannel::make(const ncclUniqueId& id, ChannelUse use,
+                                               OperationName group, NcclRank& owner) {
   owner.monitor.check();
   const std::shared_ptr<NcclChannel> channel(new NcclChannel(std::move(group), owner));
-  channel->connect(id);
+  channel->connect(id, use);
   channel->owner_.monitor.add(channel);
   return channel;
 }
@@ -114,11 +119,16 @@ NcclChannel::NcclChannel(OperationName group, NcclRank& owner)
   check_cuda(cudaEventCreateWithFlags(&compute_ready_, cudaEventDisableTiming), "cudaEventCreate");
 }
 
-// In good order when nothing has failed: what left this rank reaches the others first.
+// In good order when nothing has failed: what left this rank reaches the others first. With an
+// exception on its way all is left to the end of the process: to give up one channel waits for the
+// device, which may wait in another, and the rank would not come to say what has happened.
 NcclChannel::~NcclChannel() {
+  if (std::uncaught_exceptions() > 0) {
+    return;
+  }
   cudaSetDevice(owner_.device);
   try {
-    if (comm_ != nullptr && std::uncaught_exceptions() == 0 && !owner_.monitor.has_failed()) {
+    if (comm_ != nullptr && !owner_.monitor.has_failed()) {
       name_.operation = "end";
       check_nccl(ncclCommFinalize(comm_), "ncclCommFinalize");
       settle("ncclCommFinalize");
@@ -136,16 +146,19 @@ NcclChannel::~NcclChannel() {
   }
 }
 
-void NcclChannel::connect(const ncclUniqueId& id) {
+void NcclChannel::connect(const ncclUniqueId& id, ChannelUse use) {
   const int size = name_.world_size;
   const int rank = name_.rank;
   name_.operation = "connect";
   try {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
+    if (use == ChannelUse::kMessages) {
+      config.maxCTAs = kMessageBlocks;
+    }
     check_nccl(ncclCommInitRankConfig(&comm_, size, id, rank, &config), "ncclCommInitRankConfig");
     settle("ncclCommInitRankConfig");
-    if (size == 2) {
+    if (use == ChannelUse::kMessages) {
       exchange_first_messages();
     }
   } catch (const CommError& error) {
@@ -238,7 +251,11 @@ void NcclChannel::wait_until(const std::function<bool()>& is_done) {
     if (heartbeat != nullptr && !std::exchange(is_waiting, true)) {
       heartbeat->begin_wait(name_.operation, heartbeat_group_, name_.number);
     }
-    std::this_thread::sleep_for(kPollTime);
+    if (Clock::now() - start_time < kYieldTime) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(kPollTime);
+    }
   }
   if (is_waiting) {
     heartbeat->end_wait();

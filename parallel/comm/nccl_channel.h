@@ -96,14 +96,19 @@ class NcclOperation final : public DeviceOperation {
   cudaEvent_t ended_ = nullptr;
 };
 
+enum class ChannelUse {
+  kCollectives,  // and exchanges between all ranks
+  kMessages,     // from one rank to another, which may wait for a long time
+};
+
 // A communicator of NCCL, non-blocking, with a CUDA stream on which its operations follow each
 // other.
 class NcclChannel final : public DeviceTransport {
  public:
   // Collective: all ranks of the channel with the same id. Waits for them, up to the deadline.
   // `group`: for messages. Throws CommError.
-  static std::shared_ptr<NcclChannel> make(const ncclUniqueId& id, OperationName group,
-                                           NcclRank& owner);
+  static std::shared_ptr<NcclChannel> make(const ncclUniqueId& id, ChannelUse use,
+                                           OperationName group, NcclRank& owner);
   ~NcclChannel() override;
   NcclChannel(const NcclChannel&) = delete;
   NcclChannel& operator=(const NcclChannel&) = delete;
@@ -122,7 +127,7 @@ class NcclChannel final : public DeviceTransport {
 
  private:
   NcclChannel(OperationName group, NcclRank& owner);
-  void connect(const ncclUniqueId& id);
+  void connect(const ncclUniqueId& id, ChannelUse use);
   void exchange_first_messages();
   void issue_between_events(NcclOperation& operation, Stream& compute, const Steps& steps);
   // Returns when the last call is no longer under way.

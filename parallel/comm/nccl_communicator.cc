@@ -253,7 +253,7 @@ class NcclCommunicator final : public Communicator {
       std::vector<std::int64_t> all(kIdIntegers * static_cast<std::size_t>(world_size()));
       host_->all_gather_integers(mine, all);
       std::copy_n(all.begin(), kIdIntegers, mine.begin());
-      channel_ = NcclChannel::make(same_bytes<ncclUniqueId>(mine),
+      channel_ = NcclChannel::make(same_bytes<ncclUniqueId>(mine), ChannelUse::kCollectives,
                                    name_for_messages(rank(), world_size()), *owner_);
     }
     return *channel_;
@@ -275,8 +275,8 @@ class NcclCommunicator final : public Communicator {
       std::memcpy(both.data(), ids.raw(), sizeof(both));
     }
     const OperationName here = name_for_messages(is_lower ? 0 : 1, 2);
-    const auto from_lower = NcclChannel::make(both[0], here, *owner_);
-    const auto from_upper = NcclChannel::make(both[1], here, *owner_);
+    const auto from_lower = NcclChannel::make(both[0], ChannelUse::kMessages, here, *owner_);
+    const auto from_upper = NcclChannel::make(both[1], ChannelUse::kMessages, here, *owner_);
     return {is_lower ? from_lower : from_upper, is_lower ? from_upper : from_lower,
             is_lower ? 1 : 0};
   }

@@ -64,8 +64,9 @@ bool OperationMonitor::has_failed() const noexcept {
 
 void OperationMonitor::fail(const std::string& message) noexcept {
   {
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (failure_.has_value()) {
+      given_up_signal_.wait(lock, [this] { return is_given_up_; });
       return;
     }
     failure_ = message;
@@ -80,6 +81,11 @@ void OperationMonitor::fail(const std::string& message) noexcept {
   if (options_.after_aborts) {
     options_.after_aborts();
   }
+  {
+    const std::lock_guard lock(mutex_);
+    is_given_up_ = true;
+  }
+  given_up_signal_.notify_all();
 }
 
 std::vector<std::shared_ptr<DeviceTransport>> OperationMonitor::transports() {

@@ -73,7 +73,8 @@ class OperationMonitor {
   // Throws CommError, with the message of the first failure, when there was one.
   void check() const;
   bool has_failed() const noexcept;
-  // The caller has found a failure: aborts all transports. Only the first message is kept.
+  // The caller has found a failure: aborts all transports, or waits until another thread that does
+  // so has done it. Only the first message is kept.
   void fail(const std::string& message) noexcept;
 
  private:
@@ -93,9 +94,10 @@ class OperationMonitor {
 
   Options options_;
   mutable std::mutex mutex_;
-  std::condition_variable stop_signal_;
+  std::condition_variable stop_signal_, given_up_signal_;
   bool must_stop_ = false;
   std::optional<std::string> failure_;
+  bool is_given_up_ = false;    // all transports have been aborted
   std::list<Watched> watched_;  // in the order in which they were started
   std::vector<std::weak_ptr<DeviceTransport>> transports_;
   bool is_reported_ = false;

@@ -1,9 +1,11 @@
 # Sourced by the batch scripts: starts a command of the program as one rank a GPU on all nodes of the job, and puts the job back into the
-# queue when its time is over. Variables, all of them optional but the config:
+# queue when its time is over, or when it has failed after running for a while. Variables, all of them optional but the config:
 #   FATHOM_CONFIG    the run's config, below the folder from which the job was submitted
 #   FATHOM_ROOT      a folder of scripts/bundle.sh, or the repository (default: the folder from which the job was submitted)
 #   FATHOM_OPTIONS   more arguments, for example "--set optimizer.lr=3e-4"
 #   FATHOM_LAUNCHER  srun (default; Slurm built with PMIx) or mpirun
+#   FATHOM_RETRY_AFTER  seconds (default 1800): a run that fails later than that after its start (a GPU, a network) goes back into the queue and
+#                    resumes from its newest checkpoint; one that fails earlier, or with a config that cannot run (93), stays away
 set -uo pipefail
 root=${FATHOM_ROOT:-$SLURM_SUBMIT_DIR}
 : "${FATHOM_CONFIG:?set it to the config of the run: sbatch --export=ALL,FATHOM_CONFIG=...}"
@@ -12,14 +14,21 @@ program=$root/bin/fathom
 [ -x "$program" ] || program=$root/build/cuda/fathom
 [ -x "$program" ] || { echo "no program in $root/bin or $root/build/cuda" >&2; exit 93; }
 read -r -a options <<<"${FATHOM_OPTIONS:-}"
+marker=$SLURM_SUBMIT_DIR/.fathom-stopped-$SLURM_JOB_ID  # written by ranks that stopped in time
 
 # launch COMMAND: in the background, since a shell that waits for a child in the foreground would not hear the signal.
 launch() {
-  local launcher=(srun --mpi=pmix --kill-on-bad-exit=1)
+  local cores=${SLURM_CPUS_PER_TASK:-}  # srun does not take them from the job by itself
+  local launcher=(srun --mpi=pmix --kill-on-bad-exit=1 ${cores:+"--cpus-per-task=$cores"})
   if [ "${FATHOM_LAUNCHER:-srun}" = mpirun ]; then
-    launcher=("$(command -v "$root/bin/mpirun" || command -v mpirun)" -n "$SLURM_NTASKS" --map-by "ppr:$SLURM_NTASKS_PER_NODE:node")
+    launcher=("$(command -v "$root/bin/mpirun" || command -v mpirun)" -n "$SLURM_NTASKS" --map-by "ppr:$SLURM_NTASKS_PER_NODE:node${cores:+:PE=$cores}")
+    local name
+    for name in $(compgen -e | grep -E '^(NCCL|UCX|CUDA)_'); do  # to the other nodes, too
+      launcher+=(-x "$name")
+    done
   fi
-  "${launcher[@]}" "$program" "$1" "$FATHOM_CONFIG" --set run.device=CUDA ${options[@]+"${options[@]}"} &
+  rm -f "$marker"
+  "${launcher[@]}" "$root/scripts/slurm/rank.sh" "$marker" "$program" "$1" "$FATHOM_CONFIG" --set run.device=CUDA ${options[@]+"${options[@]}"} &
   job=$!
 }
 
@@ -42,8 +51,13 @@ run() {
     status=$?
     kill -0 "$job" 2>/dev/null || break
   done
-  if [ "$status" -eq 75 ]; then
+  if [ -e "$marker" ]; then
+    rm -f "$marker"
+    status=75
     echo "stopped in time with a checkpoint; the job goes back into the queue and resumes"
+    scontrol requeue "$SLURM_JOB_ID"
+  elif [ "$status" -ne 0 ] && [ "$status" -ne 93 ] && [ "$SECONDS" -ge "${FATHOM_RETRY_AFTER:-1800}" ]; then
+    echo "failed with exit code $status after $SECONDS s; the job goes back into the queue and resumes from the newest checkpoint"
     scontrol requeue "$SLURM_JOB_ID"
   fi
   exit "$status"

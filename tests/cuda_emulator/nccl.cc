@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -155,12 +156,36 @@ struct ncclComm {
   int num_ranks = 0;
   std::uint64_t num_collectives = 0;
   std::deque<Receive> receives;  // under way
+  bool is_under_way = true;      // nobody has seen yet that the last call is over
   ncclResult_t failure = ncclSuccess;
 };
 
 namespace {
 
+// The communicators that the group of calls under way on this thread has used; none outside a
+// group.
+thread_local std::optional<std::vector<ncclComm_t>> group_of_calls;
+
+// Whether the communicator takes a call: not while one before it is under way, but calls of a group
+// are one.
+bool begin_call(ncclComm_t comm) {
+  const bool is_of_group =
+      group_of_calls.has_value() &&
+      std::find(group_of_calls->begin(), group_of_calls->end(), comm) != group_of_calls->end();
+  if (comm->is_under_way && !is_of_group) {
+    return false;
+  }
+  comm->is_under_way = true;
+  if (group_of_calls.has_value()) {
+    group_of_calls->push_back(comm);
+  }
+  return true;
+}
+
 ncclResult_t add(ncclComm_t comm, const Call& call) {
+  if (!begin_call(comm)) {
+    return ncclInvalidArgument;
+  }
   Group& group = *comm->group;
   const std::lock_guard lock(group.mutex);
   Collective& collective = group.collectives[comm->num_collectives++];
@@ -228,10 +253,13 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
       (comm->num_collectives == 0 || group.collectives[comm->num_collectives - 1].is_done) &&
       receive_all(comm);
   *state = comm->failure != ncclSuccess ? comm->failure : is_done ? ncclSuccess : ncclInProgress;
+  comm->is_under_way = comm->is_under_way && !is_done;
   return ncclSuccess;
 }
 
-ncclResult_t ncclCommFinalize(ncclComm_t /*comm*/) { return ncclSuccess; }
+ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+  return begin_call(comm) ? ncclSuccess : ncclInvalidArgument;
+}
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   delete comm;
   return ncclSuccess;
@@ -262,6 +290,9 @@ ncclResult_t ncclBroadcast(const void* from, void* to, std::size_t count, ncclDa
 
 ncclResult_t ncclSend(const void* from, std::size_t count, ncclDataType_t type, int peer,
                       ncclComm_t comm, cudaStream_t /*stream*/) {
+  if (!begin_call(comm)) {
+    return ncclInvalidArgument;
+  }
   const fathom::emulator::MemoryAccess access;
   Bytes bytes = copy_of(from, bytes_of(count, type));
   const std::lock_guard lock(comm->group->mutex);
@@ -270,8 +301,17 @@ ncclResult_t ncclSend(const void* from, std::size_t count, ncclDataType_t type, 
 }
 ncclResult_t ncclRecv(void* to, std::size_t count, ncclDataType_t type, int peer, ncclComm_t comm,
                       cudaStream_t /*stream*/) {
+  if (!begin_call(comm)) {
+    return ncclInvalidArgument;
+  }
   comm->receives.push_back({to, bytes_of(count, type), peer});
   return ncclInProgress;
 }
-ncclResult_t ncclGroupStart() { return ncclSuccess; }
-ncclResult_t ncclGroupEnd() { return ncclSuccess; }
+ncclResult_t ncclGroupStart() {
+  group_of_calls.emplace();
+  return ncclSuccess;
+}
+ncclResult_t ncclGroupEnd() {
+  group_of_calls.reset();
+  return ncclSuccess;
+}

@@ -1,5 +1,6 @@
 // Started by mpirun, ranks in order, with a GPU for each rank of a node: the checks of
 // comm_checks.h over NCCL, with sums in its own order and in ours. Exit code 0 when all holds.
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <string_view>
@@ -31,6 +32,8 @@ int main(int argc, char** argv) {
     std::cout << "mpirun -n RANKS comm_nccl_program    checks NCCL between the GPUs of a node\n";
     return 0;
   }
+  setenv("CUDA_MODULE_LOADING", "EAGER", 0);  // as the program does: cli/session.cc
+  setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
   fathom::parallel::MpiEnvironment environment;
   try {
     check_nccl_world(environment);

@@ -132,7 +132,8 @@ TEST_CASE("A rank whose thread does not come back from the device ends when it i
     rank.abort_time = std::chrono::milliseconds(50);
     ncclUniqueId id;
     ncclGetUniqueId(&id);
-    const auto channel = parallel::NcclChannel::make(id, {"", "data", 0, 1, 0}, rank);
+    const auto channel = parallel::NcclChannel::make(id, parallel::ChannelUse::kCollectives,
+                                                     {"", "data", 0, 1, 0}, rank);
     std::thread stuck([&] {
       Stream stream(kDevice);
       (void)channel->start("all_reduce", stream, {[](ncclComm_t, cudaStream_t) {

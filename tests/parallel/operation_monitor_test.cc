@@ -89,6 +89,26 @@ TEST_CASE("An error that a transport reports ends the rank's communications") {
   CHECK(message_of(monitor) == "the cable is out");
 }
 
+TEST_CASE("Who fails second comes back when all transports have been aborted") {
+  struct SlowTransport final : parallel::DeviceTransport {
+    std::string error() override { return ""; }
+    void abort() noexcept override {
+      is_aborting = true;
+      std::this_thread::sleep_for(100ms);
+      is_aborted = true;
+    }
+    std::atomic<bool> is_aborting{false}, is_aborted{false};
+  };
+  OperationMonitor monitor({.interval = 2ms});
+  const auto transport = std::make_shared<SlowTransport>();
+  monitor.add(transport);
+  std::jthread first([&] { monitor.fail("the first"); });
+  REQUIRE(comes_true([&] { return transport->is_aborting.load(); }));
+  monitor.fail("the second");
+  CHECK(transport->is_aborted);
+  CHECK(message_of(monitor) == "the first");
+}
+
 TEST_CASE("The heartbeat names the operation that the device is in for long") {
   Heartbeat heartbeat;
   OperationMonitor monitor({.deadline = 1h, .interval = 2ms, .heartbeat = &heartbeat});

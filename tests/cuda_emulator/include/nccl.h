@@ -19,6 +19,7 @@ using ncclComm_t = struct ncclComm*;
 enum ncclResult_t : int {
   ncclSuccess = 0,
   ncclInternalError = 3,
+  ncclInvalidArgument = 4,
   ncclInvalidUsage = 5,
   ncclInProgress = 7,
 };
@@ -32,8 +33,9 @@ enum ncclDataType_t : int {
 };
 struct ncclConfig_t {
   int blocking;
+  int maxCTAs;
 };
-#define NCCL_CONFIG_INITIALIZER {1}
+#define NCCL_CONFIG_INITIALIZER {1, 0}
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id);
 ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int num_ranks, ncclUniqueId id, int rank,
