@@ -1,8 +1,9 @@
 #include "rl/verifiers/number_verifier.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "rl/verifiers/normalize.h"
-#include "rl/verifiers/solution.h"
 
 namespace fathom::rl {
 namespace {
@@ -45,19 +46,34 @@ Verification compare(const ExactNumber& answer, const ExactNumber& truth) {
   return {Verdict::kWrong, "other number"};
 }
 
+// The first number that is wrong decides.
+Verification compare(const NumberTuple& answer, const NumberTuple& truth) {
+  if (answer.brackets != truth.brackets || answer.numbers.size() != truth.numbers.size()) {
+    return {Verdict::kWrong, "other number"};
+  }
+  Verification result;
+  for (std::size_t i = 0; i < truth.numbers.size(); ++i) {
+    result = compare(answer.numbers[i], truth.numbers[i]);
+    if (result.verdict != Verdict::kCorrect) {
+      break;
+    }
+  }
+  return result;
+}
+
 }  // namespace
 
 NumberVerifier::NumberVerifier(std::string_view answer) : text_(normalize(answer)) {
-  NumberReading reading = read_solution(text_);
-  if (!reading.number) {
+  NumberTupleReading reading = read_number_tuple(text_);
+  if (!reading.tuple) {
     throw ConfigError(concat("the answer \"", answer.substr(0, 80), "\" is no number",
                              reading.failure.empty() ? "" : ": ", reading.failure));
   }
-  if (reading.number->has_unit) {
+  truth_ = std::move(*reading.tuple);
+  if (std::ranges::any_of(truth_.numbers, &ExactNumber::has_unit)) {
     throw ConfigError(concat("the answer \"", answer.substr(0, 80),
                              "\" has a unit, which is not compared; leave it out"));
   }
-  number_ = std::move(*reading.number);
 }
 
 Verification NumberVerifier::verify(std::string_view answer) const {
@@ -65,9 +81,9 @@ Verification NumberVerifier::verify(std::string_view answer) const {
   if (text == text_) {
     return {Verdict::kCorrect, "same text"};
   }
-  const NumberReading reading = read_solution(text);
-  if (reading.number) {
-    return compare(*reading.number, number_);
+  const NumberTupleReading reading = read_number_tuple(text);
+  if (reading.tuple) {
+    return compare(*reading.tuple, truth_);
   }
   // What is beyond the limits is not the truth, which is within them.
   return {Verdict::kWrong,

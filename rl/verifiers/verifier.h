@@ -35,7 +35,8 @@ class Verifier {
 };
 
 // A verifier by its name in a problem:
-//   number              exact integers, fractions, decimals, percent (number_verifier.h)
+//   number              exact integers, fractions, decimals, percent, points and intervals of them
+//                       (number_verifier.h)
 //   integers            a list of integers in order, separated by spaces or commas
 //   countdown           an arithmetic expression with the value of `answer` that uses each number
 //                       in it exactly once

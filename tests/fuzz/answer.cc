@@ -9,8 +9,9 @@
 using namespace fathom;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
-  static const std::array<std::unique_ptr<const rl::Verifier>, 6> kVerifiers{
+  static const std::array<std::unique_ptr<const rl::Verifier>, 7> kVerifiers{
       rl::make_verifier("number", "-3/4"),
+      rl::make_verifier("number", "(1/2, 1,234)"),
       rl::make_verifier("integers", "1 2 30"),
       rl::make_verifier("countdown", "(1 + 2 + 3) * 4"),
       rl::make_verifier("countdown:3,5,7", "3 * 5 + 7"),

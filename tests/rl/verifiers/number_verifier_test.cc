@@ -151,6 +151,39 @@ TEST_CASE("A unit may stand behind the number") {
          {concat("5 ", std::string(1 << 20, '{'), "cm"), "5", kWrong}});
 }
 
+TEST_CASE("Points and intervals are equal when brackets and numbers are") {
+  check({{"(1, 2)", "(1,2)"},
+         {R"(\left(1,\, 2\right))", "(1,2)"},
+         {R"((\frac{1}{2}, 0.25))", "(1/2, 1/4)"},
+         {"(0.333333, 28)", "(1/3, 28%)"},
+         {"[0, 9)", "[0,9)"},
+         {"(1,234)", "(1, 234)"},
+         {"(1, 2, 3)", "(1, 2, 3)"},
+         {"(5 cm, 2)", "(5, 2)"},
+         {"(1, -2)", "(1, 2)", kWrong},
+         {"(3, 2)", "(1, 2)", kWrong},
+         {"(2, 1)", "(1, 2)", kWrong},
+         {"[0, 9]", "[0,9)", kWrong},
+         {"(0, 9)", "[0,9)", kWrong},
+         {"(1, 2", "(1, 2)", kWrong},
+         {"1, 2", "(1, 2)", kWrong},
+         {"(1, 2, 3)", "(1, 2)", kWrong},
+         {"(1)", "(1, 2)", kWrong},
+         {"1", "(1, 2)", kWrong},
+         {"(1, 2)", "1", kWrong},
+         {"(1,)", "1", kWrong},
+         {"(,1)", "1", kWrong},
+         {"(1, 2,)", "(1, 2)", kWrong},
+         {"(1, )", "(1, 2)", kWrong},
+         {"((1, 2))", "(1, 2)", kWrong},
+         {"(1, 2) or (3, 4)", "(1, 2)", kWrong},
+         {"(1; 2)", "(1, 2)", kWrong},
+         {concat("(1", std::string(1 << 20, ','), ")"), "(1, 2)", kWrong}});
+  CHECK_THROWS_AS(NumberVerifier("(1, x)"), ConfigError);
+  CHECK_THROWS_AS(NumberVerifier("(1, 2 cm)"), ConfigError);
+  CHECK_THROWS_AS(NumberVerifier("1, 2"), ConfigError);
+}
+
 TEST_CASE("Square roots of squares are numbers") {
   check({{R"(\sqrt{4})", "2"},
          {R"(\sqrt4)", "2"},
