@@ -12,6 +12,12 @@ namespace fathom::trainer {
 DataTask::DataTask(TrainingLoop& loop, RunData& data)
     : loop_(&loop), data_(&data), batch_ramp_(optim::make_batch_ramp(loop.config())) {}
 
+std::int64_t DataTask::next_sample(std::int64_t samples, const config::RunConfig& stored) const {
+  const std::int64_t before = stored.train().sequence_length();
+  const std::int64_t now = loop_->config().train().sequence_length();
+  return before == now ? samples : (samples * before + now - 1) / now;
+}
+
 void DataTask::begin() {
   data_->begin(loop_->mesh().coordinates().data, loop_->mesh().shape().data);
   if (Reporter* reporter = loop_->reporter()) {

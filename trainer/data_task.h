@@ -13,6 +13,8 @@ class DataTask final : public TrainingTask {
   // `data` was opened before anything was allocated. Both outlive the task.
   DataTask(TrainingLoop& loop, RunData& data);
 
+  // Sequences of another length begin where as many tokens have been seen, rounded up.
+  std::int64_t next_sample(std::int64_t samples, const config::RunConfig& stored) const override;
   void begin() override;
   void take_step() override;
   void evaluate() override;

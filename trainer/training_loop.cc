@@ -1,5 +1,7 @@
 #include "trainer/training_loop.h"
 
+#include <google/protobuf/text_format.h>
+
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -61,6 +63,7 @@ void TrainingLoop::start(ResumeStep resume) {
         [this](parallel::StateVisitor& visitor) { visit_host_state(visitor); }, identity_,
         environment_.world);
     tell_changes(stored);
+    find_next_sample(stored);
     optimizer_->weights_loaded(stream_);
     last_saved_step_ = progress_.step;
   } else if (!config_->train().init_from().empty()) {
@@ -99,6 +102,19 @@ void TrainingLoop::tell_changes(const CheckpointIdentity& stored) const {
     list += concat(" and ", changes.size() - kMax, " more");
   }
   environment_.print("goes on with other bits than the run that wrote the checkpoint: " + list);
+}
+
+void TrainingLoop::find_next_sample(const CheckpointIdentity& stored) {
+  config::RunConfig before;
+  if (!google::protobuf::TextFormat::ParseFromString(stored.config_text, &before)) {
+    return;  // told among the changes
+  }
+  const std::int64_t next = task_->next_sample(progress_.samples, before);
+  if (next != progress_.samples && environment_.world.rank() == 0) {
+    environment_.print(concat("the data goes on at sample ", next, " of the new length, where ",
+                              progress_.samples, " of the old one end"));
+  }
+  progress_.samples = next;
 }
 
 RunEnd TrainingLoop::run(ResumeStep resume, TrainingTask& task,

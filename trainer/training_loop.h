@@ -104,6 +104,7 @@ class TrainingLoop {
   void write_skipped_batch(std::int64_t first_sample, std::int64_t num_samples) const;
   // One line for each resume that changes the bits of the run.
   void tell_changes(const CheckpointIdentity& stored) const;
+  void find_next_sample(const CheckpointIdentity& stored);
   void visit_state(parallel::StateVisitor& visitor);       // where it is
   void visit_host_state(parallel::StateVisitor& visitor);  // in host memory
   bool is_due(std::int64_t interval) const {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "configs/run_config.h"
 #include "parallel/state_visitor.h"
 
 namespace fathom::trainer {
@@ -11,6 +12,12 @@ namespace fathom::trainer {
 class TrainingTask {
  public:
   virtual ~TrainingTask() = default;
+  // The next global sample index of a resume, where the run that wrote the checkpoint, of the
+  // config `stored`, had come to `samples`: another one where a sample is another thing now.
+  virtual std::int64_t next_sample(std::int64_t samples,
+                                   const config::RunConfig& /*stored*/) const {
+    return samples;
+  }
   // Called once, after the weights are there and before anything else.
   virtual void begin() {}
   // One step: updates the weights and calls TrainingLoop::finish_step().

@@ -219,7 +219,7 @@ Work HostCommunicator::recv(Tensor& x, int from, Stream& /*stream*/) {
 void HostCommunicator::barrier() {
   const std::int64_t here = rank_;
   std::vector<std::int64_t> all(world_ranks_.size());
-  exchange(Operation::kBarrier, {&here, 1}, all, 0);
+  gather(Operation::kBarrier, {&here, 1}, all);
 }
 
 void HostCommunicator::exchange_integers(std::span<const std::int64_t> to_each,
@@ -234,7 +234,43 @@ void HostCommunicator::all_gather_integers(std::span<const std::int64_t> mine,
                                            std::span<std::int64_t> all) {
   FATHOM_CHECK(all.size() == world_ranks_.size() * mine.size(), mine.size(), " from each of ",
                world_size(), " ranks to ", all.size());
-  exchange(Operation::kAllGatherIntegers, mine, all, 0);
+  gather(Operation::kAllGatherIntegers, mine, all);
+}
+
+// Few ranks send to each other directly, so that a wait knows every rank that is missing.
+void HostCommunicator::gather(Operation operation, std::span<const std::int64_t> mine,
+                              std::span<std::int64_t> all) {
+  constexpr int kMaxDirect = 32;
+  if (world_size() <= kMaxDirect) {
+    exchange(operation, mine, all, 0);
+  } else {
+    gather_in_rounds(operation, mine, all);
+  }
+}
+
+// Before a round of distance d a rank has what it and the d - 1 ranks after it gave, which the rank
+// d places before it lacks: log2(world_size) messages a rank (Bruck et al., IEEE TPDS 8(11), 1997).
+void HostCommunicator::gather_in_rounds(Operation operation, std::span<const std::int64_t> mine,
+                                        std::span<std::int64_t> all) {
+  std::vector<std::int64_t> from_here_on(all.size());
+  std::ranges::copy(mine, from_here_on.begin());
+  const auto block = [&](int begin) {
+    return reinterpret_cast<std::byte*>(from_here_on.data() +
+                                        static_cast<std::size_t>(begin) * mine.size());
+  };
+  for (int distance = 1; distance < world_size(); distance *= 2) {
+    const int count = std::min(distance, world_size() - distance);
+    const auto bytes = static_cast<std::int64_t>(mine.size_bytes()) * count;
+    if (bytes > 0) {
+      sends_.push_back({peer_at(world_size() - distance), block(0), bytes});
+      receives_.push_back({peer_at(distance), block(distance), bytes});
+    }
+    Pending pending = begin(operation, num_collectives_++, {});
+    finish(pending);
+  }
+  const auto first = static_cast<std::size_t>(rank_) * mine.size();
+  std::ranges::rotate_copy(from_here_on, from_here_on.end() - static_cast<std::ptrdiff_t>(first),
+                           all.begin());
 }
 
 // Gives rank r the numbers from r * send_stride on, as many as there are of each rank in

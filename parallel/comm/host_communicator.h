@@ -138,6 +138,9 @@ class HostCommunicator : public Communicator {
   [[noreturn]] void fail(const Pending& pending, std::string_view reason) const;
   void exchange(Operation operation, std::span<const std::int64_t> to_each,
                 std::span<std::int64_t> from_each, std::size_t send_stride);
+  void gather(Operation operation, std::span<const std::int64_t> mine, std::span<std::int64_t> all);
+  void gather_in_rounds(Operation operation, std::span<const std::int64_t> mine,
+                        std::span<std::int64_t> all);
   void all_reduce_short(Tensor& x, ReduceOp op, Stream& stream);
   void all_reduce_long(Tensor& x, ReduceOp op, Stream& stream);
   int peer_at(int distance) const { return (rank_ + distance) % world_size(); }

@@ -68,4 +68,12 @@ what="a resume with another learning rate"
 launch 1 "$folder/resumed" "${common[@]}" --set train.steps=20 --resume 10 --set optimizer.lr=1e-3
 expect_status 0 "$what"
 expect_once "goes on with other bits than the run that wrote the checkpoint: optimizer.lr 0.003 -> 0.001" "$what"
+
+# A context is extended: longer sequences, stretched frequencies, the data where it was.
+what="a resume with longer sequences"
+launch 1 "$folder/resumed" "${common[@]}" --set train.steps=11 --resume 10 --set train.sequence_length=128 --set model.max_position=256 \
+  --set model.yarn.factor=2 --set model.yarn.original_max_position=128
+expect_status 0 "$what"
+expect_once "model.yarn.factor 1 -> 2" "$what"
+expect_once "the data goes on at sample 20 of the new length, where 80 of the old one end" "$what"
 exit 0

@@ -1,6 +1,7 @@
 #include <atomic>
 #include <chrono>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "parallel/comm/thread_communicator.h"
@@ -157,6 +158,27 @@ TEST_CASE("A steady exchange takes no memory from the system") {
     }
     FATHOM_CHECK(stream.allocator()->bytes_reserved() == reserved, reserved);
   });
+}
+
+TEST_CASE("Many ranks gather integers in rounds: everybody has everybody's, in order") {
+  for (const int num_ranks : {33, 40, 64}) {
+    std::vector<std::vector<std::int64_t>> found(static_cast<std::size_t>(num_ranks));
+    test::run_ranks(num_ranks, [&](Communicator& world, Stream&) {
+      world.barrier();
+      const std::vector<std::int64_t> mine{100 * world.rank(), 100 * world.rank() + 1};
+      std::vector<std::int64_t>& all = found[static_cast<std::size_t>(world.rank())];
+      all.resize(2 * static_cast<std::size_t>(num_ranks));
+      world.all_gather_integers(mine, all);
+      world.all_gather_integers({}, {});
+    });
+    std::vector<std::int64_t> want;
+    for (std::int64_t rank = 0; rank < num_ranks; ++rank) {
+      want.insert(want.end(), {100 * rank, 100 * rank + 1});
+    }
+    for (const auto& all : found) {
+      CHECK(all == want);
+    }
+  }
 }
 
 TEST_CASE("Misuse is refused with the numbers involved") {
