@@ -13,7 +13,7 @@
 #include "parallel/comm/agree.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/data_task.h"
-#include "trainer/rank_plan.h"
+#include "trainer/run_plan.h"
 
 namespace fathom::cli {
 namespace {

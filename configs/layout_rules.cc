@@ -1,8 +1,6 @@
 #include <numeric>
 #include <string>
-#include <vector>
 
-#include "configs/resolve.h"
 #include "configs/rules.h"
 
 namespace fathom::config {
@@ -26,6 +24,8 @@ bool check_axes(const Mesh& mesh, int world_size, Problems& problems) {
   }
   problems.require(mesh.group_elements() >= 0, "mesh.group_elements (", mesh.group_elements(),
                    ") is a number of weights, or 0");
+  problems.require(mesh.assumed_imbalance() >= 1, "mesh.assumed_imbalance (",
+                   mesh.assumed_imbalance(), ") must be at least 1");
   const std::int64_t others = std::int64_t{mesh.pipeline()} * mesh.tensor();
   if (mesh.data() == 0) {
     problems.add("mesh.pipeline (", mesh.pipeline(), ") x mesh.tensor (", mesh.tensor(),
@@ -63,6 +63,21 @@ void check_tensor_axis(const RunConfig& config, Problems& problems) {
       product_of_sizes(config.train().micro_batch_size(), config.train().sequence_length()));
 }
 
+// Of a list that is given.
+void check_layers_per_stage(const RunConfig& config, std::int64_t num_stages,
+                            const std::string& product, Problems& problems) {
+  const auto& layers = config.mesh().layers_per_stage();
+  problems.require(layers.size() == num_stages, "mesh.layers_per_stage lists ", layers.size(),
+                   " stages, but ", product, " = ", num_stages);
+  const std::int64_t sum = std::accumulate(layers.begin(), layers.end(), std::int64_t{0});
+  problems.require(sum == config.model().num_layers(), "mesh.layers_per_stage adds up to ", sum,
+                   ", but model.num_layers is ", config.model().num_layers());
+  for (int i = 0; i < layers.size(); ++i) {
+    problems.require(layers[i] >= 0, "mesh.layers_per_stage[", i, "] (", layers[i],
+                     ") must not be negative");
+  }
+}
+
 void check_stages(const RunConfig& config, Problems& problems) {
   const Mesh& mesh = config.mesh();
   const std::int64_t num_stages = std::int64_t{mesh.pipeline()} * mesh.stages_per_rank();
@@ -72,19 +87,11 @@ void check_stages(const RunConfig& config, Problems& problems) {
   if (num_layers <= 0) {
     return;
   }
-  if (!problems.require(num_stages <= num_layers, product, " = ", num_stages,
-                        " stages, but model.num_layers is ", num_layers)) {
-    return;
-  }
-  const std::vector<std::int64_t> layers = layers_of_stages(config);
-  problems.require(std::ssize(layers) == num_stages, "mesh.layers_per_stage lists ", layers.size(),
-                   " stages, but ", product, " = ", num_stages);
-  const std::int64_t sum = std::accumulate(layers.begin(), layers.end(), std::int64_t{0});
-  problems.require(sum == num_layers, "mesh.layers_per_stage adds up to ", sum,
-                   ", but model.num_layers is ", num_layers);
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    problems.require(layers[i] >= 1, "mesh.layers_per_stage[", i, "] (", layers[i],
-                     ") must be at least 1");
+  // The last stage may have the head alone.
+  if (problems.require(num_stages <= num_layers + 1, product, " = ", num_stages,
+                       " stages, but model.num_layers is ", num_layers) &&
+      !mesh.layers_per_stage().empty()) {
+    check_layers_per_stage(config, num_stages, product, problems);
   }
 }
 

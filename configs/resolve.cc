@@ -107,16 +107,4 @@ void resolve(RunConfig& config, const Launch& launch) {
   resolve_numerics(config);
 }
 
-std::vector<std::int64_t> layers_of_stages(const RunConfig& config) {
-  const Mesh& mesh = config.mesh();
-  if (mesh.layers_per_stage_size() > 0) {
-    return {mesh.layers_per_stage().begin(), mesh.layers_per_stage().end()};
-  }
-  const std::int64_t num_stages = std::int64_t{mesh.pipeline()} * mesh.stages_per_rank();
-  const std::int64_t num_layers = config.model().num_layers();
-  std::vector<std::int64_t> layers(static_cast<std::size_t>(num_stages), num_layers / num_stages);
-  std::for_each_n(layers.begin(), num_layers % num_stages, [](std::int64_t& n) { ++n; });
-  return layers;
-}
-
 }  // namespace fathom::config

@@ -1,8 +1,5 @@
 #pragma once
 
-#include <cstdint>
-#include <vector>
-
 #include "configs/schema/run.pb.h"
 
 namespace fathom::config {
@@ -19,9 +16,5 @@ struct Launch {
 // optimizer.parameter_dtype (BFLOAT16) and optimizer.master_weights. mesh.data stays 0 when
 // the ranks are no multiple of pipeline x tensor; validate() reports that.
 void resolve(RunConfig& config, const Launch& launch);
-
-// Decoder layers of each of the pipeline x stages_per_rank stages, in order: mesh.layers_per_stage,
-// or as even as possible with the larger stages first, as the last one also holds the head.
-std::vector<std::int64_t> layers_of_stages(const RunConfig& config);
 
 }  // namespace fathom::config

@@ -34,23 +34,33 @@ double attention_flops(const ModelOptions& options, std::int64_t sequence_length
   return 2.0 * options.num_attention_heads * half_sequence * (forward + backward);
 }
 
+double layer_flops(const ModelOptions& options, bool is_dense, std::int64_t sequence_length) {
+  return 6.0 * (attention_weights(options) + feed_forward_weights(options, is_dense)) +
+         attention_flops(options, sequence_length);
+}
+
 }  // namespace
 
+double layer_flops_per_token(const ModelOptions& options, int layer, std::int64_t sequence_length) {
+  return layer_flops(options, options.is_dense_layer(layer), sequence_length);
+}
+
+// A module is one more layer of the last layers' kind, the matrix that joins its two inputs, and
+// the head once more.
+double end_flops_per_token(const ModelOptions& options, std::int64_t sequence_length) {
+  const double hidden = options.hidden_size;
+  const double head = 6.0 * static_cast<double>(options.vocab_size) * hidden;
+  const double module = layer_flops(options, options.moe.num_experts == 0, sequence_length) +
+                        6.0 * 2.0 * hidden * hidden + head;
+  return head + options.mtp_depth * module;
+}
+
 double flops_per_token(const ModelOptions& options, std::int64_t sequence_length) {
-  const double head = static_cast<double>(options.vocab_size) * options.hidden_size;
-  double weights = head;
+  double flops = end_flops_per_token(options, sequence_length);
   for (int layer = 0; layer < options.num_layers; ++layer) {
-    weights +=
-        attention_weights(options) + feed_forward_weights(options, options.is_dense_layer(layer));
+    flops += layer_flops_per_token(options, layer, sequence_length);
   }
-  // A module is one more layer of the last layers' kind, the matrix that joins its two inputs, and
-  // the head once more.
-  const double module = attention_weights(options) +
-                        feed_forward_weights(options, options.moe.num_experts == 0) +
-                        2.0 * options.hidden_size * options.hidden_size + head;
-  weights += options.mtp_depth * module;
-  return 6.0 * weights +
-         (options.num_layers + options.mtp_depth) * attention_flops(options, sequence_length);
+  return flops;
 }
 
 }  // namespace fathom::model

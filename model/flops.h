@@ -13,4 +13,8 @@ namespace fathom::model {
 // recomputation options of a run repeat is not counted, nor is the rest: norms, softmax, optimizer.
 double flops_per_token(const ModelOptions& options, std::int64_t sequence_length);
 
+// Its parts: of decoder layer `layer`, and of what follows the last layer, head and MTP modules.
+double layer_flops_per_token(const ModelOptions& options, int layer, std::int64_t sequence_length);
+double end_flops_per_token(const ModelOptions& options, std::int64_t sequence_length);
+
 }  // namespace fathom::model

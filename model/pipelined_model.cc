@@ -15,8 +15,7 @@ PipelinedModel::PipelinedModel(const ModelOptions& options, const PipelineOption
     throw ConfigError(concat("mesh.stages_per_rank (", pipeline.stages_per_rank,
                              ") above 1 needs mesh.pipeline above 1"));
   }
-  const std::vector<StageOptions> cut = cut_into_stages(
-      options.num_layers, num_ranks * pipeline.stages_per_rank, pipeline.layers_per_stage);
+  const std::vector<StageOptions> cut = cut_into_stages(options, pipeline, num_ranks);
   std::vector<parallel::Parameter*> parameters;
   for (int stage = 0; stage < static_cast<int>(cut.size()); ++stage) {
     stages_.push_back(nullptr);

@@ -6,17 +6,12 @@
 #include <vector>
 
 #include "model/options.h"
+#include "model/pipeline_cut.h"
 #include "model/transformer_stage.h"
 #include "parallel/mesh.h"
 #include "parallel/parameter_buffer.h"
 
 namespace fathom::model {
-
-struct PipelineOptions {
-  int stages_per_rank = 1;            // above 1: interleaved
-  std::vector<int> layers_per_stage;  // empty: as even as possible
-  std::int64_t group_elements = 0;    // of parallel::ParameterFormat
-};
 
 // The stages of one model that a rank holds, and all their parameters.
 class PipelinedModel {

@@ -1,37 +1,12 @@
 #include "model/transformer_stage.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "core/error.h"
 #include "core/profiler_range.h"
 #include "kernels/elementwise.h"
 
 namespace fathom::model {
-
-std::vector<StageOptions> cut_into_stages(int num_layers, int num_stages,
-                                          std::span<const int> layers_per_stage) {
-  std::vector<int> counts(layers_per_stage.begin(), layers_per_stage.end());
-  if (counts.empty()) {
-    for (int stage = 0; stage < num_stages; ++stage) {
-      counts.push_back(num_layers / num_stages + (stage < num_layers % num_stages ? 1 : 0));
-    }
-  }
-  const int sum = std::accumulate(counts.begin(), counts.end(), 0);
-  if (static_cast<int>(counts.size()) != num_stages || sum != num_layers) {
-    throw ConfigError(concat("mesh.layers_per_stage has ", counts.size(), " entries with ", sum,
-                             " layers; the pipeline has ", num_stages, " stages and the model ",
-                             num_layers, " layers"));
-  }
-  std::vector<StageOptions> stages;
-  int first = 0;
-  for (int stage = 0; stage < num_stages; ++stage) {
-    const int count = counts[static_cast<std::size_t>(stage)];
-    stages.push_back({first, count, stage == 0, stage == num_stages - 1});
-    first += count;
-  }
-  return stages;
-}
 
 TransformerStage::TransformerStage(const ModelOptions& options, const StageOptions& stage,
                                    const parallel::Mesh& mesh, Stream& stream)

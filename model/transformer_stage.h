@@ -11,21 +11,10 @@
 #include "model/embedding.h"
 #include "model/lm_head.h"
 #include "model/mtp.h"
+#include "model/pipeline_cut.h"
 #include "parallel/pipeline/executor.h"
 
 namespace fathom::model {
-
-// Which layers a pipeline stage holds, and whether it is an end of the pipeline.
-struct StageOptions {
-  int first_layer = 0;
-  int num_layers = 0;
-  bool is_first = true;
-  bool is_last = true;
-};
-// Layers of each stage: `layers_per_stage` where given, else as even as possible, earlier stages
-// taking the remainder. Throws ConfigError when the sum is not num_layers.
-std::vector<StageOptions> cut_into_stages(int num_layers, int num_stages,
-                                          std::span<const int> layers_per_stage);
 
 // What a stage reads and adds to while a step runs; set anew for each step.
 struct StageStep {

@@ -20,14 +20,14 @@ namespace pb = google::protobuf;
 
 using Fields = std::map<std::string, std::string>;
 
-// Where a run writes, how it is watched and how far it goes.
-constexpr std::array<std::string_view, 16> kNoChoice = {
-    "run.directory",   "run.threads",      "model_from",
-    "train.steps",     "train.time_limit", "train.watchdog_timeout",
-    "train.init_from", "train.trace.",     "train.max_skipped_steps",
-    "checkpoint.",     "evaluation.",      "data.validation",
-    "data.tokenizer",  "data.prefetch",    "model.max_position",
-    "run.cuda_graphs"};
+// Where a run writes, how it is planned and watched and how far it goes.
+constexpr std::array<std::string_view, 17> kNoChoice = {
+    "run.directory",   "run.threads",           "model_from",
+    "train.steps",     "train.time_limit",      "train.watchdog_timeout",
+    "train.init_from", "train.trace.",          "train.max_skipped_steps",
+    "checkpoint.",     "evaluation.",           "data.validation",
+    "data.tokenizer",  "data.prefetch",         "model.max_position",
+    "run.cuda_graphs", "mesh.assumed_imbalance"};
 // Choices in mode FAST alone.
 constexpr std::array<std::string_view, 4> kLayout = {"mesh.", "train.micro_batch_size",
                                                      "train.recompute.", "run.transport"};

@@ -1,7 +1,5 @@
 #include "trainer/factory.h"
 
-#include "configs/resolve.h"
-
 namespace fathom::trainer {
 
 parallel::MeshShape make_mesh_shape(const config::Mesh& mesh) {
@@ -11,10 +9,10 @@ parallel::MeshShape make_mesh_shape(const config::Mesh& mesh) {
 model::PipelineOptions make_pipeline_options(const config::RunConfig& config) {
   model::PipelineOptions options;
   options.stages_per_rank = config.mesh().stages_per_rank();
-  for (const std::int64_t layers : config::layers_of_stages(config)) {
-    options.layers_per_stage.push_back(static_cast<int>(layers));
-  }
+  options.layers_per_stage = {config.mesh().layers_per_stage().begin(),
+                              config.mesh().layers_per_stage().end()};
   options.group_elements = config.mesh().group_elements();
+  options.sequence_length = config.train().sequence_length();
   return options;
 }
 

@@ -1,8 +1,6 @@
 #include "trainer/generation_plan.h"
 
 #include <algorithm>
-#include <iomanip>
-#include <sstream>
 
 #include "configs/schema/run.pb.h"
 #include "kernels/paged_attention.h"
@@ -12,7 +10,6 @@
 #include "parallel/comm/meta_communicator.h"
 #include "trainer/factory.h"
 #include "trainer/generation/scheduler.h"
-#include "trainer/mebibytes.h"
 
 namespace fathom::trainer {
 namespace {
@@ -57,6 +54,14 @@ GenerationPlan plan_rank(const config::RunConfig& config, int rank) {
 
 }  // namespace
 
+std::int64_t GenerationPlan::cache_bytes(model::CacheForm form) const noexcept {
+  return form == model::CacheForm::kLatent ? latent_bytes : expanded_bytes;
+}
+
+std::int64_t GenerationPlan::weight_bytes(model::CacheForm form) const noexcept {
+  return packed_bytes + (form == model::CacheForm::kLatent ? absorbed_bytes : 0);
+}
+
 std::vector<GenerationPlan> plan_generation(const config::RunConfig& config) {
   const parallel::MeshShape shape = make_mesh_shape(config.mesh());
   std::vector<GenerationPlan> plans;
@@ -64,29 +69,6 @@ std::vector<GenerationPlan> plan_generation(const config::RunConfig& config) {
     plans.push_back(plan_rank(config, stage * shape.data * shape.tensor));
   }
   return plans;
-}
-
-std::string describe_generation(const config::RunConfig& config) {
-  if (config.rollout().max_new_tokens() == 0) {
-    return "";
-  }
-  const bool is_latent = make_cache_form(config) == model::CacheForm::kLatent;
-  const std::vector<GenerationPlan> plans = plan_generation(config);
-  std::ostringstream out;
-  out << "sampling holds a cache of " << plans.front().num_tokens
-      << " tokens and the weights again, arranged for few rows, until its step is sampled; per "
-         "rank, MiB, the cache "
-      << (is_latent ? "LATENT" : "EXPANDED") << ":\n"
-      << "  pipeline    expanded      latent     ratio  weights again\n";
-  for (const GenerationPlan& plan : plans) {
-    out << std::setw(10) << plan.rank / (config.mesh().data() * config.mesh().tensor())
-        << mebibytes(plan.expanded_bytes) << mebibytes(plan.latent_bytes) << std::setw(10)
-        << std::fixed << std::setprecision(1)
-        << static_cast<double>(plan.expanded_bytes) /
-               static_cast<double>(std::max<std::int64_t>(1, plan.latent_bytes))
-        << "   " << mebibytes(plan.packed_bytes + (is_latent ? plan.absorbed_bytes : 0)) << '\n';
-  }
-  return out.str();
 }
 
 }  // namespace fathom::trainer

@@ -1,17 +1,14 @@
 #include "trainer/rank_plan.h"
 
-#include <iomanip>
-#include <sstream>
+#include <numeric>
 
 #include "configs/schema/run.pb.h"
-#include "core/error.h"
 #include "model/factory.h"
 #include "model/pipelined_model.h"
 #include "optim/factory.h"
 #include "parallel/comm/meta_communicator.h"
+#include "parallel/pipeline/schedule.h"
 #include "trainer/factory.h"
-#include "trainer/generation_plan.h"
-#include "trainer/mebibytes.h"
 #include "trainer/train_step.h"
 
 namespace fathom::trainer {
@@ -36,12 +33,42 @@ model::MicroBatch meta_micro_batch(std::int64_t num_sequences, std::int64_t sequ
   return batch;
 }
 
-RankPlan plan_rank(const config::RunConfig& config, int rank, double assumed_imbalance) {
-  Stream stream(Device{DeviceType::kMeta, 0}, 1, model::make_numerics_options(config).sum_order());
+// Rounded up for GRPO, whose mini-batches are packed: this is the most that one can take.
+std::int64_t count_micro_batches(const config::RunConfig& config) {
+  const config::Mesh& mesh = config.mesh();
+  const std::int64_t round = mesh.stages_per_rank() > 1 ? mesh.pipeline() : 1;
+  const std::int64_t part = config.train().micro_batch_size() * mesh.data() * round;
+  return (config.train().global_batch_size() + part - 1) / part * round;
+}
+
+std::vector<model::MicroBatch> meta_micro_batches(const config::RunConfig& config, Stream& stream) {
+  std::vector<model::MicroBatch> micro_batches;
+  for (std::int64_t i = 0; i < count_micro_batches(config); ++i) {
+    micro_batches.push_back(meta_micro_batch(config.train().micro_batch_size(),
+                                             config.train().sequence_length(),
+                                             static_cast<int>(config.model().mtp_depth()), stream));
+  }
+  return micro_batches;
+}
+
+// As rl/reference_policy.h holds it.
+std::vector<Tensor> make_reference(const config::RunConfig& config,
+                                   parallel::ParameterBuffer& parameters, Stream& stream) {
+  std::vector<Tensor> shards;
+  if (config.grpo().objective().kl_weight() > 0) {
+    for (const parallel::ParameterGroup& group : parameters.groups()) {
+      shards.push_back(Tensor::empty(group.value_shard.shape(), group.value_shard.dtype(), stream));
+    }
+  }
+  return shards;
+}
+
+RankPlan plan_rank(const config::RunConfig& config, int rank) {
+  const model::ModelOptions options = model::make_model_options(config);
+  Stream stream(Device{DeviceType::kMeta, 0}, 1, options.numerics.sum_order());
   const parallel::MeshShape shape = make_mesh_shape(config.mesh());
   const auto world = parallel::make_meta_world(rank, shape.world_size());
   const parallel::Mesh mesh(*world, shape);
-  const model::ModelOptions options = model::make_model_options(config);
   model::PipelinedModel model(options, make_pipeline_options(config), mesh, stream);
   const Allocator& allocator = *stream.allocator();
   RankPlan plan;
@@ -53,47 +80,31 @@ RankPlan plan_rank(const config::RunConfig& config, int rank, double assumed_imb
   }
   const std::int64_t before = allocator.bytes_in_use();
   const auto optimizer = optim::make_optimizer(config.optimizer(), model.parameters(), stream);
-  plan.optimizer_bytes = allocator.bytes_in_use() - before;
+  const std::int64_t with_optimizer = allocator.bytes_in_use();
+  plan.optimizer_bytes = with_optimizer - before;
+  const std::vector<Tensor> reference = make_reference(config, model.parameters(), stream);
+  plan.held_bytes = allocator.bytes_in_use();
+  plan.reference_bytes = plan.held_bytes - with_optimizer;
 
-  const config::Train& train = config.train();
-  // Rounded up for GRPO, whose mini-batches are packed: this is the most that one can take.
-  const std::int64_t part = train.micro_batch_size() * shape.data *
-                            (config.mesh().stages_per_rank() > 1 ? shape.pipeline : 1);
-  const std::int64_t num_micro_batches = (train.global_batch_size() + part - 1) / part *
-                                         (part / (train.micro_batch_size() * shape.data));
-  std::vector<model::MicroBatch> micro_batches;
-  for (std::int64_t i = 0; i < num_micro_batches; ++i) {
-    micro_batches.push_back(meta_micro_batch(train.micro_batch_size(), train.sequence_length(),
-                                             options.mtp_depth, stream));
-  }
   StepOptions step;
-  step.recompute = make_recompute_options(train.recompute());
-  step.assumed_imbalance = assumed_imbalance;
+  step.recompute = make_recompute_options(config.train().recompute());
+  step.assumed_imbalance = config.mesh().assumed_imbalance();
   TrainStep train_step(model, *optimizer, mesh, stream);
-  const StepResult result = train_step.run(
-      micro_batches, TokenCounts(static_cast<std::size_t>(options.mtp_depth) + 1, 1), step, {});
+  const StepResult result =
+      train_step.run(meta_micro_batches(config, stream),
+                     TokenCounts(static_cast<std::size_t>(options.mtp_depth) + 1, 1), step, {});
   plan.peak_bytes = allocator.peak_bytes();
   plan.bytes_sent = result.bytes_sent;
   return plan;
 }
 
-std::string describe_numerics(const config::Numerics& numerics) {
-  if (numerics.mode() == config::Numerics::FAST) {
-    return "numerics: FAST, the same bits on the same layout";
-  }
-  return concat("numerics: EXACT, the same bits in every layout; gradients in contributions of ",
-                numerics.gradient_unit_tokens(), " tokens and multiples of 2^-",
-                numerics.gradient_fraction_bits(), ", tensor sums over ", numerics.tensor_chunks(),
-                " chunks");
-}
-
 }  // namespace
 
-std::vector<RankPlan> plan_ranks(const config::RunConfig& config, double assumed_imbalance) {
+std::vector<RankPlan> plan_ranks(const config::RunConfig& config) {
   const parallel::MeshShape shape = make_mesh_shape(config.mesh());
   std::vector<RankPlan> plans;
   for (int stage = 0; stage < shape.pipeline; ++stage) {
-    plans.push_back(plan_rank(config, stage * shape.data * shape.tensor, assumed_imbalance));
+    plans.push_back(plan_rank(config, stage * shape.data * shape.tensor));
   }
   return plans;
 }
@@ -112,42 +123,28 @@ ParameterCount count_parameters(const config::Model& config) {
   return {main, count(static_cast<int>(config.mtp_depth())) - main};
 }
 
-std::string describe_plan(const config::RunConfig& config) {
-  const config::Mesh& mesh = config.mesh();
-  const ParameterCount count = count_parameters(config.model());
-  std::ostringstream out;
-  out << "mesh: pipeline " << mesh.pipeline() << " x data " << mesh.data() << " x tensor "
-      << mesh.tensor() << ", expert " << mesh.expert() << ", stages per rank "
-      << mesh.stages_per_rank() << '\n'
-      << describe_numerics(config.numerics()) << '\n'
-      << "parameters: " << count.main;
-  if (count.mtp > 0) {
-    out << " and " << count.mtp << " of multi-token prediction";
+PipelinePlan plan_pipeline(const config::RunConfig& config) {
+  const int num_ranks = config.mesh().pipeline();
+  const model::ModelOptions options = model::make_model_options(config);
+  const std::vector<model::StageOptions> stages =
+      model::cut_into_stages(options, make_pipeline_options(config), num_ranks);
+  const std::vector<double> flops =
+      model::stage_flops(options, stages, config.train().sequence_length());
+  const double mean = std::accumulate(flops.begin(), flops.end(), 0.0) / num_ranks;
+  PipelinePlan plan;
+  plan.layers.resize(static_cast<std::size_t>(num_ranks));
+  plan.work.resize(plan.layers.size());
+  for (std::size_t stage = 0; stage < stages.size(); ++stage) {
+    const std::size_t rank = stage % plan.layers.size();
+    plan.layers[rank].push_back(stages[stage].num_layers);
+    plan.work[rank] += flops[stage] / mean;
   }
-  if (config.grpo().objective().kl_weight() > 0) {
-    out << "\nreference policy: " << count.main
-        << " weights, shared out over the replicas, beside those below";
-  }
-  out << "\nper rank, MiB; ranks of a pipeline stage are alike, and the peak is that of a rank "
-         "whose experts get "
-      << kAssumedImbalance << " x the mean\n"
-      << "  pipeline  parameters       weights   gradients   optimizer  activations         peak\n";
-  for (const RankPlan& plan : plan_ranks(config)) {
-    const std::int64_t fixed = plan.value_bytes + plan.gradient_bytes + plan.optimizer_bytes;
-    out << std::setw(10) << plan.rank / (mesh.data() * mesh.tensor()) << std::setw(12)
-        << plan.num_parameters << "  " << mebibytes(plan.value_bytes)
-        << mebibytes(plan.gradient_bytes) << mebibytes(plan.optimizer_bytes) << ' '
-        << mebibytes(plan.peak_bytes - fixed) << ' ' << mebibytes(plan.peak_bytes) << "\n"
-        << "            sent per step:";
-    for (const auto& [axis, bytes] : plan.bytes_sent) {
-      if (bytes > 0) {
-        out << ' ' << axis << mebibytes(bytes) << " MiB";
-      }
-    }
-    out << '\n';
-  }
-  out << describe_generation(config);
-  return out.str();
+  plan.num_micro_batches = count_micro_batches(config);
+  // With one stage a rank the interleaved schedule is 1F1B.
+  const parallel::Schedule schedule = parallel::interleaved_one_forward_one_backward(
+      num_ranks, config.mesh().stages_per_rank(), static_cast<int>(plan.num_micro_batches));
+  plan.busy_share = parallel::simulate(schedule, {.of_stage = flops}).busy_share;
+  return plan;
 }
 
 }  // namespace fathom::trainer

@@ -59,11 +59,13 @@ Schedule add_communication(const Schedule& compute);
 struct Costs {
   double forward = 1.0;
   double backward_input = 1.0;
-  double backward_weight = 1.0;  // kBackward costs the sum of both
+  double backward_weight = 1.0;       // kBackward costs the sum of both
+  std::vector<double> of_stage = {};  // multiplies these, by stage; empty: 1
 };
 struct Simulation {
   double makespan = 0.0;
   double bubble = 0.0;                  // largest idle time of a rank
+  double busy_share = 0.0;              // of all ranks' time, makespan x ranks
   std::vector<int> peak_micro_batches;  // per rank: most forwards whose backward is not done yet
 };
 // Plays the schedule (with or without communication actions; sends cost nothing). ConfigError

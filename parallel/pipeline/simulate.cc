@@ -9,8 +9,8 @@
 namespace fathom::parallel {
 namespace {
 
-double cost_of(const Action& action, const Costs& costs) {
-  switch (action.kind) {
+double cost_of(ActionKind kind, const Costs& costs) {
+  switch (kind) {
     case ActionKind::kForward:
       return costs.forward;
     case ActionKind::kBackward:
@@ -22,6 +22,12 @@ double cost_of(const Action& action, const Costs& costs) {
     default:
       return 0.0;
   }
+}
+
+double cost_of(const Action& action, const Costs& costs) {
+  const double of_stage =
+      costs.of_stage.empty() ? 1.0 : costs.of_stage[static_cast<std::size_t>(action.stage)];
+  return of_stage * cost_of(action.kind, costs);
 }
 
 // Plays all ranks at once: each goes on as far as what it waits for has been done.
@@ -53,9 +59,13 @@ class Player {
       result.makespan = std::max(result.makespan, state.time);
       result.peak_micro_batches.push_back(state.peak_in_flight);
     }
+    double busy = 0.0;
     for (const RankState& state : ranks_) {
       result.bubble = std::max(result.bubble, result.makespan - state.busy);
+      busy += state.busy;
     }
+    result.busy_share =
+        result.makespan > 0 ? busy / (result.makespan * static_cast<double>(ranks_.size())) : 0.0;
     return result;
   }
 
@@ -145,7 +155,7 @@ class Player {
   }
 
   const Schedule& schedule_;
-  const Costs costs_;
+  const Costs& costs_;
   const bool has_communication_;
   std::vector<RankState> ranks_;
   std::map<Action, double> done_at_;

@@ -87,7 +87,7 @@ TEST_CASE("a wrong override is answered with its path and what would be right") 
         "--set optimizer.adam.beta2=1: no field \"adam\" in Optimizer; did you mean \"adamw\"?");
   CHECK(problem("mesh.zzzzzz=1") ==
         "--set mesh.zzzzzz=1: no field \"zzzzzz\" in Mesh; it has pipeline, data, tensor, expert, "
-        "stages_per_rank, layers_per_stage, group_elements");
+        "stages_per_rank, layers_per_stage, group_elements, assumed_imbalance");
   CHECK(problem("mesh.tensor=abc") == "--set mesh.tensor=abc: Expected integer, got: abc");
   CHECK(problem("mesh.tensor=1 2") == "--set mesh.tensor=1 2: there is text after the value");
   CHECK(problem("mesh.tensor=") == "--set mesh.tensor=: Expected integer, got: ");

@@ -104,17 +104,4 @@ TEST_CASE(
   CHECK((resolved(Run::CPU, false) == std::pair(FLOAT32, false)));
 }
 
-TEST_CASE("layers are spread as evenly as possible, or as told") {
-  RunConfig config;
-  config.mutable_model()->set_num_layers(61);
-  config.mutable_mesh()->set_pipeline(4);
-  config.mutable_mesh()->set_stages_per_rank(2);
-  CHECK(layers_of_stages(config) == std::vector<std::int64_t>{8, 8, 8, 8, 8, 7, 7, 7});
-  config.mutable_mesh()->set_stages_per_rank(1);
-  for (const int layers : {10, 20, 20, 11}) {
-    config.mutable_mesh()->add_layers_per_stage(layers);
-  }
-  CHECK(layers_of_stages(config) == std::vector<std::int64_t>{10, 20, 20, 11});
-}
-
 }  // namespace fathom::config

@@ -41,6 +41,7 @@ TEST_CASE("the tiny config fits every layout of up to 8 ranks that it claims") {
   CHECK(problems_of({"mesh.pipeline=2", "mesh.tensor=2", "mesh.expert=4"}, 8).empty());
   CHECK(problems_of({"mesh.pipeline=2", "mesh.stages_per_rank=2", "mesh.expert=2"}, 4).empty());
   CHECK(problems_of({"mesh.pipeline=2", "mesh.layers_per_stage=[1, 3]"}, 4).empty());
+  CHECK(problems_of({"mesh.pipeline=2", "mesh.layers_per_stage=[4, 0]"}, 4).empty());
 }
 
 TEST_CASE("a mesh of its own is enough when the program is not started under mpirun") {
@@ -217,9 +218,10 @@ TEST_CASE("a layout that does not fit is reported with its numbers") {
       {{"mesh.pipeline=2", "mesh.layers_per_stage=[2, 3]"},
        {"mesh.layers_per_stage adds up to 5, but model.num_layers is 4"},
        2},
+      {{"mesh.assumed_imbalance=0.9"}, {"mesh.assumed_imbalance (0.9) must be at least 1"}, 1},
       {{"mesh.group_elements=-1"}, {"mesh.group_elements (-1) is a number of weights, or 0"}, 1},
-      {{"mesh.pipeline=2", "mesh.layers_per_stage=[0, 4]"},
-       {"mesh.layers_per_stage[0] (0) must be at least 1"},
+      {{"mesh.pipeline=2", "mesh.layers_per_stage=[-1, 5]"},
+       {"mesh.layers_per_stage[0] (-1) must not be negative"},
        2},
   });
 }

@@ -60,8 +60,13 @@ const std::vector<Layout>& layouts() {
       {{1, 2, 2, 4}, {}, 2, {}},
       {{2, 2, 1, 2}, {}, 1, {}},
       {{2, 1, 2, 2}, {}, 1, {true, true, true, false}},
-      // uneven stages, interleaving
+      // uneven stages, also without layers at either end and between; interleaving
       {{2, 1, 1, 1}, {1, {1, 3}}, 1, {}},
+      {{2, 1, 1, 1}, {1, {2, 2}}, 1, {}},
+      {{2, 1, 1, 1}, {1, {4, 0}}, 1, {}},
+      {{2, 1, 2, 1}, {1, {0, 4}}, 1, {}},
+      {{4, 1, 1, 1}, {1, {1, 1, 1, 1}}, 1, {}},
+      {{4, 2, 1, 2}, {1, {2, 0, 2, 0}}, 1, {}},
       {{2, 1, 1, 1}, {2, {}}, 1, {}},
       {{2, 2, 1, 2}, {2, {1, 1, 2, 0}}, 1, {}},
       // three and all four, at 8 and 16 ranks

@@ -177,6 +177,21 @@ TEST_CASE("validate checks both ends of every message") {
   }
 }
 
+TEST_CASE("stages of different costs: the slowest one sets the pace") {
+  // Rank 1 works 3 x 6 without a pause, after the first forward of rank 0 and before its last
+  // backward.
+  const Costs costs{.of_stage = {1.0, 2.0}};
+  const Schedule schedule = one_forward_one_backward(2, 3);
+  for (const Schedule& played : {schedule, add_communication(schedule)}) {
+    const Simulation simulation = simulate(played, costs);
+    CHECK(simulation.makespan == 1.0 + 18.0 + 2.0);
+    CHECK(simulation.bubble == 21.0 - 9.0);
+    CHECK(simulation.busy_share == (9.0 + 18.0) / (2 * 21.0));
+  }
+  const Costs even{.of_stage = {1.5, 1.5}};
+  CHECK(simulate(schedule, even).busy_share == 27.0 / (2 * 18.0));
+}
+
 TEST_CASE("simulate names the ranks of a deadlock and what they wait for") {
   // Both ranks are in a legal order on their own, yet each waits for the other.
   Schedule schedule = two_ranks();

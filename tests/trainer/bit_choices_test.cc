@@ -60,6 +60,8 @@ TEST_CASE("In mode FAST the layout is a choice too") {
   CHECK(changed_bit_choices(identity_of({fast}), identity_of({fast, "run.transport=MPI"})) ==
         Lines{"run.transport NCCL -> MPI"});
   CHECK(changed_bit_choices(identity_of({fast}), identity_of({fast, "run.threads=2"})).empty());
+  CHECK(changed_bit_choices(identity_of({fast}), identity_of({fast, "mesh.assumed_imbalance=2"}))
+            .empty());
 }
 
 TEST_CASE("A schedule that ends with the run makes its length a choice") {
