@@ -4,9 +4,11 @@
 
 #include "cli/program.h"
 #include "cli/session.h"
+#include "core/open_files.h"
 
 int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit fails the write, which says so
+  fathom::raise_open_file_limit();
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   fathom::cli::Session session;
   return fathom::cli::run_to_exit(arguments, session);

@@ -12,7 +12,6 @@
 #include "cli/exit_code.h"
 #include "cli/session.h"
 #include "core/error.h"
-#include "data/text_source.h"
 #include "data/tokenizer.h"
 #include "parallel/comm/agree.h"
 
@@ -24,11 +23,13 @@ constexpr std::string_view kHelp =
          [--shard_bytes N] [--text_field NAME]
 
 Writes text as token shards, HDF5 files that pretrain reads: PREFIX-00000-of-00004.h5 and so on. FILE is plain text or JSON lines
-(.jsonl), one document a line. Several ranks share the work; the shards do not depend on how many.
+(.jsonl), one document a line. Several ranks share the work, a shard at a time; the shards do not depend on how many. A rank takes
+two to three times the memory that a shard's text has.
 
   --tokenizer PATH    a tokenizer.json, as of train-tokenizer or Hugging Face
   --output PREFIX     where the shards go and how their names begin
-  --shard_bytes N     bytes of text per shard (default 33554432)
+  --shard_bytes N     bytes of text per shard (default: a 256th of the text, at least 33554432 and at most 1073741824);
+                      small files share a shard
   --text_field NAME   the field of a JSON line that holds the text (default text)
 
 example:
@@ -49,7 +50,7 @@ data::TokenizeOptions read_options(std::span<const std::string> arguments, std::
   result.output_prefix = options.required("output");
   result.text.text_field = options.value("text_field").value_or(result.text.text_field);
   if (options.has("shard_bytes")) {
-    result.chunk_bytes = options.integer("shard_bytes", 1, INT64_MAX);
+    result.shard_bytes = options.integer("shard_bytes", 1, INT64_MAX);
   }
   return result;
 }
@@ -80,7 +81,7 @@ int run(std::span<const std::string> arguments, Session& session) {
   std::optional<data::Tokenizer> tokenizer;
   parallel::agree(session.world(), [&] {
     tokenizer = data::Tokenizer::load(tokenizer_path);
-    data::cut_into_chunks(options.files, options.chunk_bytes, options.text);  // all files are there
+    data::plan_shards(options);  // all files are there
   });
   session.begin_running();
   const bool speaks = session.rank() == 0;

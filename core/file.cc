@@ -11,6 +11,7 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "core/open_files.h"
 
 namespace fathom {
 namespace {
@@ -20,8 +21,12 @@ std::filesystem::path folder_of(const std::filesystem::path& path) {
   return absolute.has_filename() ? absolute.parent_path() : absolute.parent_path().parent_path();
 }
 
-// " (45056 bytes are free on its file system)"; "" when that is not the matter.
-std::string free_space(const std::filesystem::path& path, int error) {
+// " (45056 bytes are free on its file system)", or how many files may be open; "" when neither is
+// the matter.
+std::string what_is_left(const std::filesystem::path& path, int error) {
+  if (error == EMFILE) {
+    return concat(" (this process may have ", open_file_limit(), "; `ulimit -n` raises that)");
+  }
   struct statvfs space{};
   if (error != ENOSPC || ::statvfs(folder_of(path).c_str(), &space) != 0) {
     return "";
@@ -108,7 +113,7 @@ class FileDescriptor {
 void throw_io_error(std::string_view operation, const std::filesystem::path& path, int error) {
   throw IoError(concat(operation, " ", path.string(), ": ",
                        std::error_code(error, std::generic_category()).message(),
-                       free_space(path, error)));
+                       what_is_left(path, error)));
 }
 
 std::string read_file(const std::filesystem::path& path) {

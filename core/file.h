@@ -25,7 +25,7 @@ std::string numbered_name(std::string_view prefix, std::int64_t number,
                           std::string_view suffix = "");
 
 // Throws IoError: "<operation> <path>: <what errno `error` means>", and what is still free on the
-// file system when that is too little.
+// file system when that is too little, or how many files a process may have open.
 [[noreturn]] void throw_io_error(std::string_view operation, const std::filesystem::path& path,
                                  int error);
 

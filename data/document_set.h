@@ -13,9 +13,10 @@ namespace fathom::data {
 // threads.
 class DocumentSet {
  public:
-  // Paths as open_token_shards() takes them. Throws what it throws, and ConfigError when there is
-  // no token in them.
-  explicit DocumentSet(const std::vector<std::filesystem::path>& paths);
+  // Paths, and a shard to share with or null, as open_token_shards() takes them. Throws what it
+  // throws, and ConfigError when there is no token in them.
+  explicit DocumentSet(const std::vector<std::filesystem::path>& paths,
+                       const TokenShard* like = nullptr);
 
   const Vocabulary& vocabulary() const noexcept { return shards_.front().vocabulary(); }
   std::span<const TokenShard> shards() const noexcept { return shards_; }
@@ -29,10 +30,8 @@ class DocumentSet {
     std::int64_t document;
   };
   Place place_of(std::int64_t document) const;
-  std::int64_t document_tokens(std::int64_t document) const;
-  // Tokens begin .. begin + out.size() - 1 of the document. Throws IoError
-  // (TokenShard::read_tokens).
-  void read(std::int64_t document, std::int64_t begin, std::span<std::int32_t> out) const;
+  // The first document of a shard.
+  std::int64_t first_document(std::size_t shard) const { return first_documents_[shard]; }
 
  private:
   std::vector<TokenShard> shards_;

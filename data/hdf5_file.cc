@@ -3,7 +3,7 @@
 #include <hdf5.h>
 
 #include <array>
-#include <cstdlib>
+#include <exception>
 #include <optional>
 #include <utility>
 
@@ -62,31 +62,35 @@ std::size_t element_bytes(ElementType type) noexcept {
 
 // The file in memory. H5Fget_file_image() would be the plain way to it, but it clears the mark
 // "open for writing" in the superblock and leaves the checksum that counted the mark (1.10.8). So
-// the memory is taken over when the file is closed.
+// the library works in memory of ours, which is the file when it has closed it.
 struct Hdf5ImageWriter::State {
   std::string image;
   std::size_t file_bytes = 0;
   Hdf5Handle file;
 
   static void* copy_pointer(void* self) noexcept { return self; }
-  static herr_t free_pointer(void*) noexcept { return 0; }
-  static herr_t take_over(void* memory, H5FD_file_image_op_t operation, void* self) {
-    auto& state = *static_cast<State*>(self);
-    if (operation == H5FD_FILE_IMAGE_OP_FILE_CLOSE) {
-      state.image.assign(static_cast<const char*>(memory), state.file_bytes);
+  static herr_t keep(void*) noexcept { return 0; }
+  static herr_t keep_image(void*, H5FD_file_image_op_t, void*) noexcept { return 0; }
+  static void* resize(void*, std::size_t size, H5FD_file_image_op_t, void* self) noexcept {
+    auto& image = static_cast<State*>(self)->image;
+    try {
+      image.resize(size);
+    } catch (const std::exception&) {
+      return nullptr;  // the library reports it
     }
-    std::free(memory);
-    return 0;
+    return image.data();
   }
 };
 
-Hdf5ImageWriter::Hdf5ImageWriter() : state_(std::make_unique<State>()) {
+Hdf5ImageWriter::Hdf5ImageWriter(std::size_t expected_bytes) : state_(std::make_unique<State>()) {
   prepare_hdf5();
+  state_->image.reserve(expected_bytes);
   constexpr std::size_t kGrowthBytes = std::size_t{1} << 20;
   H5FD_file_image_callbacks_t callbacks{};
-  callbacks.image_free = State::take_over;
+  callbacks.image_realloc = State::resize;
+  callbacks.image_free = State::keep_image;
   callbacks.udata_copy = State::copy_pointer;
-  callbacks.udata_free = State::free_pointer;
+  callbacks.udata_free = State::keep;
   callbacks.udata = state_.get();
   const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   const Hdf5Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
@@ -146,7 +150,8 @@ std::string Hdf5ImageWriter::finish() {
       H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0 ? H5Fget_file_image(file, nullptr, 0) : -1;
   want_written(size > 0, "a file");
   state_->file_bytes = static_cast<std::size_t>(size);
-  want_written(state_->file.close() >= 0 && state_->image.size() == state_->file_bytes, "a file");
+  want_written(state_->file.close() >= 0 && state_->image.size() >= state_->file_bytes, "a file");
+  state_->image.resize(state_->file_bytes);
   return std::move(state_->image);
 }
 
@@ -182,6 +187,8 @@ Hdf5Reader::Hdf5Reader(const std::filesystem::path& path) : state_(std::make_uni
 }
 
 Hdf5Reader::~Hdf5Reader() = default;
+
+std::int64_t Hdf5Reader::file_bytes() const noexcept { return state_->file_bytes; }
 
 bool Hdf5Reader::has_attribute(const std::string& name) const {
   const htri_t found = H5Aexists(state_->file, name.c_str());

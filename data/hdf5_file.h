@@ -13,12 +13,13 @@ namespace fathom::data {
 enum class ElementType { kUint16, kUint32, kInt32, kInt64, kUint64 };
 std::size_t element_bytes(ElementType type) noexcept;
 
-// For files that fit into memory. HDF5 never writes to the disk: it builds the file in memory, and
-// core/file.h writes, syncs and renames it, so that a full disk is one plain error. Metadata are of
-// the format that carries checksums (superblock 2).
+// For files that fit into memory once. HDF5 never writes to the disk: it builds the file in memory,
+// and core/file.h writes, syncs and renames it, so that a full disk is one plain error. Metadata
+// are of the format that carries checksums (superblock 2).
 class Hdf5ImageWriter {
  public:
-  Hdf5ImageWriter();
+  // expected_bytes: of the file; a guess that is too low costs copies.
+  explicit Hdf5ImageWriter(std::size_t expected_bytes = 0);
   ~Hdf5ImageWriter();
   Hdf5ImageWriter(const Hdf5ImageWriter&) = delete;
   Hdf5ImageWriter& operator=(const Hdf5ImageWriter&) = delete;
@@ -52,6 +53,7 @@ class Hdf5Reader {
   Hdf5Reader(const Hdf5Reader&) = delete;
   Hdf5Reader& operator=(const Hdf5Reader&) = delete;
 
+  std::int64_t file_bytes() const noexcept;
   bool has_attribute(const std::string& name) const;
   std::int64_t integer_attribute(const std::string& name) const;
   std::string text_attribute(const std::string& name) const;  // at most 1 KiB

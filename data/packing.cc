@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "core/error.h"
 
@@ -16,7 +17,13 @@ std::int64_t added_tokens(const PackingOptions& options) {
   return options.start == DocumentStart::kBos ? 2 : 1;
 }
 
-void check_options(const DocumentSet& documents, const PackingOptions& options) {
+RandomSource random_of(const PackingKey& key, std::string_view what) {
+  return RandomSource(key.seed, concat("data/", what, "/", key.source, "/epoch/", key.epoch));
+}
+
+}  // namespace
+
+void check_packing(const DocumentSet& documents, const PackingOptions& options) {
   const SpecialTokenIds& tokens = documents.vocabulary().special_tokens;
   const std::string shard = documents.shards().front().path().string();
   if (tokens.eos < 0) {
@@ -34,12 +41,6 @@ void check_options(const DocumentSet& documents, const PackingOptions& options) 
   }
 }
 
-RandomSource random_of(const PackingKey& key, std::string_view what) {
-  return RandomSource(key.seed, concat("data/", what, "/", key.source, "/epoch/", key.epoch));
-}
-
-}  // namespace
-
 PackedEpoch::PackedEpoch(const DocumentSet& documents, const PackingOptions& options,
                          const PackingKey& key)
     : documents_(&documents),
@@ -48,15 +49,26 @@ PackedEpoch::PackedEpoch(const DocumentSet& documents, const PackingOptions& opt
       order_(documents.num_documents(), random_of(key, "document_order")),
       fim_order_(documents.num_documents(), random_of(key, "fim_documents")),
       fim_cuts_(random_of(key, "fim_cuts")) {
-  check_options(documents, options);
-  std::int64_t start = 0;
-  for (std::int64_t position = 0; position < documents.num_documents(); ++position) {
-    if (position % kStride == 0) {
-      starts_.push_back(start);
+  check_packing(documents, options);
+  starts_ = find_starts();
+}
+
+// Goes through the documents as they are stored, not as the epoch has them: files are read from
+// front to back, and what is written at random places is small.
+std::vector<std::int64_t> PackedEpoch::find_starts() const {
+  const std::int64_t num_strides = (documents_->num_documents() + kStride - 1) / kStride;
+  std::vector<std::int64_t> starts(static_cast<std::size_t>(num_strides) + 1);
+  for (std::size_t shard = 0; shard < documents_->shards().size(); ++shard) {
+    const std::vector<std::int64_t> offsets = documents_->shards()[shard].read_document_offsets();
+    std::int64_t document = documents_->first_document(shard);
+    for (std::size_t i = 0; i + 1 < offsets.size(); ++i, ++document) {
+      const std::int64_t position = position_of(document);
+      starts[static_cast<std::size_t>(position / kStride) + 1] +=
+          stream_tokens(offsets[i + 1] - offsets[i], is_fim_at(position));
     }
-    start += tokens_at(position);
   }
-  starts_.push_back(start);
+  std::partial_sum(starts.begin(), starts.end(), starts.begin());
+  return starts;
 }
 
 std::int64_t PackedEpoch::num_tokens(const DocumentSet& documents, const PackingOptions& options) {
@@ -68,28 +80,39 @@ std::int64_t PackedEpoch::document_at(std::int64_t position) const noexcept {
   return options_.order == DocumentOrder::kShuffled ? order_(position) : position;
 }
 
+std::int64_t PackedEpoch::position_of(std::int64_t document) const noexcept {
+  return options_.order == DocumentOrder::kShuffled ? order_.inverse(document) : document;
+}
+
 bool PackedEpoch::is_fim_at(std::int64_t position) const noexcept {
   return num_fim_ > 0 && fim_order_(position) < num_fim_;
 }
 
-std::int64_t PackedEpoch::tokens_at(std::int64_t position) const {
-  return documents_->document_tokens(document_at(position)) + added_tokens(options_) +
-         (is_fim_at(position) ? kFimTokens : 0);
+std::int64_t PackedEpoch::stream_tokens(std::int64_t num_tokens, bool is_fim) const noexcept {
+  return num_tokens + added_tokens(options_) + (is_fim ? kFimTokens : 0);
 }
 
-void PackedEpoch::read_document(std::int64_t position, std::int64_t begin,
-                                std::span<std::int32_t> out) const {
+PackedEpoch::Entry PackedEpoch::entry_at(std::int64_t position) const {
   const std::int64_t document = document_at(position);
-  const std::int64_t num_tokens = documents_->document_tokens(document);
+  const DocumentSet::Place place = documents_->place_of(document);
+  return {.document = document,
+          .shard = place.shard,
+          .tokens = place.shard->document(place.document),
+          .is_fim = is_fim_at(position)};
+}
+
+void PackedEpoch::read_document(const Entry& entry, std::int64_t begin,
+                                std::span<std::int32_t> out) const {
   const SpecialTokenIds& special = documents_->vocabulary().special_tokens;
   std::vector<TokenPiece> pieces;
   if (options_.start == DocumentStart::kBos) {
     pieces.push_back({.added_token = special.bos});
   }
-  if (is_fim_at(position)) {
-    append_fim_pieces(num_tokens, fim_cuts_, static_cast<std::uint64_t>(document), special, pieces);
+  if (entry.is_fim) {
+    append_fim_pieces(entry.tokens.size, fim_cuts_, static_cast<std::uint64_t>(entry.document),
+                      special, pieces);
   } else {
-    pieces.push_back({.begin = 0, .size = num_tokens});
+    pieces.push_back({.begin = 0, .size = entry.tokens.size});
   }
   pieces.push_back({.added_token = special.eos});
   const std::int64_t end = begin + static_cast<std::int64_t>(out.size());
@@ -103,7 +126,7 @@ void PackedEpoch::read_document(std::int64_t position, std::int64_t begin,
       if (piece.added_token >= 0) {
         place[0] = piece.added_token;
       } else {
-        documents_->read(document, piece.begin + from - piece_begin, place);
+        entry.shard->read_tokens(entry.tokens.begin + piece.begin + from - piece_begin, place);
       }
     }
     piece_begin += piece.size;
@@ -120,13 +143,14 @@ void PackedEpoch::read(std::int64_t begin, std::span<std::int32_t> out,
   std::int64_t position = (known - starts_.begin()) * kStride;
   std::int64_t start = *known;
   for (std::int64_t done = 0; done < size; ++position) {
-    const std::int64_t num_tokens_here = tokens_at(position);
+    const Entry entry = entry_at(position);
+    const std::int64_t num_tokens_here = stream_tokens(entry.tokens.size, entry.is_fim);
     const std::int64_t from = begin + done - start;
     const std::int64_t count = std::min(num_tokens_here - from, size - done);
     if (count > 0) {
-      read_document(position, from,
+      read_document(entry, from,
                     out.subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(count)));
-      parts.push_back({document_at(position), from, count, is_fim_at(position)});
+      parts.push_back({entry.document, from, count, entry.is_fim});
       done += count;
     }
     start += num_tokens_here;

@@ -36,14 +36,18 @@ struct PackingKey {
   std::int64_t epoch = 0;
 };
 
+// Throws ConfigError when the vocabulary lacks a special token that the options need, or when the
+// rate is none.
+void check_packing(const DocumentSet& documents, const PackingOptions& options);
+
 // All documents of a set one after another, in the order of the epoch, each as [bos] tokens eos,
 // some of them rearranged for fill-in-the-middle: one long stream of tokens, of which any part is
-// computed by itself. Every epoch is equally long. Takes O(documents) time to set up, and memory of
-// 8 bytes for every kStride of them. Const functions may be called by several threads.
+// computed by itself. Every epoch is equally long. To set it up all tables of documents are read
+// once, one after another, and checked; it holds 8 bytes for every kStride documents, and looks the
+// others up in the files. Const functions may be called by several threads.
 class PackedEpoch {
  public:
-  // `documents` must outlive it. Throws ConfigError when the vocabulary lacks a special token that
-  // the options need.
+  // `documents` must outlive it. Throws as check_packing() and TokenShard::read_document_offsets().
   PackedEpoch(const DocumentSet& documents, const PackingOptions& options, const PackingKey& key);
 
   // Of any epoch of these documents.
@@ -58,16 +62,27 @@ class PackedEpoch {
     bool is_fim = false;
   };
   // Tokens begin .. begin + out.size() - 1 of the stream, and which documents they are of, in
-  // order. Throws IoError.
+  // order. Throws as TokenShard::read_tokens().
   void read(std::int64_t begin, std::span<std::int32_t> out, std::vector<Part>& parts) const;
 
  private:
-  static constexpr std::int64_t kStride = 64;
+  static constexpr std::int64_t kStride = 128;
+
+  // A document of the epoch, and where its tokens lie.
+  struct Entry {
+    std::int64_t document = 0;
+    const TokenShard* shard = nullptr;
+    TokenRange tokens;
+    bool is_fim = false;
+  };
 
   std::int64_t document_at(std::int64_t position) const noexcept;
+  std::int64_t position_of(std::int64_t document) const noexcept;
   bool is_fim_at(std::int64_t position) const noexcept;
-  std::int64_t tokens_at(std::int64_t position) const;
-  void read_document(std::int64_t position, std::int64_t begin, std::span<std::int32_t> out) const;
+  std::int64_t stream_tokens(std::int64_t num_tokens, bool is_fim) const noexcept;
+  std::vector<std::int64_t> find_starts() const;
+  Entry entry_at(std::int64_t position) const;
+  void read_document(const Entry& entry, std::int64_t begin, std::span<std::int32_t> out) const;
 
   const DocumentSet* documents_;
   PackingOptions options_;

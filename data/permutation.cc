@@ -45,4 +45,21 @@ std::int64_t IndexPermutation::operator()(std::int64_t index) const noexcept {
   return static_cast<std::int64_t>(value);
 }
 
+std::int64_t IndexPermutation::inverse(std::int64_t entry) const noexcept {
+  auto value = static_cast<std::uint64_t>(entry);
+  do {
+    std::uint64_t row = value / num_columns_;
+    std::uint64_t column = value % num_columns_;
+    for (std::size_t round = kNumRounds; round > 0; round -= 2) {
+      column +=
+          num_columns_ - mix_below(keys_[round - 1] + row * 0x9e3779b97f4a7c15ULL, num_columns_);
+      column -= column >= num_columns_ ? num_columns_ : 0;
+      row += num_rows_ - mix_below(keys_[round - 2] + column * 0x9e3779b97f4a7c15ULL, num_rows_);
+      row -= row >= num_rows_ ? num_rows_ : 0;
+    }
+    value = row * num_columns_ + column;
+  } while (value >= size_);
+  return static_cast<std::int64_t>(value);
+}
+
 }  // namespace fathom::data

@@ -130,11 +130,18 @@ std::filesystem::path shard_path(const std::filesystem::path& prefix, std::int64
   return prefix.string() + "-" + number_of(index) + "-of-" + number_of(count) + ".h5";
 }
 
-std::vector<TokenShard> open_token_shards(const std::vector<std::filesystem::path>& paths) {
+std::vector<TokenShard> open_token_shards(const std::vector<std::filesystem::path>& paths,
+                                          const TokenShard* like) {
   std::vector<TokenShard> shards;
   for (const std::filesystem::path& path : paths) {
     for (const std::filesystem::path& file : files_of(path)) {
-      shards.emplace_back(file);
+      if (!shards.empty()) {
+        shards.emplace_back(file, shards.front());
+      } else if (like != nullptr) {
+        shards.emplace_back(file, *like);
+      } else {
+        shards.emplace_back(file);
+      }
       check_tokenizer_hash(shards.back(), shards.front().vocabulary().tokenizer_hash);
     }
   }

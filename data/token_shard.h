@@ -1,13 +1,15 @@
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "core/input_file.h"
+#include "core/open_files.h"
 #include "data/hdf5_file.h"
 #include "data/tokenizer.h"
 
@@ -41,66 +43,83 @@ struct TokenShardContent {
 // IoError; InternalError for content that contradicts itself.
 void write_token_shard(const std::filesystem::path& path, const TokenShardContent& content);
 
-// A shard opened for reading. Everything but the tokens is read and checked when it is opened; a
-// block of tokens is checked against its checksum when it is first touched, and every token against
-// the vocabulary each time. Holds a file descriptor and no HDF5 object: all const functions may be
-// called by several threads.
+// Tokens begin .. begin + size - 1 of a shard.
+struct TokenRange {
+  std::int64_t begin = 0;
+  std::int64_t size = 0;
+};
+
+// A shard opened for reading: what its header says, and where its datasets lie. These are read when
+// they are wanted, so that a shard takes less than a kilobyte of memory, and its file is open while
+// it is among those wanted last. All const functions may be called by several threads.
 class TokenShard {
  public:
-  // Throws IoError for a missing, truncated or damaged file, ConfigError for one that is no token
-  // shard or of a newer format; both name the file.
+  // Throws IoError for a missing or truncated file, ConfigError for one that is no token shard, of
+  // a newer format or damaged; both name the file.
   explicit TokenShard(const std::filesystem::path& path);
-  ~TokenShard();
-  TokenShard(TokenShard&& other) noexcept;
-  TokenShard& operator=(TokenShard&&) = delete;
+  // Shares with `like` the bound on open files, and the vocabulary where it is the same.
+  TokenShard(const std::filesystem::path& path, const TokenShard& like);
 
   const std::filesystem::path& path() const noexcept { return path_; }
-  const Vocabulary& vocabulary() const noexcept { return vocabulary_; }
-  std::int64_t num_tokens() const noexcept { return document_offsets_.back(); }
-  std::int64_t num_documents() const noexcept {
-    return static_cast<std::int64_t>(document_bytes_.size());
-  }
+  const Vocabulary& vocabulary() const noexcept { return *vocabulary_; }
+  std::int64_t num_tokens() const noexcept { return tokens_.num_elements; }
+  std::int64_t num_documents() const noexcept { return document_bytes_.place.num_elements; }
   std::int64_t num_bytes() const noexcept { return num_bytes_; }
-  std::span<const std::int64_t> document_offsets() const noexcept { return document_offsets_; }
-  std::span<const std::int64_t> document_bytes() const noexcept { return document_bytes_; }
 
-  // Tokens begin .. begin + out.size() - 1 into `out`. Throws ConfigError for a damaged block or a
-  // token beyond the vocabulary, IoError where the file cannot be read.
+  // Tokens begin .. begin + out.size() - 1 into `out`, by whole blocks, which are held against
+  // their checksums, as all tokens are against the vocabulary. Throws ConfigError for damage,
+  // IoError where the file cannot be read.
   void read_tokens(std::int64_t begin, std::span<std::int32_t> out) const;
+  // The tokens of a document: one look-up in the file. It is not held against the table's checksum.
+  // Throws as read_tokens() does.
+  TokenRange document(std::int64_t index) const;
+  // Whole tables, checked: [num_documents + 1] and [num_documents]. Throw as read_tokens() does.
+  std::vector<std::int64_t> read_document_offsets() const;
+  std::vector<std::int64_t> read_document_bytes() const;
   // Reads and checks all of it; throws what read_tokens() throws.
   void verify() const;
 
  private:
-  void read_header(const Hdf5Reader& file);
-  void read_tables(const Hdf5Reader& file);
-  void check_tables() const;
+  // A small dataset.
+  struct Table {
+    std::string_view name;
+    Hdf5Reader::Dataset place;
+    std::uint64_t checksum = 0;
+  };
+
+  TokenShard(const std::filesystem::path& path, const TokenShard* like);
+  Vocabulary read_header(const Hdf5Reader& file);
+  void find_datasets(const Hdf5Reader& file, std::int64_t num_tokens, std::int64_t num_documents);
+  Table find_table(const Hdf5Reader& file, std::string_view name, ElementType type,
+                   std::int64_t size) const;
   template <class Element>
-  std::vector<Element> read_table(const Hdf5Reader& file, const std::string& name, ElementType type,
-                                  std::int64_t size) const;
-  void read_bytes(std::int64_t file_offset, std::span<std::byte> out) const;
-  void check_block(std::int64_t block) const;
+  std::vector<Element> read_table(const Table& table) const;
+  std::vector<std::int32_t> read_text_bytes_per_token() const;
+  std::shared_ptr<const InputFile> file() const;
+  std::span<const std::byte> read_block(std::int64_t block, std::vector<std::byte>& room) const;
   [[noreturn]] void refuse_token(std::int64_t index, std::int64_t token) const;
   [[noreturn]] void refuse_content(const std::string& what) const;
 
   std::filesystem::path path_;
-  int descriptor_ = -1;
-  Vocabulary vocabulary_;
-  std::int64_t declared_tokens_ = 0;
-  std::int64_t declared_documents_ = 0;
+  std::int64_t file_bytes_ = 0;
+  std::shared_ptr<OpenFiles<InputFile>> files_;
+  std::shared_ptr<const Vocabulary> vocabulary_;
   std::int64_t num_bytes_ = 0;
   std::int64_t block_tokens_ = 0;
   Hdf5Reader::Dataset tokens_;
-  std::vector<std::uint64_t> token_checksums_;
-  std::vector<std::int64_t> document_offsets_;
-  std::vector<std::int64_t> document_bytes_;
-  std::unique_ptr<std::atomic<bool>[]> is_block_checked_;
+  Table token_checksums_;
+  Table text_bytes_per_token_;
+  Table document_offsets_;
+  Table document_bytes_;
 };
 
 // Opens all shards of a data set. Each path is a shard, a folder (its *.h5 in order of their names)
-// or the prefix of what `fathom tokenize` wrote (PREFIX-00000-of-00004.h5). Throws IoError or
-// ConfigError when a shard of a numbered set is missing, when there is none, and when two of them
-// were made with different tokenizers.
-std::vector<TokenShard> open_token_shards(const std::vector<std::filesystem::path>& paths);
+// or the prefix of what `fathom tokenize` wrote (PREFIX-00000-of-00004.h5). They share what shards
+// can share, with `like` too unless it is null. Throws IoError or ConfigError when a shard of a
+// numbered set is missing, when there is none, and when two of them were made with different
+// tokenizers.
+std::vector<TokenShard> open_token_shards(const std::vector<std::filesystem::path>& paths,
+                                          const TokenShard* like = nullptr);
 
 // The name of shard `index` of `count`: PREFIX-00000-of-00004.h5.
 std::filesystem::path shard_path(const std::filesystem::path& prefix, std::int64_t index,

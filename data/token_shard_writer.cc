@@ -49,16 +49,23 @@ void add_table(Hdf5ImageWriter& file, const std::string& name, ElementType type,
 }
 
 template <class Element>
-void add_tokens(Hdf5ImageWriter& file, ElementType type, const std::vector<std::int32_t>& tokens) {
-  const std::vector<Element> compact(tokens.begin(), tokens.end());
+void add_tokens(Hdf5ImageWriter& file, ElementType type, std::span<const Element> tokens) {
   std::vector<std::uint64_t> checksums;
-  const std::span<const Element> all(compact);
-  for (std::size_t begin = 0; begin < all.size(); begin += kChecksumBlockTokens) {
-    const std::size_t size = std::min<std::size_t>(kChecksumBlockTokens, all.size() - begin);
-    checksums.push_back(checksum(std::as_bytes(all.subspan(begin, size))));
+  for (std::size_t begin = 0; begin < tokens.size(); begin += kChecksumBlockTokens) {
+    const std::size_t size = std::min<std::size_t>(kChecksumBlockTokens, tokens.size() - begin);
+    checksums.push_back(checksum(std::as_bytes(tokens.subspan(begin, size))));
   }
-  file.add_dataset("tokens", type, bytes_of(compact));
+  file.add_dataset("tokens", type, std::as_bytes(tokens));
   add_table(file, "token_checksums", ElementType::kUint64, checksums);
+}
+
+// A little more than the file will have.
+std::size_t expected_bytes(const TokenShardContent& content, std::size_t token_bytes) {
+  constexpr std::size_t kHeader = std::size_t{1} << 20;
+  return kHeader + bytes_of(content.vocabulary.text_bytes_per_token).size() +
+         bytes_of(content.document_offsets).size() + bytes_of(content.document_bytes).size() +
+         content.tokens.size() * token_bytes +
+         content.tokens.size() / kChecksumBlockTokens * sizeof(std::uint64_t);
 }
 
 }  // namespace
@@ -76,7 +83,10 @@ void write_token_shard(const std::filesystem::path& path, const TokenShardConten
   for (const std::int64_t bytes : content.document_bytes) {
     num_bytes += bytes;
   }
-  Hdf5ImageWriter file;
+  const bool is_narrow =
+      content.vocabulary.vocab_size <= std::numeric_limits<std::uint16_t>::max() + 1;
+  Hdf5ImageWriter file(
+      expected_bytes(content, is_narrow ? sizeof(std::uint16_t) : sizeof(std::uint32_t)));
   file.add_attribute("format", std::string(kTokenShardFormat));
   file.add_attribute("format_version", kTokenShardVersion);
   file.add_attribute("vocab_size", std::int64_t{content.vocabulary.vocab_size});
@@ -90,10 +100,11 @@ void write_token_shard(const std::filesystem::path& path, const TokenShardConten
             content.vocabulary.text_bytes_per_token);
   add_table(file, "document_offsets", ElementType::kInt64, content.document_offsets);
   add_table(file, "document_bytes", ElementType::kInt64, content.document_bytes);
-  if (content.vocabulary.vocab_size <= std::numeric_limits<std::uint16_t>::max() + 1) {
-    add_tokens<std::uint16_t>(file, ElementType::kUint16, content.tokens);
+  if (is_narrow) {
+    const std::vector<std::uint16_t> narrow(content.tokens.begin(), content.tokens.end());
+    add_tokens<std::uint16_t>(file, ElementType::kUint16, narrow);
   } else {
-    add_tokens<std::uint32_t>(file, ElementType::kUint32, content.tokens);
+    add_tokens<std::int32_t>(file, ElementType::kUint32, content.tokens);  // none is negative
   }
   write_file_atomically(path, file.finish());
 }

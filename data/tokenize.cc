@@ -1,5 +1,7 @@
 #include "data/tokenize.h"
 
+#include <algorithm>
+
 #include "core/error.h"
 #include "data/token_shard.h"
 
@@ -31,38 +33,69 @@ void check_output(const std::filesystem::path& prefix, std::int64_t num_shards) 
   }
 }
 
-TokenShardContent tokenize_chunk(const TextChunk& chunk, const TextOptions& text,
-                                 const Vocabulary& vocabulary, Encoder& encoder) {
+TokenShardContent tokenize_chunks(const std::vector<TextChunk>& chunks, const TextOptions& text,
+                                  const Vocabulary& vocabulary, Encoder& encoder) {
   TokenShardContent content;
   content.vocabulary = vocabulary;
-  DocumentReader reader(chunk, text);
   std::string document;
-  while (reader.next(document)) {
-    encoder.encode(document, AddedTokens::kAsText, content.tokens);
-    content.document_offsets.push_back(static_cast<std::int64_t>(content.tokens.size()));
-    content.document_bytes.push_back(static_cast<std::int64_t>(document.size()));
+  for (const TextChunk& chunk : chunks) {
+    DocumentReader reader(chunk, text);
+    while (reader.next(document)) {
+      encoder.encode(document, AddedTokens::kAsText, content.tokens);
+      content.document_offsets.push_back(static_cast<std::int64_t>(content.tokens.size()));
+      content.document_bytes.push_back(static_cast<std::int64_t>(document.size()));
+    }
   }
   return content;
 }
 
 }  // namespace
 
+std::int64_t default_shard_bytes(const std::vector<std::filesystem::path>& files) {
+  constexpr std::int64_t kNumShards = 256;
+  constexpr std::int64_t kLeast = std::int64_t{32} << 20;
+  constexpr std::int64_t kMost = std::int64_t{1} << 30;
+  std::int64_t num_bytes = 0;
+  for (const std::filesystem::path& file : files) {
+    std::error_code error;
+    const std::uintmax_t size = std::filesystem::file_size(file, error);
+    num_bytes += error ? 0 : static_cast<std::int64_t>(size);  // what is missing is told later
+  }
+  return std::clamp(num_bytes / kNumShards, kLeast, kMost);
+}
+
+std::vector<std::vector<TextChunk>> plan_shards(const TokenizeOptions& options) {
+  const std::int64_t shard_bytes =
+      options.shard_bytes > 0 ? options.shard_bytes : default_shard_bytes(options.files);
+  std::vector<std::vector<TextChunk>> shards;
+  std::int64_t num_bytes = shard_bytes;  // of the last shard
+  for (const TextChunk& chunk : cut_into_chunks(options.files, shard_bytes, options.text)) {
+    const std::int64_t size = chunk.end - chunk.begin;
+    if (num_bytes + size > shard_bytes || shards.empty()) {
+      shards.emplace_back();
+      num_bytes = 0;
+    }
+    shards.back().push_back(chunk);
+    num_bytes += size;
+  }
+  return shards;
+}
+
 TokenizeProgress write_token_shards(const Tokenizer& tokenizer, const TokenizeOptions& options,
                                     const std::function<void(const TokenizeProgress&)>& report) {
   FATHOM_CHECK(options.rank >= 0 && options.rank < options.world_size, options.rank, " of ",
                options.world_size);
-  const std::vector<TextChunk> chunks =
-      cut_into_chunks(options.files, options.chunk_bytes, options.text);
-  const auto num_chunks = static_cast<std::int64_t>(chunks.size());
-  check_output(options.output_prefix, num_chunks);
+  const std::vector<std::vector<TextChunk>> shards = plan_shards(options);
+  const auto num_shards = static_cast<std::int64_t>(shards.size());
+  check_output(options.output_prefix, num_shards);
   const Vocabulary vocabulary = Vocabulary::of(tokenizer);
   Encoder encoder(tokenizer);
   TokenizeProgress progress;
-  progress.num_shards = (num_chunks + options.world_size - 1 - options.rank) / options.world_size;
-  for (std::int64_t index = options.rank; index < num_chunks; index += options.world_size) {
+  progress.num_shards = (num_shards + options.world_size - 1 - options.rank) / options.world_size;
+  for (std::int64_t index = options.rank; index < num_shards; index += options.world_size) {
     const TokenShardContent content =
-        tokenize_chunk(chunks[static_cast<std::size_t>(index)], options.text, vocabulary, encoder);
-    write_token_shard(shard_path(options.output_prefix, index, num_chunks), content);
+        tokenize_chunks(shards[static_cast<std::size_t>(index)], options.text, vocabulary, encoder);
+    write_token_shard(shard_path(options.output_prefix, index, num_shards), content);
     ++progress.finished_shards;
     progress.num_documents += static_cast<std::int64_t>(content.document_bytes.size());
     progress.num_tokens += static_cast<std::int64_t>(content.tokens.size());

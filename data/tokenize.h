@@ -15,10 +15,18 @@ struct TokenizeOptions {
   std::filesystem::path output_prefix =
       {};  // PREFIX-00000-of-00004.h5, ...; its folder is made if need be
   TextOptions text;
-  std::int64_t chunk_bytes = std::int64_t{32} << 20;  // of text a shard
-  int rank = 0;                                       // takes chunks rank, rank + world_size, ...
+  std::int64_t shard_bytes = 0;  // of text; 0: default_shard_bytes()
+  int rank = 0;                  // takes shards rank, rank + world_size, ...
   int world_size = 1;
 };
+
+// A 256th of the files, from 32 MiB to 1 GiB: many shards for many ranks to share, and few for
+// training to open.
+std::int64_t default_shard_bytes(const std::vector<std::filesystem::path>& files);
+
+// What goes into each shard: parts of files of about shard_bytes together, in order. Small files
+// share a shard. Throws as cut_into_chunks() does.
+std::vector<std::vector<TextChunk>> plan_shards(const TokenizeOptions& options);
 
 // What this rank has done so far.
 struct TokenizeProgress {
@@ -29,11 +37,11 @@ struct TokenizeProgress {
   std::int64_t num_bytes = 0;  // of documents
 };
 
-// Text files in, token shards out: one shard for each chunk of text, so that the shards are the
-// same, bit for bit, however many ranks share the work, and no rank has to know of another. Texts
-// of special tokens in the documents are plain text. `report` is called after every shard. Throws
-// ConfigError and IoError as text_source.h and token_shard.h say, and ConfigError when shards of
-// the same prefix but another count are there already.
+// Text files in, token shards out. What a shard holds depends on the files alone, so that shards
+// are the same, bit for bit, however many ranks share the work, and no rank has to know of another.
+// Texts of special tokens in the documents are plain text. `report` is called after every shard.
+// Throws ConfigError and IoError as text_source.h and token_shard.h say, and ConfigError when
+// shards of the same prefix but another count are there already.
 TokenizeProgress write_token_shards(const Tokenizer& tokenizer, const TokenizeOptions& options,
                                     const std::function<void(const TokenizeProgress&)>& report);
 

@@ -21,7 +21,9 @@ std::vector<std::unique_ptr<SourceStream>> open_sources(const TrainingDataOption
   for (SourceOptions source : options.sources) {
     source.name = name_of(source, names);
     names.push_back(source.name);
-    sources.push_back(std::make_unique<SourceStream>(source, options));
+    const TokenShard* const like =
+        sources.empty() ? nullptr : &sources.front()->documents().shards().front();
+    sources.push_back(std::make_unique<SourceStream>(source, options, like));
     check_tokenizer_hash(sources.back()->documents().shards().front(),
                          sources.front()->documents().vocabulary().tokenizer_hash);
   }
@@ -68,19 +70,20 @@ SourceStream::Epoch::Epoch(const DocumentSet& documents, const PackingOptions& p
       sample_order(num_samples, RandomSource(key.seed, concat("data/sample_order/", key.source,
                                                               "/epoch/", key.epoch))) {}
 
-SourceStream::SourceStream(const SourceOptions& source, const TrainingDataOptions& options)
+SourceStream::SourceStream(const SourceOptions& source, const TrainingDataOptions& options,
+                           const TokenShard* like)
     : name_(source.name),
-      documents_(source.paths),
+      documents_(source.paths, like),
       packing_{
           .order = options.order, .start = options.document_start, .fim_rate = options.fim_rate},
       seed_(options.seed),
       sequence_length_(options.sequence_length),
       window_tokens_(options.sequence_length + 1 + options.mtp_depth) {
+  check_packing(documents_, packing_);
   const std::int64_t num_tokens = PackedEpoch::num_tokens(documents_, packing_);
   // A source shorter than one window is one padded sample.
   samples_per_epoch_ =
       std::max<std::int64_t>(1, (num_tokens - 1 - options.mtp_depth) / sequence_length_);
-  epoch(0);
 }
 
 std::shared_ptr<const SourceStream::Epoch> SourceStream::epoch(std::int64_t number) const {

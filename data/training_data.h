@@ -46,7 +46,9 @@ struct TrainingDataOptions {
 // epoch is not used), taken in the order of a permutation.
 class SourceStream {
  public:
-  SourceStream(const SourceOptions& source, const TrainingDataOptions& options);
+  // `like`: a shard to share with, or null (open_token_shards()).
+  SourceStream(const SourceOptions& source, const TrainingDataOptions& options,
+               const TokenShard* like);
 
   const std::string& name() const noexcept { return name_; }
   const DocumentSet& documents() const noexcept { return documents_; }
@@ -61,7 +63,7 @@ class SourceStream {
   void read(std::int64_t index, Window& window, std::vector<PackedEpoch::Part>& parts) const;
 
  private:
-  // An epoch made ready. Two are kept: a batch may hold samples of two.
+  // An epoch made ready, when it is first read. Two are kept: a batch may hold samples of two.
   struct Epoch {
     Epoch(const DocumentSet& documents, const PackingOptions& packing, const PackingKey& key,
           std::int64_t num_samples);

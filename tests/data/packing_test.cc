@@ -124,6 +124,76 @@ TEST_CASE("FIM moves the middle of exactly the configured share of documents to 
   CHECK(next.num_tokens() == epoch.num_tokens());
 }
 
+// The stream put together in memory, document by document in the order of the epoch: what the
+// epoch's tables and look-ups must come to.
+std::vector<std::int32_t> packed_in_memory(const Documents& documents,
+                                           const PackingOptions& options, const PackingKey& key) {
+  const auto random = [&](const std::string& what) {
+    return RandomSource(key.seed, concat("data/", what, "/", key.source, "/epoch/", key.epoch));
+  };
+  const auto count = static_cast<std::int64_t>(documents.size());
+  const IndexPermutation order(count, random("document_order"));
+  const IndexPermutation fim_order(count, random("fim_documents"));
+  const auto num_fim =
+      static_cast<std::int64_t>(options.fim_rate * static_cast<double>(count) + 0.5);
+  std::vector<std::int32_t> stream;
+  for (std::int64_t position = 0; position < count; ++position) {
+    const std::int64_t number =
+        options.order == DocumentOrder::kShuffled ? order(position) : position;
+    const std::vector<std::int32_t>& document = documents[static_cast<std::size_t>(number)];
+    if (options.start == DocumentStart::kBos) {
+      stream.push_back(90);
+    }
+    if (fim_order(position) < num_fim) {
+      std::vector<TokenPiece> pieces;
+      append_fim_pieces(std::ssize(document), random("fim_cuts"),
+                        static_cast<std::uint64_t>(number), {90, 91, 92, 93, 94, 95}, pieces);
+      for (const TokenPiece& piece : pieces) {
+        if (piece.added_token >= 0) {
+          stream.push_back(piece.added_token);
+        } else {
+          const auto begin = document.begin() + piece.begin;
+          stream.insert(stream.end(), begin, begin + piece.size);
+        }
+      }
+    } else {
+      stream.insert(stream.end(), document.begin(), document.end());
+    }
+    stream.push_back(91);
+  }
+  return stream;
+}
+
+TEST_CASE("An epoch is the stream that its documents make one after another, over all shards") {
+  const test::TemporaryFolder folder;
+  Documents documents;
+  for (std::int64_t shard = 0; shard < 5; ++shard) {
+    // One of them empty, one of a single document.
+    const std::size_t sizes[] = {900, 0, 1, 700, 123};
+    const Documents part = test::made_up_documents(concat("part", shard), sizes[shard]);
+    test::write_shard(shard_path(folder.path() / "t", shard, 5), part);
+    documents.insert(documents.end(), part.begin(), part.end());
+  }
+  const DocumentSet set({folder.path()});
+  for (const DocumentOrder order : {DocumentOrder::kShuffled, DocumentOrder::kAsStored}) {
+    for (const DocumentStart start : {DocumentStart::kPlain, DocumentStart::kBos}) {
+      for (const double fim_rate : {0.0, 0.3, 1.0}) {
+        const PackingOptions options{.order = order, .start = start, .fim_rate = fim_rate};
+        const PackingKey key{.seed = 8, .source = "s", .epoch = 2};
+        const std::vector<std::int32_t> want = packed_in_memory(documents, options, key);
+        const PackedEpoch epoch(set, options, key);
+        CHECK(whole(epoch) == want);
+        for (std::int64_t begin = 0; begin + 40 <= epoch.num_tokens(); begin += 397) {
+          std::vector<std::int32_t> part(40);
+          std::vector<PackedEpoch::Part> parts;
+          epoch.read(begin, part, parts);
+          CHECK(std::equal(part.begin(), part.end(), want.begin() + begin));
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("Packing refuses a vocabulary without the special tokens that it needs") {
   const test::TemporaryFolder folder;
   const auto open = [&](SpecialTokenIds special, const PackingOptions& options) {

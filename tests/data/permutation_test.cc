@@ -22,6 +22,21 @@ TEST_CASE("IndexPermutation visits every index once") {
   }
 }
 
+TEST_CASE("The inverse of an IndexPermutation finds each entry's index") {
+  for (const std::int64_t size : {1L, 2L, 3L, 7L, 100L, 9'973L, 10'000L}) {
+    const IndexPermutation permutation(size, RandomSource(6, "test"));
+    for (std::int64_t i = 0; i < size; ++i) {
+      CHECK(permutation.inverse(permutation(i)) == i);
+    }
+  }
+  constexpr std::int64_t kLarge = (std::int64_t{1} << 50) + 5;
+  const IndexPermutation permutation(kLarge, RandomSource(7, "test"));
+  for (std::int64_t i = kLarge - 100; i < kLarge; ++i) {
+    CHECK(permutation.inverse(permutation(i)) == i);
+    CHECK(permutation(permutation.inverse(i)) == i);
+  }
+}
+
 TEST_CASE("IndexPermutation sends each index everywhere equally often") {
   // 5,000 permutations of 20: each of the 400 counts is binomial around 250, standard
   // deviation 15.4.

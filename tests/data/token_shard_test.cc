@@ -6,6 +6,8 @@
 #include "core/file.h"
 #include "tests/data/made_up_shards.h"
 #include "tests/support/catch.h"
+#include "tests/support/open_file_limit.h"
+#include "tests/support/paths.h"
 #include "tests/support/temporary_folder.h"
 
 namespace fathom::data {
@@ -23,10 +25,13 @@ TEST_CASE("A token shard reads back as it was written") {
   CHECK(shard.num_tokens() == static_cast<std::int64_t>(content.tokens.size()));
   CHECK(shard.num_tokens() > 2 * 65536);  // several blocks
   CHECK(shard.num_documents() == 30'000);
-  CHECK(std::vector(shard.document_offsets().begin(), shard.document_offsets().end()) ==
-        content.document_offsets);
-  CHECK(std::vector(shard.document_bytes().begin(), shard.document_bytes().end()) ==
-        content.document_bytes);
+  CHECK(shard.read_document_offsets() == content.document_offsets);
+  CHECK(shard.read_document_bytes() == content.document_bytes);
+  for (const std::size_t document : {0UL, 1UL, 12'345UL, 29'999UL}) {
+    const TokenRange range = shard.document(static_cast<std::int64_t>(document));
+    CHECK(range.begin == content.document_offsets[document]);
+    CHECK(range.begin + range.size == content.document_offsets[document + 1]);
+  }
   CHECK(shard.vocabulary().vocab_size == vocab_size);
   CHECK(shard.vocabulary().tokenizer_hash == "0123456789abcdef");
   CHECK(shard.vocabulary().special_tokens == content.vocabulary.special_tokens);
@@ -34,12 +39,99 @@ TEST_CASE("A token shard reads back as it was written") {
   std::vector<std::int32_t> all(content.tokens.size());
   shard.read_tokens(0, all);
   CHECK(all == content.tokens);
-  for (const std::int64_t begin : {0L, 1L, 65'535L, 65'536L, 131'070L, shard.num_tokens() - 7}) {
+  for (const std::int64_t begin : {0L, 1L, 4'090L, 4'096L, 131'070L, shard.num_tokens() - 7}) {
     std::vector<std::int32_t> part(7);
     shard.read_tokens(begin, part);
     CHECK(std::equal(part.begin(), part.end(), content.tokens.begin() + begin));
   }
+  std::vector<std::int32_t> long_part(10'000);  // of four blocks
+  shard.read_tokens(4'000, long_part);
+  CHECK(std::equal(long_part.begin(), long_part.end(), content.tokens.begin() + 4'000));
   shard.verify();
+}
+
+TEST_CASE("A shard that an earlier program wrote, of blocks of 65,536 tokens, is read") {
+  const TokenShard shard(test::source_path("tests/fixtures/data/token_shard_version_1.h5"));
+  const TokenShardContent want = test::shard_of(test::made_up_documents("version 1", 40));
+  REQUIRE(shard.num_tokens() == std::ssize(want.tokens));
+  std::vector<std::int32_t> tokens(want.tokens.size());
+  shard.read_tokens(0, tokens);
+  CHECK(tokens == want.tokens);
+  CHECK(shard.read_document_offsets() == want.document_offsets);
+  CHECK(shard.read_document_bytes() == want.document_bytes);
+  CHECK(shard.vocabulary().text_bytes_per_token == want.vocabulary.text_bytes_per_token);
+  shard.verify();
+}
+
+// Files below the folder that this process has open.
+std::int64_t num_open_in(const std::filesystem::path& folder) {
+  std::int64_t count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code error;
+    const std::string target = std::filesystem::read_symlink(entry.path(), error).string();
+    count += target.starts_with(folder.string()) ? 1 : 0;
+  }
+  return count;
+}
+
+TEST_CASE("A set of more shards than files may be open is read, and few of them stay open") {
+  const test::TemporaryFolder folder;
+  constexpr std::int64_t kNumShards = 100;
+  for (std::int64_t i = 0; i < kNumShards; ++i) {
+    test::write_shard(shard_path(folder.path() / "t", i, kNumShards),
+                      {{static_cast<std::int32_t>(i % 90), 7}});
+  }
+  const test::OpenFileLimit limit(64);
+  const std::vector<TokenShard> shards = open_token_shards({folder.path() / "t"});
+  REQUIRE(std::ssize(shards) == kNumShards);
+  for (int round = 0; round < 2; ++round) {
+    for (std::int64_t i = 0; i < kNumShards; ++i) {
+      std::vector<std::int32_t> tokens(2);
+      shards[static_cast<std::size_t>(i)].read_tokens(0, tokens);
+      CHECK(tokens == std::vector<std::int32_t>{static_cast<std::int32_t>(i % 90), 7});
+    }
+  }
+  CHECK(num_open_in(folder.path()) == 16);  // a quarter of the limit
+}
+
+TEST_CASE("Shards of one tokenizer share its table, others have their own") {
+  const test::TemporaryFolder folder;
+  TokenShardContent content = test::shard_of({{1, 2}});
+  const auto write = [&](const std::string& name) {
+    write_token_shard(folder.path() / name, content);
+    return folder.path() / name;
+  };
+  const TokenShard first(write("a.h5"));
+  const TokenShard same(write("b.h5"), first);
+  CHECK(&same.vocabulary() == &first.vocabulary());
+  content.vocabulary.text_bytes_per_token[5] += 1;
+  const TokenShard other_table(write("c.h5"), first);
+  CHECK(other_table.vocabulary().text_bytes_per_token == content.vocabulary.text_bytes_per_token);
+  CHECK(first.vocabulary().text_bytes_per_token[5] + 1 ==
+        other_table.vocabulary().text_bytes_per_token[5]);
+  content.vocabulary.text_bytes_per_token[5] -= 1;
+  content.vocabulary.special_tokens.pad = -1;
+  const TokenShard other_tokens(write("d.h5"), first);
+  CHECK(other_tokens.vocabulary().special_tokens.pad == -1);
+  content.vocabulary.special_tokens.pad = first.vocabulary().special_tokens.pad;
+  content.vocabulary.tokenizer_hash = "fedcba9876543210";
+  const TokenShard other_hash(write("e.h5"), first);
+  CHECK(other_hash.vocabulary().tokenizer_hash == "fedcba9876543210");
+}
+
+TEST_CASE("A shard that was replaced while it was closed is refused by name") {
+  const test::TemporaryFolder folder;
+  const TokenShard shard(test::write_shard(folder.path() / "a.h5", {{1, 2}, {3}}));
+  const test::OpenFileLimit limit(16);  // room for four open shards
+  const TokenShard small(folder.path() / "a.h5");
+  std::vector<std::int32_t> tokens(2);
+  small.read_tokens(0, tokens);
+  for (const std::string name : {"b.h5", "c.h5", "d.h5", "e.h5"}) {
+    const TokenShard other(test::write_shard(folder.path() / name, {{1, 2}}), small);
+    other.read_tokens(0, tokens);
+  }
+  test::write_shard(folder.path() / "a.h5", test::made_up_documents("longer", 5000));
+  CHECK_THROWS_AS(small.read_tokens(0, tokens), IoError);
 }
 
 TEST_CASE("The same content makes the same file") {

@@ -21,7 +21,7 @@ TEST_CASE("Shards are the same, bit for bit, however many ranks write them") {
   TokenizeOptions options{.files = {kFixtures + "corpus.txt", kFixtures + "texts.jsonl"},
                           .output_prefix = folder.path() / "one" / "train",
                           .text = {.min_document_bytes = 100},
-                          .chunk_bytes = 3000};
+                          .shard_bytes = 3000};
   int num_reports = 0;
   const TokenizeProgress one = write_token_shards(
       tokenizer, options,
@@ -48,7 +48,7 @@ TEST_CASE("The tokens of the shards decode to the text, and bytes are counted ex
                                                        {.files = {kFixtures + "corpus.txt"},
                                                         .output_prefix = folder.path() / "t",
                                                         .text = {},
-                                                        .chunk_bytes = 2500},
+                                                        .shard_bytes = 2500},
                                                        {});
   const std::string want = read_file(kFixtures + "corpus.txt");
   std::string text;
@@ -82,6 +82,42 @@ TEST_CASE("Texts of special tokens in the data become no special tokens") {
   }
 }
 
+TEST_CASE("Small files share a shard, large ones are cut, and the order is that of the files") {
+  const test::TemporaryFolder folder;
+  TokenizeOptions options{.files = {}, .text = {}, .shard_bytes = 100};
+  for (const int size : {40, 50, 20, 250, 100, 1, 0}) {
+    options.files.push_back(folder.path() / concat(options.files.size()));
+    std::ofstream(options.files.back()) << std::string(static_cast<std::size_t>(size), 'a');
+  }
+  std::string found;
+  for (const std::vector<TextChunk>& shard : plan_shards(options)) {
+    for (const TextChunk& chunk : shard) {
+      found += concat(chunk.file.filename().string(), ":", chunk.begin, "-", chunk.end, " ");
+    }
+    found += "| ";
+  }
+  CHECK(found ==
+        "0:0-40 1:0-50 | 2:0-20 | 3:0-100 | 3:100-200 | 3:200-250 | 4:0-100 | 5:0-1 6:0-0 | ");
+}
+
+TEST_CASE("Shards have a 256th of the text, within bounds") {
+  const test::TemporaryFolder folder;
+  const auto of_gibibytes = [&](const std::vector<std::int64_t>& sizes) {
+    std::vector<std::filesystem::path> files;
+    for (const std::int64_t size : sizes) {
+      files.push_back(folder.path() / concat(files.size()));
+      std::ofstream(files.back()) << "";
+      std::filesystem::resize_file(files.back(), static_cast<std::uintmax_t>(size) << 30);
+    }
+    return default_shard_bytes(files);
+  };
+  CHECK(of_gibibytes({0}) == 32 << 20);
+  CHECK(of_gibibytes({1, 2}) == 32 << 20);
+  CHECK(of_gibibytes({10, 6}) == 64 << 20);
+  CHECK(of_gibibytes({100, 100, 200}) == 1 << 30);
+  CHECK(plan_shards({.files = {kFixtures + "corpus.txt"}, .text = {}}).size() == 1);
+}
+
 TEST_CASE("Shards of another set under the same name are not mixed with") {
   const test::TemporaryFolder folder;
   const Tokenizer tokenizer = Tokenizer::load(kFixtures + "llama3.json");
@@ -89,7 +125,7 @@ TEST_CASE("Shards of another set under the same name are not mixed with") {
       .files = {kFixtures + "corpus.txt"}, .output_prefix = folder.path() / "t", .text = {}};
   write_token_shards(tokenizer, options, {});
   CHECK_NOTHROW(write_token_shards(tokenizer, options, {}));
-  options.chunk_bytes = 5000;
+  options.shard_bytes = 5000;
   CHECK_THROWS_AS(write_token_shards(tokenizer, options, {}), ConfigError);
   options.output_prefix = folder.path() / "";
   CHECK_THROWS_AS(write_token_shards(tokenizer, options, {}), ConfigError);

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "data/checksum.h"
 #include "tests/data/made_up_shards.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
@@ -92,6 +93,31 @@ TEST_CASE("A sample is a function of options and index alone, whatever was read 
     CHECK(std::equal(first[5 + i].tokens.begin(), first[5 + i].tokens.end(),
                      many.tokens.begin() + static_cast<std::ptrdiff_t>(16 * i)));
   }
+}
+
+// Two shards, so that documents lie on both sides of a border, and samples of three epochs.
+std::uint64_t checksum_of_run(TrainingDataOptions options) {
+  const test::TemporaryFolder folder;
+  test::write_shard(shard_path(folder.path() / "t", 0, 2), test::made_up_documents("t0", 1900));
+  test::write_shard(shard_path(folder.path() / "t", 1, 2), test::made_up_documents("t1", 700));
+  options.sources = {{.name = "t", .paths = {folder.path() / "t"}}};
+  options.seed = 29;
+  options.sequence_length = 32;
+  const TrainingData data(options);
+  const MicroBatch batch = data.read(0, 3 * data.sources()[0]->samples_per_epoch());
+  Checksum64 sum;
+  sum.add(std::as_bytes(std::span(batch.tokens)));
+  sum.add(std::as_bytes(std::span(batch.segments)));
+  return sum.value();
+}
+
+TEST_CASE("The order of a run's tokens is a contract: checksums of the first release") {
+  CHECK(to_hex(checksum_of_run({})) == "65af9d369fedd30f");
+  CHECK(to_hex(checksum_of_run({.fim_rate = 0.4, .segments = Segments::kDocuments})) ==
+        "41972797b62b1746");
+  CHECK(to_hex(checksum_of_run({.document_start = DocumentStart::kBos})) == "c2321758ac9eda04");
+  CHECK(to_hex(checksum_of_run({.order = DocumentOrder::kAsStored, .fim_rate = 0.4})) ==
+        "2a91597b6517717f");
 }
 
 TEST_CASE("Every window of an epoch is read once, in another order each epoch") {

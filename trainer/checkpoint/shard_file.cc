@@ -12,6 +12,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/input_file.h"
 
 namespace fathom::trainer {
 namespace {
@@ -74,20 +75,7 @@ std::int64_t ShardFile::size_bytes() const {
 }
 
 void ShardFile::read_at(std::int64_t offset, std::span<std::byte> bytes) const {
-  while (!bytes.empty()) {
-    const ssize_t count =
-        ::pread(descriptor_, bytes.data(), std::min(bytes.size(), kMaxTransfer), offset);
-    if (count == 0) {
-      throw IoError(concat("read ", path_.string(), ": ends at ", offset, ", ", bytes.size(),
-                           " bytes too early"));
-    }
-    if (count > 0) {
-      bytes = bytes.subspan(static_cast<std::size_t>(count));
-      offset += count;
-    } else if (errno != EINTR) {
-      throw_io_error("read", path_, errno);
-    }
-  }
+  fathom::read_at(descriptor_, path_, offset, bytes);
 }
 
 void ShardFile::write_at(std::int64_t offset, std::span<const std::byte> bytes) const {

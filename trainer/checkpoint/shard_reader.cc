@@ -60,6 +60,7 @@ class RectangleCopy {
 ShardReader::ShardReader(const OpenCheckpoint& checkpoint)
     : checkpoint_(checkpoint),
       regions_(regions_of(checkpoint.manifest)),
+      open_(kMaxOpenFiles),
       is_checked_(checkpoint.manifest.files.size(), false) {}
 
 void ShardReader::check_folder() const {
@@ -90,10 +91,12 @@ void ShardReader::check_folder() const {
   }
 }
 
-const ShardFile& ShardReader::open(std::size_t file_index) {
-  if (const auto found = open_.find(file_index); found != open_.end()) {
-    return found->second;
-  }
+std::shared_ptr<const ShardFile> ShardReader::open(std::size_t file_index) {
+  return open_.get(checkpoint_.folder / checkpoint_.manifest.files.at(file_index).name,
+                   [&] { return open_checked(file_index); });
+}
+
+ShardFile ShardReader::open_checked(std::size_t file_index) {
   const StoredFile& stored = checkpoint_.manifest.files.at(file_index);
   const std::filesystem::path path = checkpoint_.folder / stored.name;
   std::error_code error;
@@ -110,12 +113,7 @@ const ShardFile& ShardReader::open(std::size_t file_index) {
     check_metadata(file, file_index);
     is_checked_[file_index] = true;
   }
-  if (open_.size() == kMaxOpenFiles) {
-    open_.erase(open_order_.front());
-    open_order_.pop_front();
-  }
-  open_order_.push_back(file_index);
-  return open_.emplace(file_index, std::move(file)).first->second;
+  return file;
 }
 
 void ShardReader::check_metadata(const ShardFile& file, std::size_t file_index) const {
@@ -134,12 +132,12 @@ void ShardReader::check_metadata(const ShardFile& file, std::size_t file_index) 
 }
 
 void ShardReader::check_file(std::size_t file_index) {
-  const ShardFile& file = open(file_index);
+  const std::shared_ptr<const ShardFile> file = open(file_index);
   for (const FileRegion& region : regions_[file_index]) {
     read_slice(*region.tensor, *region.slice, {}, {});
   }
   data::Checksum128 whole;
-  for_each_block(file, 0, file.size_bytes(),
+  for_each_block(*file, 0, file->size_bytes(),
                  [&](std::span<const std::byte> bytes) { whole.add(bytes); });
   const StoredFile& stored = checkpoint_.manifest.files[file_index];
   if (whole.value() != stored.checksum) {
@@ -168,7 +166,7 @@ void ShardReader::read(const StoredTensor& tensor, const Rectangle& wanted,
 void ShardReader::read_slice(const StoredTensor& tensor, const StoredSlice& slice,
                              const Rectangle& wanted, std::span<std::byte> out) {
   const auto file_index = static_cast<std::size_t>(slice.file);
-  const ShardFile& file = open(file_index);
+  const std::shared_ptr<const ShardFile> file = open(file_index);
   const bool is_checked = checked_slices_.contains(&slice);
   const std::int64_t row_bytes = slice.where.num_columns * size_of(tensor.dtype);
   std::int64_t begin = 0, end = slice.where.num_rows * row_bytes;
@@ -180,7 +178,7 @@ void ShardReader::read_slice(const StoredTensor& tensor, const StoredSlice& slic
   const RectangleCopy target(slice.where, wanted, size_of(tensor.dtype), out);
   data::Checksum64 checksum;
   std::int64_t position = begin;
-  for_each_block(file, slice.file_offset + begin, slice.file_offset + end,
+  for_each_block(*file, slice.file_offset + begin, slice.file_offset + end,
                  [&](std::span<const std::byte> block) {
                    if (!is_checked) {
                      checksum.add(block);

@@ -1,12 +1,12 @@
 #pragma once
 
 #include <cstddef>
-#include <deque>
-#include <map>
+#include <memory>
 #include <set>
 #include <span>
 #include <vector>
 
+#include "core/open_files.h"
 #include "trainer/checkpoint/catalog.h"
 #include "trainer/checkpoint/manifest.h"
 #include "trainer/checkpoint/shard_file.h"
@@ -32,15 +32,15 @@ class ShardReader {
   void check_file(std::size_t file_index);
 
  private:
-  const ShardFile& open(std::size_t file_index);
+  std::shared_ptr<const ShardFile> open(std::size_t file_index);
+  ShardFile open_checked(std::size_t file_index);
   void check_metadata(const ShardFile& file, std::size_t file_index) const;
   void read_slice(const StoredTensor& tensor, const StoredSlice& slice, const Rectangle& wanted,
                   std::span<std::byte> out);
 
   const OpenCheckpoint& checkpoint_;
   const std::vector<std::vector<FileRegion>> regions_;
-  std::map<std::size_t, ShardFile> open_;
-  std::deque<std::size_t> open_order_;
+  OpenFiles<ShardFile> open_;
   std::vector<bool> is_checked_;
   std::set<const StoredSlice*> checked_slices_;
 };

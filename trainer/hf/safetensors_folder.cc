@@ -19,7 +19,8 @@ constexpr std::size_t kMaxOpenFiles = 64;
 
 }  // namespace
 
-SafetensorsFolder::SafetensorsFolder(fs::path folder) : folder_(std::move(folder)) {
+SafetensorsFolder::SafetensorsFolder(fs::path folder)
+    : folder_(std::move(folder)), open_(kMaxOpenFiles) {
   std::error_code error;
   const fs::path single = folder_ / kSafetensorsName;
   const fs::path index_path = folder_ / kSafetensorsIndexName;
@@ -114,19 +115,9 @@ void SafetensorsFolder::read(const SafetensorsEntry& entry, std::int64_t offset,
                out.size(), " bytes at ", offset, " of ", entry.size_bytes());
   const auto place = places_.find(entry.name);
   FATHOM_CHECK(place != places_.end(), entry.name);
-  opened(place->second.file)
-      .read_at(files_[place->second.file].data_begin + entry.begin + offset, out);
-}
-
-const ShardFile& SafetensorsFolder::opened(std::size_t file) {
-  const auto found = open_.find(file);
-  if (found != open_.end()) {
-    return found->second;
-  }
-  if (open_.size() == kMaxOpenFiles) {
-    open_.clear();
-  }
-  return open_.emplace(file, ShardFile::open_for_reading(files_[file].path)).first->second;
+  const File& file = files_[place->second.file];
+  open_.get(file.path, [&] { return ShardFile::open_for_reading(file.path); })
+      ->read_at(file.data_begin + entry.begin + offset, out);
 }
 
 }  // namespace fathom::trainer

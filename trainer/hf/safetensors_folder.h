@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "core/open_files.h"
 #include "trainer/checkpoint/shard_file.h"
 #include "trainer/hf/safetensors.h"
 
@@ -49,13 +50,12 @@ class SafetensorsFolder {
   };
   static File open_file(const std::filesystem::path& path);
   void check_index(const std::map<std::string, std::string>& index) const;
-  const ShardFile& opened(std::size_t file);
 
   std::filesystem::path folder_;
   std::vector<File> files_;
   std::map<std::string, Place, std::less<>> places_;
   std::int64_t size_bytes_ = 0;
-  std::map<std::size_t, ShardFile> open_;
+  OpenFiles<ShardFile> open_;
 };
 
 }  // namespace fathom::trainer
