@@ -121,17 +121,16 @@ TEST_CASE("Shards of one tokenizer share its table, others have their own") {
 
 TEST_CASE("A shard that was replaced while it was closed is refused by name") {
   const test::TemporaryFolder folder;
-  const TokenShard shard(test::write_shard(folder.path() / "a.h5", {{1, 2}, {3}}));
   const test::OpenFileLimit limit(16);  // room for four open shards
-  const TokenShard small(folder.path() / "a.h5");
+  const TokenShard shard(test::write_shard(folder.path() / "a.h5", {{1, 2}, {3}}));
   std::vector<std::int32_t> tokens(2);
-  small.read_tokens(0, tokens);
+  shard.read_tokens(0, tokens);
   for (const std::string name : {"b.h5", "c.h5", "d.h5", "e.h5"}) {
-    const TokenShard other(test::write_shard(folder.path() / name, {{1, 2}}), small);
+    const TokenShard other(test::write_shard(folder.path() / name, {{1, 2}}), shard);
     other.read_tokens(0, tokens);
   }
   test::write_shard(folder.path() / "a.h5", test::made_up_documents("longer", 5000));
-  CHECK_THROWS_AS(small.read_tokens(0, tokens), IoError);
+  CHECK_THROWS_AS(shard.read_tokens(0, tokens), IoError);
 }
 
 TEST_CASE("The same content makes the same file") {

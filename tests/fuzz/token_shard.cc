@@ -19,17 +19,17 @@ namespace {
 
 // A file that lasts for one input. In memory where the machine has such a folder; HDF5 wants a
 // path.
-class InputFile {
+class FuzzedFile {
  public:
-  explicit InputFile(const std::string& content) {
+  explicit FuzzedFile(const std::string& content) {
     const std::filesystem::path memory = "/dev/shm";
     path_ = (std::filesystem::exists(memory) ? memory : std::filesystem::temp_directory_path()) /
             concat("fathom-fuzz-", ::getpid(), ".h5");
     std::ofstream(path_, std::ios::binary) << content;
   }
-  ~InputFile() { std::filesystem::remove(path_); }
-  InputFile(const InputFile&) = delete;
-  InputFile& operator=(const InputFile&) = delete;
+  ~FuzzedFile() { std::filesystem::remove(path_); }
+  FuzzedFile(const FuzzedFile&) = delete;
+  FuzzedFile& operator=(const FuzzedFile&) = delete;
   const std::filesystem::path& path() const { return path_; }
 
  private:
@@ -158,7 +158,7 @@ void read_all(const std::filesystem::path& path) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
   const std::string_view input = test::as_text(bytes, size);
   const bool is_file = !input.empty() && input[0] == '\0';
-  const InputFile file(is_file ? std::string(input.substr(1)) : made_up_shard(Changes(input)));
+  const FuzzedFile file(is_file ? std::string(input.substr(1)) : made_up_shard(Changes(input)));
   test::unless_refused([&] {
     read_all(file.path());
     return true;
