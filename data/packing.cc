@@ -1,8 +1,11 @@
 #include "data/packing.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <future>
 #include <numeric>
+#include <thread>
 
 #include "core/error.h"
 
@@ -15,6 +18,14 @@ std::int64_t num_fim_documents(const DocumentSet& documents, const PackingOption
 
 std::int64_t added_tokens(const PackingOptions& options) {
   return options.start == DocumentStart::kBos ? 2 : 1;
+}
+
+// Threads beside the caller's; none where starting one takes as long as what it would do.
+std::int64_t num_helpers(std::int64_t num_documents) {
+  constexpr std::int64_t kDocumentsForOne = std::int64_t{1} << 16;
+  constexpr std::int64_t kMost = 15;
+  const std::int64_t others = std::int64_t{std::thread::hardware_concurrency()} - 1;
+  return std::clamp<std::int64_t>(std::min(num_documents / kDocumentsForOne, others), 0, kMost);
 }
 
 RandomSource random_of(const PackingKey& key, std::string_view what) {
@@ -54,21 +65,43 @@ PackedEpoch::PackedEpoch(const DocumentSet& documents, const PackingOptions& opt
 }
 
 // Goes through the documents as they are stored, not as the epoch has them: files are read from
-// front to back, and what is written at random places is small.
+// front to back, and what is written at random places is small. Sums of integers do not depend on
+// which thread takes which shard.
 std::vector<std::int64_t> PackedEpoch::find_starts() const {
   const std::int64_t num_strides = (documents_->num_documents() + kStride - 1) / kStride;
   std::vector<std::int64_t> starts(static_cast<std::size_t>(num_strides) + 1);
-  for (std::size_t shard = 0; shard < documents_->shards().size(); ++shard) {
-    const std::vector<std::int64_t> offsets = documents_->shards()[shard].read_document_offsets();
-    std::int64_t document = documents_->first_document(shard);
-    for (std::size_t i = 0; i + 1 < offsets.size(); ++i, ++document) {
-      const std::int64_t position = position_of(document);
-      starts[static_cast<std::size_t>(position / kStride) + 1] +=
-          stream_tokens(offsets[i + 1] - offsets[i], is_fim_at(position));
+  std::atomic<std::size_t> next_shard{0};
+  const auto work = [&] {
+    while (true) {
+      const std::size_t shard = next_shard.fetch_add(1);
+      if (shard >= documents_->shards().size()) {
+        return;
+      }
+      add_tokens_of(shard, std::span(starts).subspan(1));
     }
+  };
+  std::vector<std::future<void>> helpers(
+      static_cast<std::size_t>(num_helpers(documents_->num_documents())));
+  for (std::future<void>& helper : helpers) {
+    helper = std::async(std::launch::async, work);
+  }
+  work();
+  for (std::future<void>& helper : helpers) {
+    helper.get();
   }
   std::partial_sum(starts.begin(), starts.end(), starts.begin());
   return starts;
+}
+
+void PackedEpoch::add_tokens_of(std::size_t shard, std::span<std::int64_t> sums) const {
+  const std::vector<std::int64_t> offsets = documents_->shards()[shard].read_document_offsets();
+  std::int64_t document = documents_->first_document(shard);
+  for (std::size_t i = 0; i + 1 < offsets.size(); ++i, ++document) {
+    const std::int64_t position = position_of(document);
+    const std::atomic_ref sum(sums[static_cast<std::size_t>(position / kStride)]);
+    sum.fetch_add(stream_tokens(offsets[i + 1] - offsets[i], is_fim_at(position)),
+                  std::memory_order_relaxed);
+  }
 }
 
 std::int64_t PackedEpoch::num_tokens(const DocumentSet& documents, const PackingOptions& options) {

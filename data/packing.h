@@ -43,8 +43,8 @@ void check_packing(const DocumentSet& documents, const PackingOptions& options);
 // All documents of a set one after another, in the order of the epoch, each as [bos] tokens eos,
 // some of them rearranged for fill-in-the-middle: one long stream of tokens, of which any part is
 // computed by itself. Every epoch is equally long. To set it up all tables of documents are read
-// once, one after another, and checked; it holds 8 bytes for every kStride documents, and looks the
-// others up in the files. Const functions may be called by several threads.
+// once, by up to 16 threads, and checked; it holds 8 bytes for every kStride documents, and looks
+// the others up in the files. Const functions may be called by several threads.
 class PackedEpoch {
  public:
   // `documents` must outlive it. Throws as check_packing() and TokenShard::read_document_offsets().
@@ -81,6 +81,8 @@ class PackedEpoch {
   bool is_fim_at(std::int64_t position) const noexcept;
   std::int64_t stream_tokens(std::int64_t num_tokens, bool is_fim) const noexcept;
   std::vector<std::int64_t> find_starts() const;
+  // To the sums of all strides, [num_strides].
+  void add_tokens_of(std::size_t shard, std::span<std::int64_t> sums) const;
   Entry entry_at(std::int64_t position) const;
   void read_document(const Entry& entry, std::int64_t begin, std::span<std::int32_t> out) const;
 

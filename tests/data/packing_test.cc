@@ -1,10 +1,12 @@
 #include "data/packing.h"
 
 #include <algorithm>
+#include <fstream>
 #include <map>
 #include <vector>
 
 #include "core/error.h"
+#include "data/hdf5_file.h"
 #include "tests/data/made_up_shards.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
@@ -191,6 +193,49 @@ TEST_CASE("An epoch is the stream that its documents make one after another, ove
         }
       }
     }
+  }
+}
+
+TEST_CASE("An epoch of so many documents that threads share the work is the same stream") {
+  const test::TemporaryFolder folder;
+  Documents documents;
+  for (std::int64_t shard = 0; shard < 7; ++shard) {
+    const Documents part = test::made_up_documents(concat("part", shard), 30'000);
+    test::write_shard(shard_path(folder.path() / "t", shard, 7), part);
+    documents.insert(documents.end(), part.begin(), part.end());
+  }
+  const DocumentSet set({folder.path()});
+  const PackingKey key{.seed = 8, .source = "s", .epoch = 0};
+  const std::vector<std::int32_t> want = packed_in_memory(documents, {.fim_rate = 0.1}, key);
+  const PackedEpoch epoch(set, {.fim_rate = 0.1}, key);
+  REQUIRE(epoch.num_tokens() == std::ssize(want));
+  for (std::int64_t begin = 0; begin + 20 <= epoch.num_tokens(); begin += 7'919) {
+    std::vector<std::int32_t> part(20);
+    std::vector<PackedEpoch::Part> parts;
+    epoch.read(begin, part, parts);
+    CHECK(std::equal(part.begin(), part.end(), want.begin() + begin));
+  }
+}
+
+TEST_CASE("A damaged table of documents is found by the epoch's pass, whichever thread meets it") {
+  const test::TemporaryFolder folder;
+  for (std::int64_t shard = 0; shard < 4; ++shard) {
+    test::write_shard(shard_path(folder.path() / "t", shard, 4),
+                      test::made_up_documents(concat("part", shard), 40'000));
+  }
+  const auto path = shard_path(folder.path() / "t", 2, 4);
+  const Hdf5Reader::Dataset table = Hdf5Reader(path).dataset("document_offsets");
+  std::fstream file(path, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(table.file_offset + 8 * 1000);
+  file.put('\x7f');
+  file.close();
+  const DocumentSet set({folder.path()});
+  try {
+    const PackedEpoch epoch(set, {}, {});
+    FAIL("a damaged table was used");
+  } catch (const ConfigError& error) {
+    CHECK(error.message().find(path.string()) != std::string::npos);
+    CHECK(error.message().find("document_offsets") != std::string::npos);
   }
 }
 
