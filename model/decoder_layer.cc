@@ -36,7 +36,7 @@ Tensor DecoderLayer::forward(const Tensor& x, Saved& saved, const Context& conte
   return y;
 }
 
-Tensor DecoderLayer::backward_input(const Tensor& dy, Saved& saved, const Context& context) const {
+Tensor DecoderLayer::backward_input(const Tensor& dy, Saved& saved, const Context& context) {
   Stream& stream = context.stream;
   if (!saved.h.defined()) {
     Context again = context;
@@ -48,24 +48,22 @@ Tensor DecoderLayer::backward_input(const Tensor& dy, Saved& saved, const Contex
   if (!feed_forward_x.defined()) {
     feed_forward_x = feed_forward_norm_.forward(saved.h, saved.feed_forward_inv_rms, stream);
   }
-  saved.d_feed_forward_norm = feed_forward_.backward_input(dy, saved.feed_forward, context);
-  const Tensor dh = residual_.join_backward(dy, saved.d_feed_forward_norm, feed_forward_norm_,
-                                            saved.h, saved.feed_forward_inv_rms, stream);
+  const Tensor dh =
+      residual_.join_backward(dy, feed_forward_.backward_input(dy, saved.feed_forward, context),
+                              feed_forward_norm_, saved.h, saved.feed_forward_inv_rms, stream);
+  saved.h = Tensor();
   if (!saved.attention.x.defined()) {
     saved.attention.x = attention_norm_.forward(saved.x, saved.attention_inv_rms, stream);
   }
-  saved.d_attention_norm = attention_.backward_input(dh, saved.attention, context);
-  return residual_.join_backward(dh, saved.d_attention_norm, attention_norm_, saved.x,
-                                 saved.attention_inv_rms, stream);
+  Tensor dx = residual_.join_backward(dh, attention_.backward_input(dh, saved.attention, context),
+                                      attention_norm_, saved.x, saved.attention_inv_rms, stream);
+  saved.x = Tensor();
+  return dx;
 }
 
 void DecoderLayer::backward_weight(Saved& saved, const Context& context) {
-  Stream& stream = context.stream;
   feed_forward_.backward_weight(saved.feed_forward, context);
-  feed_forward_norm_.backward_weight(saved.d_feed_forward_norm, saved.h, saved.feed_forward_inv_rms,
-                                     stream);
   attention_.backward_weight(saved.attention, context);
-  attention_norm_.backward_weight(saved.d_attention_norm, saved.x, saved.attention_inv_rms, stream);
   saved = Saved();
 }
 

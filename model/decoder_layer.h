@@ -19,7 +19,6 @@ class DecoderLayer {
     Mla::Saved attention;
     Tensor h, feed_forward_inv_rms;
     FeedForward::Saved feed_forward;
-    Tensor d_attention_norm, d_feed_forward_norm;  // left by backward_input for backward_weight
   };
 
   // prefix: "model.layers.3."
@@ -27,7 +26,8 @@ class DecoderLayer {
                const Tensor& cos_sin, const parallel::Mesh& mesh);
 
   Tensor forward(const Tensor& x, Saved& saved, const Context& context) const;
-  Tensor backward_input(const Tensor& dy, Saved& saved, const Context& context) const;
+  // Adds to the gradients of the norms' gains too.
+  Tensor backward_input(const Tensor& dy, Saved& saved, const Context& context);
   void backward_weight(Saved& saved, const Context& context);
   void for_each_parameter(const parallel::VisitParameter& visit);
   const Mla& attention() const noexcept { return attention_; }

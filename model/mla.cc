@@ -1,5 +1,7 @@
 #include "model/mla.h"
 
+#include <utility>
+
 #include "core/error.h"
 #include "kernels/elementwise.h"
 #include "kernels/latent_attention.h"
@@ -165,7 +167,7 @@ void Mla::attend_to_cache(Saved& saved, const Context& context) const {
   kernels::packed_head_matmul_forward(latents, cache.packed_value, saved.out, stream);
 }
 
-Tensor Mla::backward_input(const Tensor& dy, Saved& saved, const Context& context) const {
+Tensor Mla::backward_input(const Tensor& dy, Saved& saved, const Context& context) {
   Stream& stream = context.stream;
   parallel::Communicator& tensor = context.mesh.tensor();
   if (!saved.q.defined()) {
@@ -177,24 +179,24 @@ Tensor Mla::backward_input(const Tensor& dy, Saved& saved, const Context& contex
   const Tensor dout = o_.backward_input(saved.dy, stream);
   saved.dq = Tensor::empty(saved.q.shape(), saved.q.dtype(), stream);
   saved.dkv = Tensor::empty(saved.kv.shape(), saved.kv.dtype(), stream);
-  saved.dlatent = Tensor::empty(saved.latent.shape(), partial_dtype_, stream);
+  Tensor dlatent = Tensor::empty(saved.latent.shape(), partial_dtype_, stream);
   kernels::attention_backward(
       shape_,
       {{saved.q, saved.kv, saved.latent, context.batch.segments, context.batch.max_segment_tokens},
        saved.out,
        saved.lse},
-      dout, saved.dq, saved.dkv, saved.dlatent, stream);
+      dout, saved.dq, saved.dkv, dlatent, stream);
   saved.q = Tensor();
   saved.kv = Tensor();
   kernels::rope(query_columns_, RopeDirection::kInverse, cos_sin_, context.batch.positions,
                 saved.dq, saved.dq, stream);
   Tensor dx = backward_queries(saved, context);
-  backward_latent(saved, dx, context);
+  backward_latent(saved, std::move(dlatent), dx, context);
   return dx;
 }
 
 // dq -> dL/dx through the query path.
-Tensor Mla::backward_queries(Saved& saved, const Context& context) const {
+Tensor Mla::backward_queries(Saved& saved, const Context& context) {
   Stream& stream = context.stream;
   Tensor d_input = sum_and_scatter_token_rows(context.mesh.tensor(),
                                               q_b_.backward_input(saved.dq, partial_dtype_, stream),
@@ -202,23 +204,22 @@ Tensor Mla::backward_queries(Saved& saved, const Context& context) const {
   if (!has_q_lora_) {
     return d_input;
   }
-  saved.dq_latent = d_input;
-  saved.dq_latent_raw =
-      q_norm_.backward_input(d_input, saved.q_latent_raw, saved.q_inv_rms, stream);
+  saved.dq_latent_raw = q_norm_.backward(d_input, saved.q_latent_raw, saved.q_inv_rms, stream);
+  saved.q_latent_raw = Tensor();
   return q_a_.backward_input(saved.dq_latent_raw, stream);
 }
 
 // dkv and the rope columns of dlatent -> added to dx through the key-value path.
-void Mla::backward_latent(Saved& saved, Tensor& dx, const Context& context) const {
+void Mla::backward_latent(Saved& saved, Tensor dlatent, Tensor& dx, const Context& context) {
   Stream& stream = context.stream;
-  kv_b_.backward_input(saved.dkv, saved.dlatent, Accumulate::kOverwrite, stream);
+  kv_b_.backward_input(saved.dkv, dlatent, Accumulate::kOverwrite, stream);
   // Gradients of both parts are sums over the heads of all tensor ranks.
-  saved.dlatent =
-      sum_and_scatter_token_rows(context.mesh.tensor(), saved.dlatent, saved.dkv.dtype(), stream);
+  dlatent = sum_and_scatter_token_rows(context.mesh.tensor(), dlatent, saved.dkv.dtype(), stream);
   saved.dkv_raw = Tensor::empty(saved.kv_raw.shape(), saved.kv_raw.dtype(), stream);
-  kv_norm_.backward_input(saved.dlatent, saved.kv_raw, saved.kv_inv_rms, saved.dkv_raw, stream);
+  kv_norm_.backward(dlatent, saved.kv_raw, saved.kv_inv_rms, saved.dkv_raw, stream);
+  saved.kv_raw = Tensor();
   kernels::rope(key_columns_, RopeDirection::kInverse, cos_sin_,
-                context.local(context.batch.positions), saved.dlatent, saved.dkv_raw, stream);
+                context.local(context.batch.positions), dlatent, saved.dkv_raw, stream);
   kv_a_.backward_input(saved.dkv_raw, dx, Accumulate::kAdd, stream);
 }
 
@@ -226,11 +227,9 @@ void Mla::backward_weight(Saved& saved, const Context& context) {
   Stream& stream = context.stream;
   o_.backward_weight(saved.dy, saved.out, stream);
   kv_b_.backward_weight(saved.dkv, saved.latent, stream);
-  kv_norm_.backward_weight(saved.dlatent, saved.kv_raw, saved.kv_inv_rms, stream);
   kv_a_.backward_weight(saved.dkv_raw, saved.x, stream);
   if (has_q_lora_) {
     q_b_.backward_weight(saved.dq, saved.q_latent, stream);
-    q_norm_.backward_weight(saved.dq_latent, saved.q_latent_raw, saved.q_inv_rms, stream);
     q_a_.backward_weight(saved.dq_latent_raw, saved.x, stream);
   } else {
     q_b_.backward_weight(saved.dq, gather_token_rows(context.mesh.tensor(), saved.x, stream),

@@ -31,7 +31,7 @@ class Mla {
     Tensor latent;                   // [all tokens, kv_lora + rope]: c_kv | rotated k_R
     Tensor q, kv, out, lse;          // all tokens, local heads
     // Left by backward_input for backward_weight.
-    Tensor dy, dq, dkv, dq_latent, dq_latent_raw, dlatent, dkv_raw;
+    Tensor dy, dq, dkv, dq_latent_raw, dkv_raw;
   };
 
   Mla(const std::string& prefix, const ModelOptions& options, const Tensor& cos_sin,
@@ -39,7 +39,8 @@ class Mla {
 
   // x [local tokens, hidden] -> the same shape, without the residual.
   Tensor forward(const Tensor& x, Saved& saved, const Context& context) const;
-  Tensor backward_input(const Tensor& dy, Saved& saved, const Context& context) const;
+  // Adds to the gradients of the latents' gains too.
+  Tensor backward_input(const Tensor& dy, Saved& saved, const Context& context);
   void backward_weight(Saved& saved, const Context& context);
   void for_each_parameter(const parallel::VisitParameter& visit);
   // For Context::cache; its pages are uninitialized.
@@ -50,8 +51,8 @@ class Mla {
   void attend(Saved& saved, const Context& context) const;
   void attend_to_cache(Saved& saved, const Context& context) const;
   Tensor rotated_queries(const Tensor& q_input, const Context& context) const;
-  Tensor backward_queries(Saved& saved, const Context& context) const;
-  void backward_latent(Saved& saved, Tensor& dx, const Context& context) const;
+  Tensor backward_queries(Saved& saved, const Context& context);
+  void backward_latent(Saved& saved, Tensor dlatent, Tensor& dx, const Context& context);
 
   ModelOptions options_;
   kernels::AttentionShape shape_;

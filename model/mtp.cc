@@ -52,32 +52,31 @@ Tensor Mtp::forward(const Tensor& hidden, const Embedding& embedding, LmHead& he
   return normed;
 }
 
-Tensor Mtp::backward_input(const Tensor& dy, Saved& saved, const Context& context) const {
+Tensor Mtp::backward_input(const Tensor& dy, Saved& saved, const Context& context) {
   Stream& stream = context.stream;
   if (dy.defined()) {
     kernels::add_in_place(saved.d_head_norm, dy, stream);
   }
-  const Tensor d_layer =
-      head_norm_.backward_input(saved.d_head_norm, saved.y, saved.y_inv_rms, stream);
+  const Tensor d_layer = head_norm_.backward(saved.d_head_norm, saved.y, saved.y_inv_rms, stream);
+  saved.d_head_norm = Tensor();
+  saved.y = Tensor();
   saved.d_projected = layer_.backward_input(d_layer, saved.layer, context);
-  saved.d_embedded_norm = embedding_projection_.backward_input(saved.d_projected, stream);
-  saved.d_hidden_norm = hidden_projection_.backward_input(saved.d_projected, stream);
-  Embedding::Saved& embedding = saved.embedding;
-  embedding.dy = embedding_norm_.backward_input(saved.d_embedded_norm, saved.embedded,
-                                                saved.embedded_inv_rms, stream);
-  return hidden_norm_.backward_input(saved.d_hidden_norm, saved.hidden, saved.hidden_inv_rms,
-                                     stream);
+  saved.embedding.dy =
+      embedding_norm_.backward(embedding_projection_.backward_input(saved.d_projected, stream),
+                               saved.embedded, saved.embedded_inv_rms, stream);
+  saved.embedded = Tensor();
+  Tensor d_hidden =
+      hidden_norm_.backward(hidden_projection_.backward_input(saved.d_projected, stream),
+                            saved.hidden, saved.hidden_inv_rms, stream);
+  saved.hidden = Tensor();
+  return d_hidden;
 }
 
 void Mtp::backward_weight(Embedding& embedding, Saved& saved, const Context& context) {
   Stream& stream = context.stream;
-  head_norm_.backward_weight(saved.d_head_norm, saved.y, saved.y_inv_rms, stream);
   layer_.backward_weight(saved.layer, context);
   embedding_projection_.backward_weight(saved.d_projected, saved.embedded_normed, stream);
   hidden_projection_.backward_weight(saved.d_projected, saved.hidden_normed, stream);
-  embedding_norm_.backward_weight(saved.d_embedded_norm, saved.embedded, saved.embedded_inv_rms,
-                                  stream);
-  hidden_norm_.backward_weight(saved.d_hidden_norm, saved.hidden, saved.hidden_inv_rms, stream);
   embedding.backward_weight(saved.embedding, context);
   saved = Saved();
 }

@@ -24,8 +24,7 @@ class Mtp {
     DecoderLayer::Saved layer;
     Tensor y, y_inv_rms;
     Tensor d_head_norm;  // through the head; backward_input adds what comes through the next module
-    // Left by backward_input for backward_weight.
-    Tensor d_projected, d_embedded_norm, d_hidden_norm;
+    Tensor d_projected;  // left by backward_input for backward_weight
   };
 
   // prefix: "model.layers.61."; depth from 1.
@@ -36,8 +35,8 @@ class Mtp {
   Tensor forward(const Tensor& hidden, const Embedding& embedding, LmHead& head, Saved& saved,
                  const Context& context) const;
   // dy: gradient of h^k from the next module, undefined for the last one. Returns the gradient of
-  // `hidden`.
-  Tensor backward_input(const Tensor& dy, Saved& saved, const Context& context) const;
+  // `hidden`, and adds to those of the norms' gains.
+  Tensor backward_input(const Tensor& dy, Saved& saved, const Context& context);
   void backward_weight(Embedding& embedding, Saved& saved, const Context& context);
   void for_each_parameter(const parallel::VisitParameter& visit);
   Moe* moe() noexcept { return layer_.moe(); }

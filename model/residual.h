@@ -24,9 +24,9 @@ class Residual {
   }
   // Gradient of the hidden state x from which a branch went out: dy of where it joined, through the
   // identity, plus what came through the branch and its norm, d_norm.
-  Tensor join_backward(const Tensor& dy, const Tensor& d_norm, const RmsNorm& norm, const Tensor& x,
+  Tensor join_backward(const Tensor& dy, const Tensor& d_norm, RmsNorm& norm, const Tensor& x,
                        const Tensor& inv_rms, Stream& stream) const {
-    return norm.add_backward_input(d_norm, x, inv_rms, dy, stream);
+    return norm.add_backward(d_norm, x, inv_rms, dy, stream);
   }
 };
 

@@ -21,18 +21,6 @@ void RmsNorm::forward(const Tensor& x, Tensor& y, Tensor& inv_rms, Stream& strea
   kernels::rms_norm_forward(x, gain_.value(), epsilon_, y, inv_rms, stream);
 }
 
-Tensor RmsNorm::backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
-                               Stream& stream) const {
-  Tensor dx = Tensor::empty(Shape{x.size(0), size()}, x.dtype(), stream);
-  backward_input(dy, x, inv_rms, dx, stream);
-  return dx;
-}
-
-void RmsNorm::backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Tensor& dx,
-                             Stream& stream) const {
-  kernels::rms_norm_backward_input(dy, x, gain_.value(), inv_rms, dx, stream);
-}
-
 Tensor RmsNorm::add_forward(const Tensor& x, Tensor& h, Tensor& inv_rms, Stream& stream) const {
   Tensor y = Tensor::empty(Shape{h.size(0), size()}, h.dtype(), stream);
   inv_rms = Tensor::empty(Shape{h.size(0)}, DType::kFloat32, stream);
@@ -40,16 +28,22 @@ Tensor RmsNorm::add_forward(const Tensor& x, Tensor& h, Tensor& inv_rms, Stream&
   return y;
 }
 
-Tensor RmsNorm::add_backward_input(const Tensor& dy, const Tensor& h, const Tensor& inv_rms,
-                                   const Tensor& dh, Stream& stream) const {
-  Tensor dx = Tensor::empty(Shape{h.size(0), size()}, h.dtype(), stream);
-  kernels::add_rms_norm_backward_input(dy, h, gain_.value(), inv_rms, dh, dx, stream);
+Tensor RmsNorm::backward(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Stream& stream) {
+  Tensor dx = Tensor::empty(Shape{x.size(0), size()}, x.dtype(), stream);
+  backward(dy, x, inv_rms, dx, stream);
   return dx;
 }
 
-void RmsNorm::backward_weight(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
-                              Stream& stream) {
-  kernels::rms_norm_backward_gain(dy, x, inv_rms, gain_.grad, stream);
+void RmsNorm::backward(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Tensor& dx,
+                       Stream& stream) {
+  kernels::rms_norm_backward(dy, {x, gain_.value(), inv_rms}, dx, gain_.grad, stream);
+}
+
+Tensor RmsNorm::add_backward(const Tensor& dy, const Tensor& h, const Tensor& inv_rms,
+                             const Tensor& dh, Stream& stream) {
+  Tensor dx = Tensor::empty(Shape{h.size(0), size()}, h.dtype(), stream);
+  kernels::add_rms_norm_backward(dy, {h, gain_.value(), inv_rms}, dh, dx, gain_.grad, stream);
+  return dx;
 }
 
 }  // namespace fathom::model

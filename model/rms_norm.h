@@ -20,16 +20,15 @@ class RmsNorm {
   Tensor forward(const Tensor& x, Tensor& inv_rms,
                  Stream& stream) const;  // allocates [rows, size] and inv_rms
   void forward(const Tensor& x, Tensor& y, Tensor& inv_rms, Stream& stream) const;
-  Tensor backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
-                        Stream& stream) const;
-  void backward_input(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Tensor& dx,
-                      Stream& stream) const;
   // h += x, then the norm of h, in one pass.
   Tensor add_forward(const Tensor& x, Tensor& h, Tensor& inv_rms, Stream& stream) const;
-  // dh plus what comes through the norm of h, in one pass.
-  Tensor add_backward_input(const Tensor& dy, const Tensor& h, const Tensor& inv_rms,
-                            const Tensor& dh, Stream& stream) const;
-  void backward_weight(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Stream& stream);
+  // dL/dx. These add to the gain's gradient too, so that rows are read once.
+  Tensor backward(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Stream& stream);
+  void backward(const Tensor& dy, const Tensor& x, const Tensor& inv_rms, Tensor& dx,
+                Stream& stream);
+  // dh plus what comes through the norm of h.
+  Tensor add_backward(const Tensor& dy, const Tensor& h, const Tensor& inv_rms, const Tensor& dh,
+                      Stream& stream);
 
   parallel::Parameter& gain() noexcept { return gain_; }
   std::int64_t size() const { return gain_.shape[0]; }

@@ -133,10 +133,12 @@ Tensor TransformerStage::backward_head(Saved& saved, const Context& ctx, bool wi
   if (d_hidden.defined()) {
     kernels::add_in_place(saved.d_final_norm, d_hidden, ctx.stream);
   }
-  Tensor dx = final_norm_->backward_input(saved.d_final_norm, saved.hidden, saved.final_inv_rms,
-                                          ctx.stream);
+  Tensor dx =
+      final_norm_->backward(saved.d_final_norm, saved.hidden, saved.final_inv_rms, ctx.stream);
+  saved.hidden = Tensor();
+  saved.d_final_norm = Tensor();
   if (with_weights) {
-    final_norm_weights(saved, ctx);
+    head_weights();
   }
   return dx;
 }
@@ -148,14 +150,11 @@ void TransformerStage::mtp_weights(std::size_t index, Saved& saved, const Contex
   mtp_[index].for_each_parameter([this](parallel::Parameter& parameter) { complete(parameter); });
 }
 
-// And what else has all its gradients once MTP has gone through it: the head has them since the
-// forward. A table that MTP alone uses here is left to reduce_gradients(): its other owner is the
-// first stage, which comes to no reduction before it has this stage's gradient, and NCCL makes a
-// rank wait for the others of a group at some first calls.
-void TransformerStage::final_norm_weights(Saved& saved, const Context& ctx) {
-  final_norm_->backward_weight(saved.d_final_norm, saved.hidden, saved.final_inv_rms, ctx.stream);
-  saved.hidden = Tensor();
-  saved.d_final_norm = Tensor();
+// Nothing is left to add once MTP has gone through: the head has its gradients since the forward,
+// the norm since the gradient of its input. A table that MTP alone uses here is left to
+// reduce_gradients(): its other owner is the first stage, which comes to no reduction before it has
+// this stage's gradient, and NCCL makes a rank wait for the others of a group at some first calls.
+void TransformerStage::head_weights() {
   complete(head_->weight());
   complete(final_norm_->gain());
 }
@@ -208,7 +207,7 @@ void TransformerStage::backward_weight(int micro_batch) {
     for (std::size_t k = mtp_.size(); k-- > 0;) {
       mtp_weights(k, saved, ctx);
     }
-    final_norm_weights(saved, ctx);
+    head_weights();
   }
   for (std::size_t i = layers_.size(); i-- > 0;) {
     const ProfilerRange range(*stream_, "weight gradients of layer", layer_number(i));

@@ -77,7 +77,7 @@ class TransformerStage final : public parallel::PipelineStage {
   int layer_number(std::size_t index) const { return stage_.first_layer + static_cast<int>(index); }
   void forward_head(const Tensor& hidden, int micro_batch, Saved& saved, const Context& context);
   Tensor backward_head(Saved& saved, const Context& context, bool with_weights);
-  void final_norm_weights(Saved& saved, const Context& context);
+  void head_weights();
   Tensor run_backward(int micro_batch, const Tensor& output_grad, bool with_weights);
   void mtp_weights(std::size_t index, Saved& saved, const Context& context);
   void layer_weights(std::size_t index, Saved& saved, const Context& context);

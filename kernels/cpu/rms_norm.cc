@@ -90,20 +90,7 @@ void rms_norm_forward_cpu(const Tensor& x, const Tensor& gain, float eps, Tensor
   });
 }
 
-void rms_norm_backward_input_cpu(const Tensor& dy, const Tensor& x, const Tensor& gain,
-                                 const Tensor& inv_rms, Tensor& dx, Stream& stream) {
-  const Gain gains{gain.data<float>(), gain.size(0)};
-  const Rows gradients = rows_of(dy);
-  const Rows inputs = rows_of(x);
-  const Rows outputs = rows_of(dx);
-  const float* inverses = inv_rms.data<float>();
-  for_each_token(x.size(0), gains.hidden, stream, [=](std::int64_t token) {
-    backward_row(gradients.row(token), inputs.row(token), gains, inverses[token],
-                 outputs.row(token));
-  });
-}
-
-// A row that was just written is added to, or read, while it is in the cache.
+// A row that was just written is read while it is in the cache.
 void add_rms_norm_forward_cpu(const Tensor& x, Tensor& h, const Tensor& gain, float eps, Tensor& y,
                               Tensor& inv_rms, Stream& stream) {
   const Gain gains{gain.data<float>(), gain.size(0)};
@@ -114,22 +101,6 @@ void add_rms_norm_forward_cpu(const Tensor& x, Tensor& h, const Tensor& gain, fl
   for_each_token(x.size(0), gains.hidden, stream, [=](std::int64_t token) {
     add_row(inputs.row(token), gains.hidden, sums.row(token));
     inverses[token] = norm_row(sums.row(token), gains, eps, outputs.row(token));
-  });
-}
-
-void add_rms_norm_backward_input_cpu(const Tensor& dy, const Tensor& h, const Tensor& gain,
-                                     const Tensor& inv_rms, const Tensor& dh, Tensor& dx,
-                                     Stream& stream) {
-  const Gain gains{gain.data<float>(), gain.size(0)};
-  const Rows gradients = rows_of(dy);
-  const Rows inputs = rows_of(h);
-  const Rows added = rows_of(dh);
-  const Rows outputs = rows_of(dx);
-  const float* inverses = inv_rms.data<float>();
-  for_each_token(h.size(0), gains.hidden, stream, [=](std::int64_t token) {
-    backward_row(gradients.row(token), inputs.row(token), gains, inverses[token],
-                 outputs.row(token));
-    add_row(added.row(token), gains.hidden, outputs.row(token));
   });
 }
 
@@ -187,41 +158,67 @@ void add_gain(const GainRows& rows, std::int64_t first, std::int64_t last,
 }
 
 // Threads split columns: each contribution is a sum over its tokens in their order.
-void rms_norm_backward_gain_cpu(const Tensor& dy, const Tensor& x, const Tensor& inv_rms,
-                                GradientSum& gain_grad, Stream& stream) {
+void add_gains(const Tensor& dy, const RmsNormInputs& norm, GradientSum& gain_grad,
+               Stream& stream) {
+  const Rows gradients = rows_of(dy);
+  const Rows inputs = rows_of(norm.x);
+  const float* inverses = norm.inv_rms.data<float>();
   const std::int64_t hidden = gain_grad.sum.size(0);
-  const std::int64_t num_tokens = x.size(0);
+  const std::int64_t num_tokens = dy.size(0);
   const std::int64_t unit = gain_grad.unit_rows > 0 ? gain_grad.unit_rows : num_tokens;
   const std::int64_t grain = 1 + kGrainElements / ((num_tokens + 1) * kTile);
-  stream.parallel_for((hidden + kTile - 1) / kTile, grain,
-                      [&](std::int64_t begin, std::int64_t end) {
-                        cpu::ContributionSink sink(gain_grad);
-                        const std::int64_t first = begin * kTile;
-                        const std::int64_t last = std::min(end * kTile, hidden);
-                        sink.begin(first, last - first);
-                        for (std::int64_t token = 0; token < num_tokens; token += unit) {
-                          const GainRows rows{dy.data<float>() + token * dy.size(1),
-                                              x.data<float>() + token * x.size(1),
-                                              inv_rms.data<float>() + token,
-                                              dy.size(1),
-                                              x.size(1),
-                                              unit};
-                          add_gain(rows, first, last, sink);
-                        }
-                      });
+  stream.parallel_for(
+      (hidden + kTile - 1) / kTile, grain, [&](std::int64_t begin, std::int64_t end) {
+        cpu::ContributionSink sink(gain_grad);
+        const std::int64_t first = begin * kTile;
+        const std::int64_t last = std::min(end * kTile, hidden);
+        sink.begin(first, last - first);
+        for (std::int64_t token = 0; token < num_tokens; token += unit) {
+          const GainRows rows{gradients.row(token), inputs.row(token), inverses + token,
+                              gradients.stride,     inputs.stride,     unit};
+          add_gain(rows, first, last, sink);
+        }
+      });
+}
+
+// The gain's sums first: dx may lie where dy does. `dh` is null, or what is added to the gradient
+// through the norm, row by row while it is in the cache.
+void backward(const Tensor& dy, const RmsNormInputs& norm, const Tensor* dh, Tensor& dx,
+              GradientSum& gain_grad, Stream& stream) {
+  add_gains(dy, norm, gain_grad, stream);
+  const Gain gains{norm.gain.data<float>(), norm.gain.size(0)};
+  const Rows gradients = rows_of(dy);
+  const Rows inputs = rows_of(norm.x);
+  const Rows<const float> added = dh != nullptr ? rows_of(*dh) : Rows<const float>{nullptr, 0};
+  const Rows outputs = rows_of(dx);
+  const float* inverses = norm.inv_rms.data<float>();
+  for_each_token(dy.size(0), gains.hidden, stream, [=](std::int64_t token) {
+    backward_row(gradients.row(token), inputs.row(token), gains, inverses[token],
+                 outputs.row(token));
+    if (dh != nullptr) {
+      add_row(added.row(token), gains.hidden, outputs.row(token));
+    }
+  });
+}
+
+void rms_norm_backward_cpu(const Tensor& dy, const RmsNormInputs& norm, Tensor& dx,
+                           GradientSum& gain_grad, Stream& stream) {
+  backward(dy, norm, nullptr, dx, gain_grad, stream);
+}
+
+void add_rms_norm_backward_cpu(const Tensor& dy, const RmsNormInputs& norm, const Tensor& dh,
+                               Tensor& dx, GradientSum& gain_grad, Stream& stream) {
+  backward(dy, norm, &dh, dx, gain_grad, stream);
 }
 
 const KernelRegistration register_forward(rms_norm_forward_slot, DeviceType::kCpu,
                                           rms_norm_forward_cpu);
-const KernelRegistration register_backward_input(rms_norm_backward_input_slot, DeviceType::kCpu,
-                                                 rms_norm_backward_input_cpu);
 const KernelRegistration register_add_forward(add_rms_norm_forward_slot, DeviceType::kCpu,
                                               add_rms_norm_forward_cpu);
-const KernelRegistration register_add_backward_input(add_rms_norm_backward_input_slot,
-                                                     DeviceType::kCpu,
-                                                     add_rms_norm_backward_input_cpu);
-const KernelRegistration register_backward_gain(rms_norm_backward_gain_slot, DeviceType::kCpu,
-                                                rms_norm_backward_gain_cpu);
+const KernelRegistration register_backward(rms_norm_backward_slot, DeviceType::kCpu,
+                                           rms_norm_backward_cpu);
+const KernelRegistration register_add_backward(add_rms_norm_backward_slot, DeviceType::kCpu,
+                                               add_rms_norm_backward_cpu);
 
 }  // namespace
 }  // namespace fathom::kernels

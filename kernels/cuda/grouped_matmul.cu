@@ -1,21 +1,11 @@
 #include <limits>
 
-#include "core/cuda/check.h"
-#include "core/cuda/queue.h"
 #include "kernels/cuda/device_tensor.cuh"
 #include "kernels/cuda/grouped_product.h"
 #include "kernels/grouped_matmul.h"
 
 namespace fathom::kernels {
 namespace cuda {
-
-int num_multiprocessors(Stream& stream) {
-  int count = 0;
-  check_cuda(
-      cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, cuda_queue(stream).device()),
-      "cudaDeviceGetAttribute of the multiprocessors");
-  return count;
-}
 
 int to_int(std::int64_t size) {
   FATHOM_CHECK(size < std::numeric_limits<int>::max(), "a dimension of ", size);

@@ -4,6 +4,7 @@
 #include "kernels/cuda/contribution.cuh"
 #include "kernels/cuda/device_tensor.cuh"
 #include "kernels/cuda/grouped_product.h"
+#include "kernels/cuda/multiprocessors.h"
 
 namespace fathom::kernels::cuda {
 namespace {

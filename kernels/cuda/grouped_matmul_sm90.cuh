@@ -5,6 +5,7 @@
 #include "core/cuda/launch.cuh"
 #include "kernels/cuda/device_tensor.cuh"
 #include "kernels/cuda/grouped_product.h"
+#include "kernels/cuda/multiprocessors.h"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/cuda/sm90.cuh"
 #include "kernels/cuda/tensor_map.h"

@@ -53,7 +53,4 @@ void grouped_contributions_sm90(const GroupedOperands& operands, const GroupedSi
 // A dimension as kernels take it. Throws InternalError if it is too large.
 int to_int(std::int64_t size);
 
-// Multiprocessors of the stream's device.
-int num_multiprocessors(Stream& stream);
-
 }  // namespace fathom::kernels::cuda

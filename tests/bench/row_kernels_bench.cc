@@ -82,15 +82,14 @@ void time_rows(Bench& bench) {
   bench.time("add", n, 12 * n, [&] { add(x, dy, y, stream); });
   bench.time("rms_norm_forward", n, 8 * n,
              [&] { rms_norm_forward(x, gain, 1e-6F, y, inv_rms, stream); });
-  bench.time("rms_norm_backward_input", n, 12 * n,
-             [&] { rms_norm_backward_input(dy, x, gain, inv_rms, y, stream); });
-  bench.time("rms_norm_backward_gain", n, 8 * n,
-             [&] { rms_norm_backward_gain(dy, x, inv_rms, gain_grad, stream); });
+  const RmsNormInputs norm{x, gain, inv_rms};
+  bench.time("rms_norm_backward", n, 12 * n,
+             [&] { rms_norm_backward(dy, norm, y, gain_grad, stream); });
   Tensor h = bench.random(shape);
   bench.time("add_rms_norm_forward", n, 16 * n,
              [&] { add_rms_norm_forward(x, h, gain, 1e-6F, y, inv_rms, stream); });
-  bench.time("add_rms_norm_backward_input", n, 16 * n,
-             [&] { add_rms_norm_backward_input(dy, x, gain, inv_rms, h, y, stream); });
+  bench.time("add_rms_norm_backward", n, 16 * n,
+             [&] { add_rms_norm_backward(dy, norm, h, y, gain_grad, stream); });
   const Tensor gate_up = bench.random(Shape{kTokens, 2 * kHidden});
   Tensor d_gate_up = bench.random(gate_up.shape());
   bench.time("swiglu_forward", n, 12 * n, [&] { swiglu_forward(gate_up, y, stream); });

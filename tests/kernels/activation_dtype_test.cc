@@ -127,7 +127,17 @@ TEST_CASE("Rows: bfloat16 on other devices than the CPU, alike in a call") {
     const Tensor dy = make(shape);
     const Tensor gain = make({kHidden});
     Tensor dx = make(shape);
-    rms_norm_backward_input(dy, x, gain, floats({kTokens}, stream), dx, stream);
+    GradientSum gain_grad{floats({kHidden}, stream), {}};
+    rms_norm_backward(dy, {x, gain, floats({kTokens}, stream)}, dx, gain_grad, stream);
+  });
+  check_dtypes([&](Activations& make, Stream& stream) {
+    const Tensor h = make(shape);
+    const Tensor dy = make(shape);
+    const Tensor dh = make(shape);
+    const Tensor gain = make({kHidden});
+    Tensor dx = make(shape);
+    GradientSum gain_grad{floats({kHidden}, stream), {}};
+    add_rms_norm_backward(dy, {h, gain, floats({kTokens}, stream)}, dh, dx, gain_grad, stream);
   });
   check_dtypes([&](Activations& make, Stream& stream) {
     const Tensor source = make(shape);

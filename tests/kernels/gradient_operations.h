@@ -31,6 +31,7 @@ inline std::vector<GradientOperation> gradient_operations(std::int64_t num_rows,
   const Tensor x = place(random_tensor({num_rows, in}, "x", cpu), true);
   const Tensor dy = place(random_tensor({num_rows, out}, "dy", cpu), true);
   const Tensor dx = place(random_tensor({num_rows, in}, "dx", cpu), true);
+  const Tensor gain = place(random_tensor({in}, "gain", cpu), true);
   const Tensor inv_rms = place(random_tensor({num_rows}, "inv_rms", cpu), false);
   std::vector<std::int32_t> ids;
   for (std::int64_t i = 0; i < num_rows; ++i) {
@@ -59,7 +60,8 @@ inline std::vector<GradientOperation> gradient_operations(std::int64_t num_rows,
           {"rms_norm gain",
            {in},
            [=](GradientSum& sum, Stream& stream) {
-             rms_norm_backward_gain(dx, x, inv_rms, sum, stream);
+             Tensor through = Tensor::empty(x.shape(), x.dtype(), stream);
+             rms_norm_backward(dx, {x, gain, inv_rms}, through, sum, stream);
            }},
           {"embedding", {6, in}, [=](GradientSum& sum, Stream& stream) {
              embedding_backward(tokens, dx, 1, sum, stream);

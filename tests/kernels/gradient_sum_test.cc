@@ -191,16 +191,19 @@ TEST_CASE("A gain's gradient is the sum of its units") {
   constexpr std::int64_t kHidden = 150;
   const Tensor x = random_tensor({24, kHidden}, "x", stream);
   const Tensor dy = random_tensor({24, kHidden}, "dy", stream);
+  const Tensor gain = random_tensor({kHidden}, "gain", stream);
   const Tensor inv_rms = random_tensor({24}, "inv_rms", stream);
+  Tensor dx = Tensor::empty({24, kHidden}, DType::kFloat32, stream);
   GradientSum together = integer_sum({kHidden}, 40, contribution_limit(40, 3), stream);
   together.unit_rows = 8;
-  rms_norm_backward_gain(dy, x, inv_rms, together, stream);
+  rms_norm_backward(dy, {x, gain, inv_rms}, dx, together, stream);
   std::vector<std::int64_t> want(kHidden, 0);
   for (std::int64_t unit = 0; unit < 3; ++unit) {
     Tensor sum = Tensor::zeros({kHidden}, DType::kFloat32, stream);
     GradientSum floats = float_sum(sum);
-    rms_norm_backward_gain(dy.narrow(unit * 8, unit * 8 + 8), x.narrow(unit * 8, unit * 8 + 8),
-                           inv_rms.narrow(unit * 8, unit * 8 + 8), floats, stream);
+    const auto rows = [&](const Tensor& tensor) { return tensor.narrow(unit * 8, unit * 8 + 8); };
+    Tensor dx_of_unit = rows(dx);
+    rms_norm_backward(rows(dy), {rows(x), gain, rows(inv_rms)}, dx_of_unit, floats, stream);
     for (std::size_t i = 0; i < want.size(); ++i) {
       want[i] += rounded(sum.values<float>()[i], 40);
     }

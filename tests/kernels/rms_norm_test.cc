@@ -79,11 +79,11 @@ TEST_CASE("RMSNorm backward matches finite differences") {
     Tensor inv_rms = Tensor::empty(Shape{shape.num_tokens}, DType::kFloat32, stream);
     rms_norm_forward(x, gain, kEpsilon, y, inv_rms, stream);
     Tensor dx = filled(wide, 9.0F, stream);
-    rms_norm_backward_input(dy, x, gain, inv_rms, dx, stream);
     Tensor gain_grad = random_tensor(Shape{hidden}, "before", stream);
+    Tensor gain_grad_in_place = tensor_of(vector_of(gain_grad), gain_grad.shape(), stream);
     std::vector<double> want_gain = doubles(gain_grad);
     GradientSum gain_sum = float_sum(gain_grad);
-    rms_norm_backward_gain(dy, x, inv_rms, gain_sum, stream);
+    rms_norm_backward(dy, {x, gain, inv_rms}, dx, gain_sum, stream);
 
     std::vector<double> want(static_cast<std::size_t>(dx.numel()), 9.0);
     for (std::int64_t token = 0; token < shape.num_tokens; ++token) {
@@ -110,10 +110,12 @@ TEST_CASE("RMSNorm backward matches finite differences") {
     CHECK(largest_error(dx, want) < 2e-6);
     CHECK(largest_error(gain_grad, want_gain) < 2e-6);
     Tensor in_place = tensor_of(vector_of(dy), wide, stream);
-    rms_norm_backward_input(in_place, x, gain, inv_rms, in_place, stream);
+    GradientSum sum_in_place = float_sum(gain_grad_in_place);
+    rms_norm_backward(in_place, {x, gain, inv_rms}, in_place, sum_in_place, stream);
     for (std::int64_t token = 0; token < shape.num_tokens; ++token) {
       CHECK(row_of(in_place, token, hidden) == row_of(dx, token, hidden));
     }
+    CHECK(vector_of(gain_grad_in_place) == vector_of(gain_grad));
   }
 }
 
@@ -170,7 +172,9 @@ TEST_CASE("The backward of a residual connection with its norm matches finite di
     Tensor inv_rms = Tensor::empty(Shape{shape.num_tokens}, DType::kFloat32, stream);
     rms_norm_forward(h, gain, kEpsilon, y, inv_rms, stream);
     Tensor dx = filled(wide, 9.0F, stream);
-    add_rms_norm_backward_input(dy, h, gain, inv_rms, dh, dx, stream);
+    Tensor gain_grad = filled(Shape{hidden}, 2.0F, stream);
+    GradientSum gain_sum = float_sum(gain_grad);
+    add_rms_norm_backward(dy, {h, gain, inv_rms}, dh, dx, gain_sum, stream);
     std::vector<double> want(static_cast<std::size_t>(dx.numel()), 9.0);
     for (std::int64_t token = 0; token < shape.num_tokens; ++token) {
       const std::vector<double> of_norm = row_of(dy, token, hidden);
@@ -189,32 +193,84 @@ TEST_CASE("The backward of a residual connection with its norm matches finite di
     }
     CHECK(largest_error(dx, want) < 2e-6);
     Tensor in_place = tensor_of(vector_of(dy), wide, stream);
-    add_rms_norm_backward_input(in_place, h, gain, inv_rms, dh, in_place, stream);
+    Tensor gain_grad_in_place = filled(Shape{hidden}, 2.0F, stream);
+    GradientSum sum_in_place = float_sum(gain_grad_in_place);
+    add_rms_norm_backward(in_place, {h, gain, inv_rms}, dh, in_place, sum_in_place, stream);
     for (std::int64_t token = 0; token < shape.num_tokens; ++token) {
       CHECK(row_of(in_place, token, hidden) == row_of(dx, token, hidden));
     }
+    CHECK(vector_of(gain_grad_in_place) == vector_of(gain_grad));
+    // The residual connection leaves the gain's gradient as it is.
+    Tensor gain_grad_alone = filled(Shape{hidden}, 2.0F, stream);
+    GradientSum sum_alone = float_sum(gain_grad_alone);
+    rms_norm_backward(dy, {h, gain, inv_rms}, dx, sum_alone, stream);
+    CHECK(vector_of(gain_grad_alone) == vector_of(gain_grad));
   }
 }
 
-TEST_CASE("The sum of squares of RMSNorm goes over 16 lanes and a halving tree") {
-  Stream stream;
-  const std::int64_t hidden = 53;
-  const Tensor x = random_tensor(Shape{1, hidden}, "x", stream);
+namespace {
+
+// The sum of a[i] * b[i], as docs/numerics.md defines it.
+float sum_of_lanes(const std::vector<float>& a, const std::vector<float>& b) {
   std::vector<float> lanes(16, 0.0F);
-  for (std::int64_t i = 0; i < hidden; ++i) {
-    float& lane = lanes[static_cast<std::size_t>(i % 16)];
-    lane = std::fma(x.data<float>()[i], x.data<float>()[i], lane);
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    lanes[i % 16] = std::fma(a[i], b[i], lanes[i % 16]);
   }
   for (std::size_t width = 8; width > 0; width /= 2) {
     for (std::size_t i = 0; i < width; ++i) {
       lanes[i] += lanes[i + width];
     }
   }
+  return lanes[0];
+}
+
+}  // namespace
+
+TEST_CASE("The sum of squares of RMSNorm goes over 16 lanes and a halving tree") {
+  Stream stream;
+  const std::int64_t hidden = 53;
+  const Tensor x = random_tensor(Shape{1, hidden}, "x", stream);
   Tensor y = Tensor::empty(x.shape(), DType::kFloat32, stream);
   Tensor inv_rms = Tensor::empty(Shape{1}, DType::kFloat32, stream);
   rms_norm_forward(x, filled(Shape{hidden}, 1.0F, stream), kEpsilon, y, inv_rms, stream);
   CHECK(inv_rms.data<float>()[0] ==
-        1.0F / std::sqrt(lanes[0] / static_cast<float>(hidden) + kEpsilon));
+        1.0F / std::sqrt(sum_of_lanes(vector_of(x), vector_of(x)) / static_cast<float>(hidden) +
+                         kEpsilon));
+}
+
+TEST_CASE(
+    "RMSNorm backward has the bits of its definition: lanes in a row, tokens in their order") {
+  Stream stream({}, 2);
+  const std::int64_t hidden = 149;  // columns of whole tiles, of a block and of a part of one
+  const Shape shape{7, hidden};
+  const Tensor x = random_tensor(shape, "x", stream);
+  const Tensor dy = random_tensor(shape, "dy", stream);
+  const Tensor gain = random_tensor(Shape{hidden}, "gain", stream);
+  const Tensor inv_rms = random_tensor(Shape{7}, "inv_rms", stream);
+  std::vector<float> want_dx;
+  std::vector<float> want_gain(static_cast<std::size_t>(hidden), 0.0F);
+  for (std::int64_t token = 0; token < shape[0]; ++token) {
+    const float inverse = inv_rms.data<float>()[token];
+    std::vector<float> scaled;
+    std::vector<float> x_hat;
+    for (std::int64_t c = 0; c < hidden; ++c) {
+      const float gradient = dy.data<float>()[token * hidden + c];
+      scaled.push_back(gradient * gain.data<float>()[c]);
+      x_hat.push_back(x.data<float>()[token * hidden + c] * inverse);
+      float& sum = want_gain[static_cast<std::size_t>(c)];
+      sum = std::fma(gradient, x_hat.back(), sum);
+    }
+    const float mean = sum_of_lanes(scaled, x_hat) / static_cast<float>(hidden);
+    for (std::size_t c = 0; c < scaled.size(); ++c) {
+      want_dx.push_back(inverse * std::fma(-x_hat[c], mean, scaled[c]));
+    }
+  }
+  Tensor dx = Tensor::empty(shape, DType::kFloat32, stream);
+  Tensor gain_grad = filled(Shape{hidden}, 0.0F, stream);
+  GradientSum gain_sum = float_sum(gain_grad);
+  rms_norm_backward(dy, {x, gain, inv_rms}, dx, gain_sum, stream);
+  CHECK(vector_of(dx) == want_dx);
+  CHECK(vector_of(gain_grad) == want_gain);
 }
 
 TEST_CASE("RMSNorm gives the same bits on any number of threads") {
@@ -227,15 +283,14 @@ TEST_CASE("RMSNorm gives the same bits on any number of threads") {
     Tensor inv_rms = Tensor::empty(Shape{431}, DType::kFloat32, stream);
     rms_norm_forward(x, gain, kEpsilon, y, inv_rms, stream);
     Tensor dx = Tensor::empty(shape, DType::kFloat32, stream);
-    rms_norm_backward_input(dy, x, gain, inv_rms, dx, stream);
     Tensor gain_grad = filled(Shape{301}, 0.0F, stream);
     GradientSum gain_sum = float_sum(gain_grad);
-    rms_norm_backward_gain(dy, x, inv_rms, gain_sum, stream);
+    rms_norm_backward(dy, {x, gain, inv_rms}, dx, gain_sum, stream);
     Tensor h = random_tensor(shape, "h", stream);
     Tensor y_of_sum = Tensor::empty(shape, DType::kFloat32, stream);
     add_rms_norm_forward(x, h, gain, kEpsilon, y_of_sum, inv_rms, stream);
     Tensor dx_of_sum = Tensor::empty(shape, DType::kFloat32, stream);
-    add_rms_norm_backward_input(dy, h, gain, inv_rms, x, dx_of_sum, stream);
+    add_rms_norm_backward(dy, {h, gain, inv_rms}, x, dx_of_sum, gain_sum, stream);
     return std::vector<Tensor>{y, inv_rms, dx, gain_grad, h, y_of_sum, dx_of_sum};
   });
 }
@@ -250,11 +305,22 @@ TEST_CASE("RMSNorm refuses shapes that do not fit") {
   CHECK_THROWS_AS(rms_norm_forward(narrow, gain, 1e-6F, x, inv_rms, stream), InternalError);
   CHECK_THROWS_AS(rms_norm_forward(x, gain, 1e-6F, narrow, inv_rms, stream), InternalError);
   CHECK_THROWS_AS(rms_norm_forward(x, gain, 1e-6F, x, short_inv, stream), InternalError);
-  CHECK_THROWS_AS(rms_norm_backward_input(narrow, x, gain, inv_rms, x, stream), InternalError);
+  Tensor gain_grad = filled(Shape{8}, 0.0F, stream);
+  GradientSum sum = float_sum(gain_grad);
+  Tensor short_grad = filled(Shape{7}, 0.0F, stream);
+  GradientSum short_sum = float_sum(short_grad);
+  const RmsNormInputs norm{x, gain, inv_rms};
+  CHECK_THROWS_AS(rms_norm_backward(narrow, norm, x, sum, stream), InternalError);
+  CHECK_THROWS_AS(rms_norm_backward(x, norm, narrow, sum, stream), InternalError);
+  CHECK_THROWS_AS(rms_norm_backward(x, {x, gain, short_inv}, x, sum, stream), InternalError);
+  CHECK_THROWS_AS(rms_norm_backward(x, norm, x, short_sum, stream), InternalError);
+  sum.unit_rows = 3;
+  CHECK_THROWS_AS(rms_norm_backward(x, norm, x, sum, stream), InternalError);
+  sum.unit_rows = 0;
   CHECK_THROWS_AS(add_rms_norm_forward(x, narrow, gain, 1e-6F, x, inv_rms, stream), InternalError);
   CHECK_THROWS_AS(add_rms_norm_forward(x, x, gain, 1e-6F, narrow, inv_rms, stream), InternalError);
-  CHECK_THROWS_AS(add_rms_norm_backward_input(x, x, gain, inv_rms, narrow, x, stream),
-                  InternalError);
+  CHECK_THROWS_AS(add_rms_norm_backward(x, norm, narrow, x, sum, stream), InternalError);
+  CHECK_THROWS_AS(add_rms_norm_backward(x, norm, x, x, short_sum, stream), InternalError);
 }
 
 }  // namespace fathom::kernels

@@ -42,23 +42,14 @@ void time_norm(Bench& bench, const Sizes& sizes) {
   bench.time("add", words(x), traffic(x, dy, y), [&] { add(x, dy, y, stream); });
   bench.time("rms_norm forward", words(x), traffic(x, y),
              [&] { rms_norm_forward(x, gain, 1e-6F, y, inv_rms, stream); });
-  bench.time("rms_norm backward_input", words(x), traffic(x, dy, y),
-             [&] { rms_norm_backward_input(dy, x, gain, inv_rms, y, stream); });
-  bench.time("rms_norm backward_gain", words(x), traffic(x, dy),
-             [&] { rms_norm_backward_gain(dy, x, inv_rms, gain_grad, stream); });
-  bench.time("rms_norm backward", words(x), traffic(x, dy, y), [&] {
-    rms_norm_backward_input(dy, x, gain, inv_rms, y, stream);
-    rms_norm_backward_gain(dy, x, inv_rms, gain_grad, stream);
-  });
+  const RmsNormInputs norm{x, gain, inv_rms};
+  bench.time("rms_norm backward", words(x), traffic(x, dy, y),
+             [&] { rms_norm_backward(dy, norm, y, gain_grad, stream); });
   Tensor h = bench.bfloat16(x.shape());
   bench.time("add_rms_norm forward", words(x), traffic(x, h, h, y),
              [&] { add_rms_norm_forward(x, h, gain, 1e-6F, y, inv_rms, stream); });
-  bench.time("add_rms_norm backward_input", words(x), traffic(x, dy, h, y),
-             [&] { add_rms_norm_backward_input(dy, x, gain, inv_rms, h, y, stream); });
-  bench.time("add_rms_norm backward", words(x), traffic(x, dy, h, y), [&] {
-    add_rms_norm_backward_input(dy, x, gain, inv_rms, h, y, stream);
-    rms_norm_backward_gain(dy, x, inv_rms, gain_grad, stream);
-  });
+  bench.time("add_rms_norm backward", words(x), traffic(x, dy, h, y),
+             [&] { add_rms_norm_backward(dy, norm, h, y, gain_grad, stream); });
 }
 
 void time_swiglu(Bench& bench, const Sizes& sizes) {

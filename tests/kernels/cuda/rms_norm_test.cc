@@ -17,11 +17,78 @@ struct Case {
   std::int64_t extra;  // further columns of x, y, dy and dx
 };
 
-// Of every way to lay out a row over threads, whole and not; more than one part of the gain's rows.
-const std::vector<Case> kCases{{0, 16, 0},    {1, 1, 0},    {3, 15, 0},   {5, 37, 2},
-                               {3, 512, 64},  {9, 520, 0},  {2, 1536, 0}, {2, 1540, 0},
-                               {2, 2048, 8},  {2, 4104, 0}, {1, 7168, 0}, {1, 8192, 8},
-                               {1, 16392, 0}, {1, 701, 3},  {400, 24, 0}};
+// Of every way to lay out a row over threads, whole and not; a row a block, and more of them.
+const std::vector<Case> kCases{
+    {0, 16, 0},   {1, 1, 0},    {3, 15, 0},    {5, 37, 2},    {60, 64, 0},   {3, 512, 64},
+    {29, 520, 0}, {2, 1536, 0}, {2, 1540, 0},  {31, 2048, 8}, {13, 4096, 0}, {8, 4104, 0},
+    {7, 7168, 0}, {3, 8192, 8}, {5, 16392, 0}, {17, 701, 3},  {1200, 24, 0}};
+
+// before + the sum over the tokens of dy * x * inv_rms, in float64.
+std::vector<double> gain_gradient(const Tensor& before, const Tensor& dy, const Tensor& x,
+                                  const Tensor& inv_rms) {
+  std::vector<double> sums = doubles(before);
+  for (std::int64_t token = 0; token < x.size(0); ++token) {
+    const float* gradient = dy.data<float>() + token * dy.size(1);
+    const float* values = x.data<float>() + token * x.size(1);
+    for (std::size_t c = 0; c < sums.size(); ++c) {
+      sums[c] += double{gradient[c]} * values[c] * inv_rms.data<float>()[token];
+    }
+  }
+  return sums;
+}
+
+// The leading columns are those of `want`, the others those of `before`.
+void check_same(const Tensor& found, const Tensor& want, const Tensor& before,
+                std::int64_t hidden) {
+  const std::vector<float> values = vector_of(found);
+  const std::vector<float> wanted = vector_of(want);
+  const std::vector<float> untouched = vector_of(before);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const bool is_used = static_cast<std::int64_t>(i) % found.size(1) < hidden;
+    REQUIRE(values[i] == (is_used ? wanted[i] : untouched[i]));
+  }
+}
+
+// `dh` is null, or that of the norm with a residual connection.
+void run_backward(const Tensor& dy, const RmsNormInputs& norm, const Tensor* dh, Tensor& dx,
+                  const Tensor& gain_grad, Stream& stream) {
+  GradientSum sum = float_sum(gain_grad);
+  if (dh != nullptr) {
+    add_rms_norm_backward(dy, norm, *dh, dx, sum, stream);
+  } else {
+    rms_norm_backward(dy, norm, dx, sum, stream);
+  }
+}
+
+// Of inputs on the CPU that `dtype` allows: the GPU's gradients against the CPU's and float64, and
+// in place of dy.
+void check_backward(const Tensor& dy, const RmsNormInputs& norm, const Tensor* dh, DType dtype,
+                    Devices& devices) {
+  const std::int64_t hidden = norm.gain.size(0);
+  const Tensor nines = filled(dy.shape(), 9.0F, devices.cpu);
+  Tensor before = random_tensor(Shape{hidden}, "before", devices.cpu);
+  const Tensor gain_grad = devices.to_cuda(before);
+  const Tensor gain_grad_in_place = devices.to_cuda(before);
+  const std::vector<double> want_gain = gain_gradient(before, dy, norm.x, norm.inv_rms);
+  Tensor want_dx = tensor_of(vector_of(nines), dy.shape(), devices.cpu);
+  run_backward(dy, norm, dh, want_dx, before, devices.cpu);
+
+  const Tensor x = devices.to_cuda(norm.x, dtype);
+  const Tensor gain = devices.to_cuda(norm.gain, dtype);
+  const Tensor inv_rms = devices.to_cuda(norm.inv_rms);
+  const RmsNormInputs there{x, gain, inv_rms};
+  const Tensor added = dh != nullptr ? devices.to_cuda(*dh, dtype) : Tensor();
+  const Tensor* const dh_there = dh != nullptr ? &added : nullptr;
+  Tensor dx = devices.to_cuda(nines, dtype);
+  run_backward(devices.to_cuda(dy, dtype), there, dh_there, dx, gain_grad, devices.cuda);
+  CHECK(largest_error(dx, want_dx, devices) < tolerance(dtype));
+  CHECK(largest_error(devices.to_cpu(gain_grad), want_gain) < 1e-5);  // float32 sums
+
+  Tensor in_place = devices.to_cuda(dy, dtype);
+  run_backward(in_place, there, dh_there, in_place, gain_grad_in_place, devices.cuda);
+  check_same(devices.to_cpu(in_place), devices.to_cpu(dx), dy, hidden);
+  CHECK(bytes_of(devices.to_cpu(gain_grad_in_place)) == bytes_of(devices.to_cpu(gain_grad)));
+}
 
 }  // namespace
 
@@ -35,50 +102,24 @@ TEST_CASE("RMSNorm on CUDA is that of the CPU") {
       return devices.rounded(random_tensor(of, name, devices.cpu), dtype);
     };
     const Tensor x = random(wide, "x");
-    const Tensor dy = random(wide, "dy");
     const Tensor gain = random(Shape{shape.hidden}, "gain");
     const Tensor nines = filled(wide, 9.0F, devices.cpu);
     Tensor want_y = filled(wide, 9.0F, devices.cpu);
-    Tensor want_dx = filled(wide, 9.0F, devices.cpu);
     Tensor inv_rms = Tensor::empty(Shape{shape.num_tokens}, DType::kFloat32, devices.cpu);
     rms_norm_forward(x, gain, kEpsilon, want_y, inv_rms, devices.cpu);
-    rms_norm_backward_input(dy, x, gain, inv_rms, want_dx, devices.cpu);
-    Tensor want_gain = random_tensor(Shape{shape.hidden}, "before", devices.cpu);
-    Tensor found_gain = devices.to_cuda(want_gain);
-    GradientSum want_sum = float_sum(want_gain);
-    rms_norm_backward_gain(dy, x, inv_rms, want_sum, devices.cpu);
 
-    const Tensor x_there = devices.to_cuda(x, dtype);
-    const Tensor dy_there = devices.to_cuda(dy, dtype);
     const Tensor gain_there = devices.to_cuda(gain, dtype);
     Tensor y = devices.to_cuda(nines, dtype);
-    Tensor dx = devices.to_cuda(nines, dtype);
     Tensor inv_rms_there = devices.empty(inv_rms.shape(), DType::kFloat32);
-    rms_norm_forward(x_there, gain_there, kEpsilon, y, inv_rms_there, devices.cuda);
-    rms_norm_backward_input(dy_there, x_there, gain_there, inv_rms_there, dx, devices.cuda);
-    GradientSum found_sum = float_sum(found_gain);
-    rms_norm_backward_gain(dy_there, x_there, inv_rms_there, found_sum, devices.cuda);
+    rms_norm_forward(devices.to_cuda(x, dtype), gain_there, kEpsilon, y, inv_rms_there,
+                     devices.cuda);
     CHECK(largest_error(y, want_y, devices) < tolerance(dtype));
     CHECK(largest_error(inv_rms_there, inv_rms, devices) < tolerance(DType::kFloat32));
-    CHECK(largest_error(dx, want_dx, devices) < tolerance(dtype));
-    CHECK(largest_error(found_gain, want_gain, devices) < 2e-5);  // float32 sums of up to 400 terms
-
     Tensor in_place = devices.to_cuda(x, dtype);
     rms_norm_forward(in_place, gain_there, kEpsilon, in_place, inv_rms_there, devices.cuda);
-    Tensor dx_in_place = devices.to_cuda(dy, dtype);
-    rms_norm_backward_input(dx_in_place, x_there, gain_there, inv_rms_there, dx_in_place,
-                            devices.cuda);
-    const auto check_same = [&](const Tensor& found, const Tensor& want, const Tensor& before) {
-      const std::vector<float> values = vector_of(devices.to_cpu(found));
-      const std::vector<float> wanted = vector_of(devices.to_cpu(want));
-      const std::vector<float> untouched = vector_of(before);
-      for (std::size_t i = 0; i < values.size(); ++i) {
-        const bool is_used = static_cast<std::int64_t>(i) % wide[1] < shape.hidden;
-        REQUIRE(values[i] == (is_used ? wanted[i] : untouched[i]));
-      }
-    };
-    check_same(in_place, y, x);
-    check_same(dx_in_place, dx, dy);
+    check_same(devices.to_cpu(in_place), devices.to_cpu(y), x, shape.hidden);
+
+    check_backward(random(wide, "dy"), {x, gain, inv_rms}, nullptr, dtype, devices);
   }
 }
 
@@ -93,34 +134,27 @@ TEST_CASE("A residual connection with its norm on CUDA is that of the CPU") {
     };
     const Tensor x = random(wide, "x");
     const Tensor branch = random(wide, "branch");
-    const Tensor dy = random(wide, "dy");
     const Tensor dh = random(wide, "dh");
     const Tensor gain = random(Shape{shape.hidden}, "gain");
     const Tensor nines = filled(wide, 9.0F, devices.cpu);
     // The norm is that of the rounded sum.
     Tensor sum = tensor_of(vector_of(branch), wide, devices.cpu);
     Tensor want_y = filled(wide, 9.0F, devices.cpu);
-    Tensor want_dx = filled(wide, 9.0F, devices.cpu);
     Tensor inv_rms = Tensor::empty(Shape{shape.num_tokens}, DType::kFloat32, devices.cpu);
     add_rms_norm_forward(x, sum, gain, kEpsilon, want_y, inv_rms, devices.cpu);
     const Tensor want_h = devices.rounded(sum, dtype);
     rms_norm_forward(want_h, gain, kEpsilon, want_y, inv_rms, devices.cpu);
-    add_rms_norm_backward_input(dy, want_h, gain, inv_rms, dh, want_dx, devices.cpu);
 
-    const Tensor gain_there = devices.to_cuda(gain, dtype);
-    const Tensor dh_there = devices.to_cuda(dh, dtype);
     Tensor h = devices.to_cuda(branch, dtype);
     Tensor y = devices.to_cuda(nines, dtype);
-    Tensor dx = devices.to_cuda(nines, dtype);
     Tensor inv_rms_there = devices.empty(inv_rms.shape(), DType::kFloat32);
-    add_rms_norm_forward(devices.to_cuda(x, dtype), h, gain_there, kEpsilon, y, inv_rms_there,
-                         devices.cuda);
-    add_rms_norm_backward_input(devices.to_cuda(dy, dtype), h, gain_there, inv_rms_there, dh_there,
-                                dx, devices.cuda);
+    add_rms_norm_forward(devices.to_cuda(x, dtype), h, devices.to_cuda(gain, dtype), kEpsilon, y,
+                         inv_rms_there, devices.cuda);
     CHECK(bytes_of(devices.to_cpu(h)) == bytes_of(want_h));
     CHECK(largest_error(y, want_y, devices) < tolerance(dtype));
     CHECK(largest_error(inv_rms_there, inv_rms, devices) < tolerance(DType::kFloat32));
-    CHECK(largest_error(dx, want_dx, devices) < tolerance(dtype));
+
+    check_backward(random(wide, "dy"), {want_h, gain, inv_rms}, &dh, dtype, devices);
   }
 }
 
@@ -140,13 +174,15 @@ TEST_CASE("A residual connection with its norm on CUDA, of misaligned parts of t
   add_rms_norm_forward(zeros, h, gain_there, kEpsilon, y, inv_rms, devices.cuda);
   Tensor dx = devices.empty(shape, dtype);
   const Tensor& dh = h;
-  add_rms_norm_backward_input(zeros, zeros, gain_there, inv_rms, dh, dx, devices.cuda);
+  GradientSum gain_grad = float_sum(devices.to_cuda(filled(Shape{16}, 2.0F, devices.cpu)));
+  add_rms_norm_backward(zeros, {zeros, gain_there, inv_rms}, dh, dx, gain_grad, devices.cuda);
   Tensor want_y = Tensor::empty(shape, DType::kFloat32, devices.cpu);
   Tensor want_inv_rms = Tensor::empty(Shape{2}, DType::kFloat32, devices.cpu);
   rms_norm_forward(part, gain, kEpsilon, want_y, want_inv_rms, devices.cpu);
   CHECK(vector_of(devices.to_cpu(there)) == vector_of(all));
   CHECK(largest_error(y, want_y, devices) < tolerance(dtype));
   CHECK(bytes_of(devices.to_cpu(dx)) == bytes_of(devices.to_cpu(h)));
+  CHECK(to_host<float>(gain_grad.sum, devices.cuda) == std::vector<float>(16, 2.0F));
 }
 
 TEST_CASE("RMSNorm of a misaligned part of a tensor on CUDA") {
@@ -182,13 +218,14 @@ std::vector<std::vector<float>> norm_outputs(const Tensor& x, const Tensor& dy, 
     outputs.push_back(vector_of(devices.to_cpu(tensor)));
   };
   rms_norm_forward(x_there, gain_there, kEpsilon, y, inv_rms, devices.cuda);
-  rms_norm_backward_input(dy_there, x_there, gain_there, inv_rms, dx, devices.cuda);
+  GradientSum gain_grad = float_sum(Tensor::zeros(gain.shape(), DType::kFloat32, devices.cuda));
+  rms_norm_backward(dy_there, {x_there, gain_there, inv_rms}, dx, gain_grad, devices.cuda);
   keep(y);
   keep(inv_rms);
   keep(dx);
   Tensor h = place(dy);
   add_rms_norm_forward(x_there, h, gain_there, kEpsilon, y, inv_rms, devices.cuda);
-  add_rms_norm_backward_input(dy_there, h, gain_there, inv_rms, x_there, dx, devices.cuda);
+  add_rms_norm_backward(dy_there, {h, gain_there, inv_rms}, x_there, dx, gain_grad, devices.cuda);
   keep(h);
   keep(y);
   keep(inv_rms);
@@ -233,27 +270,28 @@ namespace {
 constexpr int kFractionBits = 40;
 
 struct GainInputs {
-  Tensor dy, x, inv_rms;
+  Tensor dy, x, gain, inv_rms;
   GainInputs rows(std::int64_t first, std::int64_t last) const {
-    return {dy.narrow(first, last), x.narrow(first, last), inv_rms.narrow(first, last)};
+    return {dy.narrow(first, last), x.narrow(first, last), gain, inv_rms.narrow(first, last)};
   }
 };
 
 // What the calls together make of an empty sum.
 std::vector<std::int64_t> gain_sum(const std::vector<GainInputs>& calls, std::int64_t unit_rows,
-                                   Devices& devices) {
+                                   Stream& stream) {
   const std::int64_t hidden = calls[0].x.size(1);
   GradientSum sum =
-      integer_sum({hidden}, kFractionBits, contribution_limit(kFractionBits, 1000), devices.cuda);
-  fill(sum.sum, -7.0F, devices.cuda);
+      integer_sum({hidden}, kFractionBits, contribution_limit(kFractionBits, 1000), stream);
+  fill(sum.sum, -7.0F, stream);
   sum.is_empty = true;
   sum.unit_rows = unit_rows;
   for (const GainInputs& call : calls) {
-    rms_norm_backward_gain(call.dy, call.x, call.inv_rms, sum, devices.cuda);
+    Tensor dx = Tensor::empty(call.x.shape(), call.x.dtype(), stream);
+    rms_norm_backward(call.dy, {call.x, call.gain, call.inv_rms}, dx, sum, stream);
     CHECK_FALSE(sum.is_empty);
   }
-  CHECK(to_host<std::int64_t>(sum.num_refused, devices.cuda)[0] == 0);
-  return to_host<std::int64_t>(sum.sum, devices.cuda);
+  CHECK(to_host<std::int64_t>(sum.num_refused, stream)[0] == 0);
+  return to_host<std::int64_t>(sum.sum, stream);
 }
 
 }  // namespace
@@ -261,40 +299,58 @@ std::vector<std::int64_t> gain_sum(const std::vector<GainInputs>& calls, std::in
 TEST_CASE("The gain's gradient in integers on CUDA does not show how units are cut into calls") {
   Devices devices;
   const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
-  const std::int64_t unit = GENERATE(3, 16, 40);
-  const std::int64_t hidden = GENERATE(5, 24, 264);
-  constexpr std::int64_t kUnits = 5;
+  // A range of rows or less, and more than one; of each layout of a row.
+  const auto [unit, hidden] =
+      GENERATE(std::pair{3, 5}, std::pair{40, 5}, std::pair{3, 24}, std::pair{40, 24},
+               std::pair{70, 512}, std::pair{16, 520}, std::pair{27, 1544}, std::pair{20, 2056},
+               std::pair{3, 4104}, std::pair{19, 4104}, std::pair{9, 8200});
+  constexpr std::int64_t kUnits = 3;
   INFO("units of " << unit << " rows of " << hidden);
   const Shape shape{kUnits * unit, hidden};
   const Tensor dy = devices.rounded(random_tensor(shape, "dy", devices.cpu), dtype);
   const Tensor x = devices.rounded(random_tensor(shape, "x", devices.cpu), dtype);
-  const Tensor inv_rms =
-      devices.to_cuda(random_tensor(Shape{shape[0]}, "inv_rms", devices.cpu), DType::kFloat32);
-  const GainInputs all{devices.to_cuda(dy, dtype), devices.to_cuda(x, dtype), inv_rms};
-  const std::vector<std::int64_t> together = gain_sum({all}, unit, devices);
+  const Tensor gain = devices.rounded(random_tensor(Shape{hidden}, "gain", devices.cpu), dtype);
+  const Tensor inv_rms = random_tensor(Shape{shape[0]}, "inv_rms", devices.cpu);
+  const GainInputs all{devices.to_cuda(dy, dtype), devices.to_cuda(x, dtype),
+                       devices.to_cuda(gain, dtype), devices.to_cuda(inv_rms)};
+  const std::vector<std::int64_t> together = gain_sum({all}, unit, devices.cuda);
 
   std::vector<GainInputs> units;
   std::vector<std::int64_t> added(static_cast<std::size_t>(hidden), 0);
   for (std::int64_t first = 0; first < shape[0]; first += unit) {
     units.push_back(all.rows(first, first + unit));
     // A call without units is one.
-    const std::vector<std::int64_t> alone = gain_sum({units.back()}, 0, devices);
+    const std::vector<std::int64_t> alone = gain_sum({units.back()}, 0, devices.cuda);
     std::ranges::transform(added, alone, added.begin(), std::plus());
   }
   CHECK(added == together);
-  CHECK(gain_sum(units, unit, devices) == together);
-  CHECK(gain_sum({all.rows(0, 3 * unit), all.rows(3 * unit, shape[0])}, unit, devices) == together);
+  CHECK(gain_sum(units, unit, devices.cuda) == together);
+  CHECK(gain_sum({all.rows(0, 2 * unit), all.rows(2 * unit, shape[0])}, unit, devices.cuda) ==
+        together);
   const GainInputs elsewhere{devices.to_cuda_misaligned(dy, dtype),
-                             devices.to_cuda_misaligned(x, dtype), inv_rms};
-  CHECK(gain_sum({elsewhere}, unit, devices) == together);
+                             devices.to_cuda_misaligned(x, dtype), all.gain, all.inv_rms};
+  CHECK(gain_sum({elsewhere}, unit, devices.cuda) == together);
 
-  Tensor want = filled(Shape{hidden}, 0.0F, devices.cpu);
-  GradientSum floats = float_sum(want);
-  rms_norm_backward_gain(dy, x, devices.to_cpu(inv_rms), floats, devices.cpu);
   Tensor found = devices.empty(Shape{hidden}, DType::kFloat32);
   round_gradient(devices.to_cuda(tensor_of(together, Shape{hidden}, devices.cpu)), kFractionBits,
                  found, devices.cuda);
-  CHECK(largest_error(found, want, devices) < 2e-5);
+  const Tensor zeros = filled(Shape{hidden}, 0.0F, devices.cpu);
+  CHECK(largest_error(devices.to_cpu(found), gain_gradient(zeros, dy, x, inv_rms)) < 1e-5);
+  CHECK(gain_sum({all.rows(0, 0)}, unit, devices.cuda) ==
+        std::vector<std::int64_t>(static_cast<std::size_t>(hidden), 0));
+}
+
+TEST_CASE("The gain's gradient in integers on CUDA, of units of one row, is that of the CPU") {
+  Devices devices;
+  // More sums than are kept at a time.
+  const Shape shape{600, 8192};
+  const GainInputs here{random_tensor(shape, "dy", devices.cpu),
+                        random_tensor(shape, "x", devices.cpu),
+                        random_tensor(Shape{8192}, "gain", devices.cpu),
+                        random_tensor(Shape{600}, "inv_rms", devices.cpu)};
+  const GainInputs there{devices.to_cuda(here.dy), devices.to_cuda(here.x),
+                         devices.to_cuda(here.gain), devices.to_cuda(here.inv_rms)};
+  CHECK(gain_sum({there}, 1, devices.cuda) == gain_sum({here}, 1, devices.cpu));
 }
 
 TEST_CASE("The gain's gradient in integers on CUDA refuses what the CPU refuses") {
@@ -308,11 +364,13 @@ TEST_CASE("The gain's gradient in integers on CUDA refuses what the CPU refuses"
                          [](float x) { return std::round(4.0F * x); });
   dy.mutable_values<float>()[5] = std::numeric_limits<float>::quiet_NaN();
   const Tensor ones = filled(shape, 1.0F, devices.cpu);
+  const Tensor gain = filled(Shape{kHidden}, 1.0F, devices.cpu);
   const Tensor inv_rms = filled(Shape{shape[0]}, 1.0F, devices.cpu);
   const auto sum_on = [&](Stream& stream, const auto& place) {
     GradientSum sum = integer_sum({kHidden}, 40, 17.0F, stream);
     sum.unit_rows = kUnit;
-    rms_norm_backward_gain(place(dy), place(ones), place(inv_rms), sum, stream);
+    Tensor dx = Tensor::empty(shape, DType::kFloat32, stream);
+    rms_norm_backward(place(dy), {place(ones), place(gain), place(inv_rms)}, dx, sum, stream);
     std::vector<std::int64_t> numbers = to_host<std::int64_t>(sum.sum, stream);
     numbers.push_back(to_host<std::int64_t>(sum.num_refused, stream)[0]);
     return numbers;
