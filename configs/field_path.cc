@@ -158,6 +158,10 @@ std::optional<std::string> assign(pb::Message& message, const pb::FieldDescripto
   if (field.is_repeated() && !index && !value.empty() && value.front() == '[') {
     return replace_list(message, field, value);
   }
+  if (field.is_repeated() && !index && value.empty()) {
+    reflection.ClearField(&message, &field);
+    return std::nullopt;
+  }
   const std::unique_ptr<pb::Message> holder(message.New());
   if (auto problem = read_value(field, value, *holder)) {
     return problem;

@@ -14,6 +14,7 @@ namespace fathom::config {
 //   quotes data.train[0].path=a.h5        an element of a repeated field; one past the last appends
 //   evaluation.prompts=Once        a repeated field without an index: appends
 //   mesh.layers_per_stage=[1, 3]   a list in brackets replaces all elements
+//   grpo.held_out=                 nothing empties a list
 //   model.yarn={factor: 40}        a message in braces replaces the whole message
 std::optional<std::string> apply_override(google::protobuf::Message& config,
                                           std::string_view assignment);

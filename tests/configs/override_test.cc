@@ -74,6 +74,15 @@ TEST_CASE("a repeated field appends, takes an index, or is replaced by a list") 
   CHECK(lists.mesh().layers_per_stage(1) == 5);
   CHECK(lists.data().train_size() == 2);
   CHECK(lists.data().validation_size() == 0);
+
+  const RunConfig emptied =
+      applied({"grpo.held_out={family: \"sorting\"}", "grpo.held_out=", "rollout.stop=a",
+               "rollout.stop=b", "rollout.stop=", "mesh.layers_per_stage=3",
+               "mesh.layers_per_stage=", "evaluation.prompts=a", "evaluation.prompts=\"\""});
+  CHECK(emptied.grpo().held_out_size() == 0);
+  CHECK(emptied.rollout().stop_size() == 0);
+  CHECK(emptied.mesh().layers_per_stage_size() == 0);
+  CHECK(emptied.evaluation().prompts_size() == 2);  // one of them is the empty text
 }
 
 TEST_CASE("a message in braces replaces the whole message") {
