@@ -12,6 +12,7 @@
 
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
+#include "trainer/identity.h"
 
 namespace fathom::trainer {
 namespace {
@@ -64,11 +65,12 @@ void append_fields(const pb::Message& message, const std::string& prefix, Fields
   }
 }
 
-std::optional<Fields> choices_of(const std::string& config_text) {
-  config::RunConfig config;
-  if (!pb::TextFormat::ParseFromString(config_text, &config)) {
+std::optional<Fields> choices_of(const CheckpointIdentity& identity) {
+  std::optional<config::RunConfig> stored = stored_config(identity);
+  if (!stored) {
     return std::nullopt;
   }
+  config::RunConfig& config = *stored;
   // Data may move: a source is what its name says.
   for (config::Data::Source& source : *config.mutable_data()->mutable_train()) {
     source.set_path(std::filesystem::path(source.path()).filename().string());
@@ -97,8 +99,8 @@ std::vector<std::string> changed_bit_choices(const CheckpointIdentity& stored,
     changes.push_back(
         concat("program version ", stored.program_version, " -> ", current.program_version));
   }
-  const std::optional<Fields> before = choices_of(stored.config_text);
-  Fields after = *choices_of(current.config_text);
+  const std::optional<Fields> before = choices_of(stored);
+  Fields after = *choices_of(current);
   if (!before) {
     changes.emplace_back("the config, which this version cannot read");
     return changes;

@@ -3,6 +3,8 @@
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/text_format.h>
 
+#include <utility>
+
 #include "configs/schema/run.pb.h"
 #include "configs/write.h"
 
@@ -38,6 +40,13 @@ void append_fields(const google::protobuf::Message& message, const std::string& 
 }
 
 }  // namespace
+
+std::optional<config::RunConfig> stored_config(const CheckpointIdentity& identity) {
+  config::RunConfig config;
+  return google::protobuf::TextFormat::ParseFromString(identity.config_text, &config)
+             ? std::optional(std::move(config))
+             : std::nullopt;
+}
 
 CheckpointIdentity make_identity(const config::RunConfig& config,
                                  const std::string& tokenizer_hash) {

@@ -35,6 +35,11 @@ TrainingLoop::TrainingLoop(const config::RunConfig& config, const std::string& t
   checkpoint_options_.root = config.checkpoint().directory();
   checkpoint_options_.keep_last = config.checkpoint().keep_last();
   checkpoint_options_.warn = [this](const std::string& text) { environment_.print(text); };
+  checkpoint_options_.check_identity = [this](const CheckpointIdentity& stored) {
+    if (const std::optional<config::RunConfig> theirs = stored_config(stored)) {
+      task_->check_resume(*theirs);
+    }
+  };
   checkpoint_options_.begin_phase = [this](const char* phase) { begin_phase(phase); };
   checkpoint_options_.progress = [this](std::int64_t, std::int64_t) {
     environment_.heartbeat.count_progress();
@@ -62,7 +67,11 @@ void TrainingLoop::start(ResumeStep resume) {
         checkpoint_options_, *resume,
         [this](parallel::StateVisitor& visitor) { visit_host_state(visitor); }, identity_,
         environment_.world);
-    tell_changes(stored);
+    if (environment_.world.rank() == 0) {
+      environment_.print(concat("goes on from step ", *resume));
+      tell_unused_weights(stored);
+      tell_changes(stored);
+    }
     find_next_sample(stored);
     optimizer_->weights_loaded(stream_);
     last_saved_step_ = progress_.step;
@@ -88,9 +97,22 @@ void TrainingLoop::start(ResumeStep resume) {
   }
 }
 
+void TrainingLoop::tell_unused_weights(const CheckpointIdentity& stored) const {
+  const std::optional<config::RunConfig> theirs = stored_config(stored);
+  const std::string& asked_for = config_->train().init_from();
+  if (!theirs || asked_for.empty() || asked_for == theirs->train().init_from()) {
+    return;
+  }
+  environment_.print(concat(
+      "train.init_from (", asked_for,
+      ") is not looked at, since the run goes on from its own checkpoint; it began with ",
+      theirs->train().init_from().empty() ? "weights drawn at random" : theirs->train().init_from(),
+      "; --resume none starts anew"));
+}
+
 void TrainingLoop::tell_changes(const CheckpointIdentity& stored) const {
   const std::vector<std::string> changes = changed_bit_choices(stored, identity_);
-  if (changes.empty() || environment_.world.rank() != 0) {
+  if (changes.empty()) {
     return;
   }
   constexpr std::size_t kMax = 8;

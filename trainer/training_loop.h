@@ -102,6 +102,8 @@ class TrainingLoop {
   void save();
   std::string explain_failed_save(const std::string& cause) const;
   void write_skipped_batch(std::int64_t first_sample, std::int64_t num_samples) const;
+  // Where the config names other weights to start from than the run began with.
+  void tell_unused_weights(const CheckpointIdentity& stored) const;
   // One line for each resume that changes the bits of the run.
   void tell_changes(const CheckpointIdentity& stored) const;
   void find_next_sample(const CheckpointIdentity& stored);

@@ -23,6 +23,9 @@ class TrainingTask {
   // One step: updates the weights and calls TrainingLoop::finish_step().
   virtual void take_step() = 0;
   virtual void evaluate() = 0;
+  // Before a checkpoint is loaded whose run had this config: throws ConfigError where that run kept
+  // another state than this one needs.
+  virtual void check_resume(const config::RunConfig& /*stored*/) const {}
   // What a resume needs beside weights, optimizer states and progress.
   virtual void visit_state(parallel::StateVisitor& /*visitor*/) {}
   // The checkpoint of the current step is published: nothing before it is asked for again.

@@ -47,6 +47,9 @@ struct CheckpointOptions {
   // Called as each phase of a save begins, with its name, a literal: for a watchdog to show; tests
   // throw or kill there. May be empty.
   std::function<void(const char* phase)> begin_phase{};
+  // Asked before a load compares the state: may throw a ConfigError that says more than tensors
+  // that differ would. May be empty.
+  std::function<void(const CheckpointIdentity& stored)> check_identity{};
 };
 
 // Collective over `world`, all ranks or none: every rank returns when the checkpoint is published

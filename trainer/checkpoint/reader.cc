@@ -124,6 +124,9 @@ class Loader {
       reader_->check_folder();
     }
     refuse(compare_identity(checkpoint_->manifest.identity, expected));
+    if (options_.check_identity) {
+      options_.check_identity(checkpoint_->manifest.identity);
+    }
   }
 
   void refuse(const std::vector<std::string>& differences) const {
