@@ -1,6 +1,8 @@
 #include "cli/choice_evaluation.h"
 
 #include <algorithm>
+#include <span>
+#include <utility>
 
 #include "core/error.h"
 #include "trainer/generation/text.h"
@@ -8,8 +10,29 @@
 namespace fathom::cli {
 namespace {
 
-void append(const std::vector<std::int32_t>& more, std::vector<std::int32_t>& tokens) {
-  tokens.insert(tokens.end(), more.begin(), more.end());
+trainer::ScoredText scored_text(const data::Tokenizer& tokenizer, std::vector<std::int32_t> prompt,
+                                std::span<const std::int32_t> continuation) {
+  trainer::ScoredText text;
+  text.tokens = trainer::make_prompt(tokenizer, "", std::move(prompt)).tokens;
+  text.first_scored = text.tokens.size();
+  text.tokens.insert(text.tokens.end(), continuation.begin(), continuation.end());
+  return text;
+}
+
+// Takes the white space at the end away and returns it.
+std::string cut_space_at_end(std::vector<data::Tokenizer::TextOrToken>& parts) {
+  std::string space;
+  while (!parts.empty() && parts.back().token < 0) {
+    std::string& text = parts.back().text;
+    const std::size_t kept = text.find_last_not_of(" \t\r\n") + 1;  // npos + 1 is 0
+    space.insert(0, text, kept);
+    text.resize(kept);
+    if (kept > 0) {
+      break;
+    }
+    parts.pop_back();
+  }
+  return space;
 }
 
 std::size_t index_of_largest(const std::vector<double>& values) {
@@ -18,27 +41,24 @@ std::size_t index_of_largest(const std::vector<double>& values) {
 
 }  // namespace
 
-trainer::ScoredText encode_choice(const std::string& prompt, const std::string& choice,
-                                  const EncodeText& encode_prompt, bool is_chat,
-                                  const data::Tokenizer& tokenizer) {
-  const std::size_t kept =
-      is_chat ? prompt.size() : prompt.find_last_not_of(" \t\r\n") + 1;  // npos + 1 is 0
-  std::vector<std::int32_t> context = encode_prompt(prompt.substr(0, kept));
-  const std::string rest = prompt.substr(kept) + choice;
-  std::vector<std::int32_t> continuation;
-  const std::vector<std::int32_t> whole =
-      is_chat ? std::vector<std::int32_t>()
-              : tokenizer.encode(prompt + choice, data::AddedTokens::kAsText);
+trainer::ScoredText encode_continuation(std::vector<data::Tokenizer::TextOrToken> prompt,
+                                        const std::string& choice,
+                                        const data::Tokenizer& tokenizer) {
+  const std::string rest = cut_space_at_end(prompt) + choice;
+  std::vector<std::int32_t> context = tokenizer.encode(prompt);
+  prompt.push_back({.text = rest});
+  const std::vector<std::int32_t> whole = tokenizer.encode(prompt);
   if (whole.size() > context.size() && std::equal(context.begin(), context.end(), whole.begin())) {
-    continuation.assign(whole.begin() + std::ssize(context), whole.end());
-  } else {
-    continuation = tokenizer.encode(rest, data::AddedTokens::kAsText);
+    const std::span<const std::int32_t> continuation = std::span(whole).subspan(context.size());
+    return scored_text(tokenizer, std::move(context), continuation);
   }
-  trainer::ScoredText text;
-  text.tokens = trainer::make_prompt(tokenizer, "", std::move(context)).tokens;
-  text.first_scored = text.tokens.size();
-  append(continuation, text.tokens);
-  return text;
+  return encode_answer(std::move(context), rest, tokenizer);
+}
+
+trainer::ScoredText encode_answer(std::vector<std::int32_t> prompt, const std::string& choice,
+                                  const data::Tokenizer& tokenizer) {
+  return scored_text(tokenizer, std::move(prompt),
+                     tokenizer.encode(choice, data::AddedTokens::kAsText));
 }
 
 QuestionScore score_question(const Question& question, std::vector<double> log_likelihoods) {

@@ -12,13 +12,15 @@
 
 namespace fathom::cli {
 
-// The choice after the prompt, as the model reads both. In a chat the choice is encoded by itself.
-// Else, as lm-evaluation-harness has it: white space at the end of the prompt belongs to the
-// choice, and both are encoded as one text, of which the tokens after those of the prompt alone are
-// scored. Where that text does not begin with the tokens of the prompt, as one crosses the border,
-// the choice is encoded by itself.
-trainer::ScoredText encode_choice(const std::string& prompt, const std::string& choice,
-                                  const EncodeText& encode_prompt, bool is_chat,
+// A choice after a prompt, as the model reads both. As lm-evaluation-harness has it: white space at
+// the end of the prompt belongs to the choice, and both are encoded as one text, of which the
+// tokens after those of the prompt alone are scored. Where that text does not begin with the tokens
+// of the prompt, as one crosses the border, the choice is encoded by itself.
+trainer::ScoredText encode_continuation(std::vector<data::Tokenizer::TextOrToken> prompt,
+                                        const std::string& choice,
+                                        const data::Tokenizer& tokenizer);
+// In a chat: the choice is an answer of its own.
+trainer::ScoredText encode_answer(std::vector<std::int32_t> prompt, const std::string& choice,
                                   const data::Tokenizer& tokenizer);
 
 // Of one question. Of equally likely choices the first is chosen.

@@ -25,6 +25,14 @@ std::int64_t parse_integer(const std::string& what, const std::string& text, std
 
 }  // namespace
 
+void require_folder(const std::string& option, const std::filesystem::path& file) {
+  if (!file.empty() && file.has_parent_path() &&
+      !std::filesystem::is_directory(file.parent_path())) {
+    throw ConfigError(
+        concat(option, ' ', file.string(), ": there is no folder ", file.parent_path().string()));
+  }
+}
+
 ParsedOptions::ParsedOptions(std::span<const std::string> arguments,
                              const std::vector<OptionSpec>& specs) {
   constexpr const char* kPositional = "argument";

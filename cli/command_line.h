@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <span>
 #include <string>
@@ -31,6 +32,10 @@ struct Invocation {
 // Throws ConfigError naming the option that is unknown, doubled or malformed.
 Invocation parse_invocation(std::span<const std::string> arguments, Session& session);
 Resume parse_resume(const std::string& text);
+
+// Throws ConfigError, naming the option, where the folder of a file to write is not there: a wrong
+// path shall not cost what is computed for it. Empty: no file.
+void require_folder(const std::string& option, const std::filesystem::path& file);
 
 // The options of one command: positional arguments and --name VALUE. A flag that is not given is
 // absent.

@@ -17,7 +17,9 @@
 #include "cli/text_evaluation.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "data/prompt_template.h"
 #include "parallel/comm/agree.h"
+#include "rl/factory.h"
 #include "rl/problem_evaluation.h"
 #include "trainer/generation/generator.h"
 
@@ -46,7 +48,8 @@ Problems with answers that are checked: solve rate (pass@1), pass@k and maj@k:
   --temperature T       0: always the likeliest token (default 1)
   --top_k K             draws from the K likeliest tokens (default: all)
   --top_p P             draws from the likeliest tokens that together have probability P (default 1)
-  --stop STRING         ends a completion, which then comes without it; may be given several times
+  --stop STRING         ends a completion; the verdict sees it, as it may be a tag that closes the answer, unless --extract is
+                        whole; files have it apart, as "stop"; may be given several times
   --seed N              of the random numbers (default: run.seed)
   --batch N             sequences at a time on each data rank (default 32); changes memory and speed only
   --cache FORM          what is kept of a token: expanded (keys and values; the default in EXACT, which needs it) or latent
@@ -58,10 +61,11 @@ Multiple choice, by the likelihood of each choice after the prompt: accuracy, an
   --choices FILE        JSON lines {"prompt", "choices": [...], "answer": INDEX from 0}, with an "id" where wanted
 
 For problems and choices:
-  --template TEXT       what is put before the model, with {prompt} in it (default {prompt})
-  --chat                puts the run's chat template (data.chat) around that
+  --template TEXT       what is put before the model, with {prompt} in it (default {prompt}); its own added tokens become tokens
+  --chat                puts the run's chat template (data.chat) around that, as a user's message, which is text
   --output FILE         JSON lines: every completion with verdict and rule, every question with its log-likelihoods
-  --accepted FILE       the correct completions as JSON lines {"prompt", "completion"}, which sft reads: rejection sampling
+  --accepted FILE       the correct completions, as they were judged, as JSON lines {"prompt", "completion"}, which sft reads:
+                        rejection sampling
   --accepted_per_problem N   different ones of each problem at most (default 1)
 
   --json FILE           the results as one JSON object
@@ -76,41 +80,41 @@ examples:
 struct Preparation {
   StoredModel stored;
   std::vector<HeldOutText> texts;
-  EncodeText encode;
+  rl::EncodeProblem encode_problem;
   std::vector<rl::Problem> problems;
   std::vector<Question> questions;
   std::vector<trainer::ScoredText> choices;  // of all questions
+  trainer::CompletionEnd end;
   trainer::GenerationOptions generation;
 };
 
 void prepare_problems(const EvaluationRequest& request, Preparation& made) {
+  made.encode_problem =
+      rl::make_problem_encoder(made.stored.config, *made.stored.tokenizer, request.prompt_template,
+                               request.generation.is_chat);
   made.problems = request.family ? generate_problems(*request.family)
                                  : rl::read_problems(request.problems_file);
   for (const rl::Problem& problem : made.problems) {
-    const auto num_tokens = std::ssize(made.encode(request.render(problem.prompt)));
+    const auto num_tokens = std::ssize(made.encode_problem(problem));
     require_room(concat("problem ", problem.id), num_tokens, made.stored.config);
   }
 }
 
 void prepare_choices(const EvaluationRequest& request, Preparation& made) {
+  const data::Tokenizer& tokenizer = *made.stored.tokenizer;
+  const data::PromptTemplate prompt(tokenizer, request.prompt_template);
+  const EncodeText encode = make_prompt_encoder(made.stored, request.generation.is_chat);
   made.questions = read_questions(request.choices_file);
   for (const Question& question : made.questions) {
     for (const std::string& choice : question.choices) {
-      made.choices.push_back(encode_choice(request.render(question.prompt), choice, made.encode,
-                                           request.generation.is_chat, *made.stored.tokenizer));
+      made.choices.push_back(
+          request.generation.is_chat
+              ? encode_answer(encode(request.render(question.prompt)), choice, tokenizer)
+              : encode_continuation(prompt.render(question.prompt), choice, tokenizer));
       // The last token is a target only.
       require_room(concat("question ", question.id, " with a choice"),
-                   std::ssize(made.choices.back().tokens) - 2, made.stored.config);
+                   std::ssize(made.choices.back().tokens) - 1, made.stored.config);
     }
-  }
-}
-
-// A wrong path shall not cost an evaluation.
-void require_folder(const std::string& option, const std::filesystem::path& file) {
-  if (!file.empty() && file.has_parent_path() &&
-      !std::filesystem::is_directory(file.parent_path())) {
-    throw ConfigError(
-        concat(option, ' ', file.string(), ": there is no folder ", file.parent_path().string()));
   }
 }
 
@@ -120,9 +124,8 @@ Preparation prepare(const EvaluationRequest& request, const config::Launch& laun
   require_folder("--accepted", request.accepted);
   require_folder("--json", request.json);
   made.stored = open_stored_model(request.path, request.overrides, launch);
-  made.generation = request.generation.options_for(made.stored);
-  made.encode =
-      make_prompt_encoder(made.stored, request.generation.is_chat, data::AddedTokens::kAsText);
+  made.end = request.generation.end_for(made.stored);
+  made.generation = request.generation.options_for(made.stored, made.end);
   for (const std::string& path : request.texts) {
     made.texts.push_back(open_text(path, made.stored));
   }
@@ -144,13 +147,11 @@ rl::ProblemEvaluation evaluate_on_problems(const EvaluationRequest& request,
   options.num_samples = request.generation.num_samples;
   options.ks = request.ks;
   options.generation = prepared.generation;
-  options.stop = request.generation.stop;
-  options.extraction = request.extraction;
+  options.end = prepared.end;
+  options.extraction.mode = request.extraction;
   options.progress = [&] { session.heartbeat().count_progress(); };
-  return rl::evaluate_problems(
-      generator, *prepared.stored.tokenizer, prepared.problems,
-      [&](const rl::Problem& problem) { return prepared.encode(request.render(problem.prompt)); },
-      options);
+  return rl::evaluate_problems(generator, *prepared.stored.tokenizer, prepared.problems,
+                               prepared.encode_problem, options);
 }
 
 std::string source_of_problems(const EvaluationRequest& request) {

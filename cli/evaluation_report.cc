@@ -144,13 +144,16 @@ std::string sample_line(const rl::Problem& problem, const std::string& prompt,
   line["id"] = problem.id;
   line["sample"] = sample.sample;
   line["prompt"] = prompt;
-  line["completion"] = sample.text;
+  line["completion"] = sample.text.shown;
   line["answer"] = problem.answer;
   line["extracted"] = sample.judgement.answer;
   line["verdict"] = rl::to_text(sample.judgement.verdict);
   line["rule"] = sample.judgement.reason;
   line["num_tokens"] = sample.completion.tokens.size();
   line["finish"] = trainer::to_text(sample.completion.finish);
+  if (!sample.text.stop.empty()) {
+    line["stop"] = sample.text.stop;
+  }
   return to_line(line);
 }
 

@@ -51,11 +51,6 @@ std::string parse_template(const std::string& text) {
   return text;
 }
 
-bool ends_in_thinking(const std::string& text) {
-  const std::size_t end = text.find_last_not_of(" \t\r\n") + 1;
-  return std::string_view(text).substr(0, end).ends_with("<think>");
-}
-
 void read_problems(const ParsedOptions& given, EvaluationRequest& request) {
   request.problems_file = given.value("problems").value_or("");
   if (given.has("family")) {
@@ -66,8 +61,7 @@ void read_problems(const ParsedOptions& given, EvaluationRequest& request) {
   }
   request.ks = given.has("k") ? parse_ks(given.required("k")) : std::vector<std::int64_t>{1};
   rl::check_ks(request.ks, request.generation.num_samples);
-  request.extraction.mode = parse_extraction(given.value("extract").value_or("lenient"));
-  request.extraction.thinking_is_open = ends_in_thinking(request.prompt_template);
+  request.extraction = parse_extraction(given.value("extract").value_or("lenient"));
 }
 
 }  // namespace

@@ -23,7 +23,7 @@ struct EvaluationRequest {
   std::optional<FamilyProblems> family;
   std::vector<std::int64_t> ks;  // of pass@k and maj@k
   std::string prompt_template = "{prompt}";
-  rl::ExtractionOptions extraction;
+  rl::ExtractionMode extraction = rl::ExtractionMode::kLenient;
   std::string choices_file;
   std::string output;    // JSON lines of samples and questions
   std::string json;      // the results

@@ -40,7 +40,7 @@ In EXACT mode the output is the same on every layout, and logprobs are those of 
   --temperature T       0: always the likeliest token (default 1)
   --top_k K             draws from the K likeliest tokens (default: all)
   --top_p P             draws from the likeliest tokens that together have probability P (default 1)
-  --chat                puts the run's chat template (data.chat) around each prompt
+  --chat                puts the run's chat template (data.chat) around each prompt; completions end as its answers do
   --stop STRING         ends a completion, which then comes without it; may be given several times
   --seed N              of the random numbers (default: run.seed)
   --batch N             sequences at a time on each data rank (default 32); changes memory and speed only
@@ -93,6 +93,7 @@ struct Preparation {
   StoredModel stored;
   std::vector<PromptText> texts;         // with --samples: each so many times in a row
   std::vector<trainer::Prompt> prompts;  // as texts
+  trainer::CompletionEnd end;
   trainer::GenerationOptions options;
 };
 
@@ -105,10 +106,11 @@ std::vector<PromptText> texts_of(const Request& request) {
 
 Preparation prepare(const Request& request, const config::Launch& launch) {
   Preparation made;
+  require_folder("--output", request.output);
   made.stored = open_stored_model(request.path, request.overrides, launch);
-  made.options = request.generation.options_for(made.stored);
-  const EncodeText encode =
-      make_prompt_encoder(made.stored, request.generation.is_chat, data::AddedTokens::kParse);
+  made.end = request.generation.end_for(made.stored);
+  made.options = request.generation.options_for(made.stored, made.end);
+  const EncodeText encode = make_prompt_encoder(made.stored, request.generation.is_chat);
   for (const PromptText& text : texts_of(request)) {
     trainer::Prompt prompt =
         trainer::make_prompt(*made.stored.tokenizer, text.id, encode(text.text));
@@ -125,10 +127,10 @@ void write_lines(const Request& request, const Preparation& prepared,
                  const std::vector<trainer::Completion>& completions) {
   std::string lines;
   for (std::size_t i = 0; i < completions.size(); ++i) {
-    const std::string text = trainer::completion_text(*prepared.stored.tokenizer, completions[i],
-                                                      request.generation.stop);
-    lines += completion_line(prepared.texts[i], completions[i], text, prepared.prompts[i].sample,
-                             request.generation.num_samples > 1);
+    const trainer::CompletionText text =
+        trainer::completion_text(*prepared.stored.tokenizer, completions[i], prepared.end);
+    lines += completion_line(prepared.texts[i], completions[i], text.shown,
+                             prepared.prompts[i].sample, request.generation.num_samples > 1);
     lines += '\n';
   }
   if (request.output.empty()) {
@@ -142,7 +144,7 @@ std::vector<trainer::Completion> complete(const Request& request, const Preparat
                                           Session& session) {
   LoadedModel loaded(prepared.stored, session);
   session.heartbeat().begin_phase("generate");
-  TextStream text(*prepared.stored.tokenizer, request.generation.stop);
+  TextStream text(*prepared.stored.tokenizer, prepared.end);
   const bool shows = request.streams() && session.rank() == 0;
   trainer::GenerationEvents events;
   events.step = [&](std::int64_t, const std::vector<trainer::Completion>&) {

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "trainer/chat_data.h"
 #include "trainer/factory.h"
 
 namespace fathom::cli {
@@ -21,7 +22,12 @@ model::CacheForm parse_cache(const std::string& text) {
 
 }  // namespace
 
-trainer::GenerationOptions GenerationRequest::options_for(const StoredModel& stored) const {
+trainer::CompletionEnd GenerationRequest::end_for(const StoredModel& stored) const {
+  return trainer::make_completion_end(stored.config, *stored.tokenizer, is_chat, stop);
+}
+
+trainer::GenerationOptions GenerationRequest::options_for(const StoredModel& stored,
+                                                          const trainer::CompletionEnd& end) const {
   trainer::GenerationOptions result = options;
   result.cache = cache.value_or(trainer::make_cache_form(stored.config));
   if (result.cache == model::CacheForm::kLatent &&
@@ -33,8 +39,7 @@ trainer::GenerationOptions GenerationRequest::options_for(const StoredModel& sto
   }
   result.uses_graphs = stored.config.run().cuda_graphs();
   result.seed = seed.value_or(stored.config.run().seed());
-  trainer::set_vocabulary(*stored.tokenizer, result);
-  result.is_stop = stop.condition(*stored.tokenizer);
+  trainer::set_vocabulary(*stored.tokenizer, end, result);
   return result;
 }
 
@@ -81,7 +86,7 @@ GenerationRequest read_generation_request(const ParsedOptions& given) {
   if (given.has("cache")) {
     request.cache = parse_cache(given.required("cache"));
   }
-  request.stop = trainer::StopStrings(given.values("stop"));
+  request.stop = given.values("stop");
   request.is_chat = given.has("chat");
   return request;
 }

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "cli/command_line.h"
@@ -16,12 +17,16 @@ namespace fathom::cli {
 // --chat.
 struct GenerationRequest {
   std::int64_t num_samples = 1;  // completions of each prompt
-  trainer::StopStrings stop;
+  std::vector<std::string> stop;
   bool is_chat = false;  // the run's chat template stands around each prompt
 
-  // The options for a model's vocabulary; without --seed and --cache as the run says. Borrows the
-  // tokenizer. Throws ConfigError for a cache of latents where numerics.mode is EXACT.
-  trainer::GenerationOptions options_for(const StoredModel& stored) const;
+  // What ends a model's completions. Throws ConfigError where the tokenizer lacks what the chat
+  // template needs.
+  trainer::CompletionEnd end_for(const StoredModel& stored) const;
+  // The options for a model's vocabulary and this end; without --seed and --cache as the run says.
+  // Borrows the tokenizer. Throws ConfigError for a cache of latents where numerics.mode is EXACT.
+  trainer::GenerationOptions options_for(const StoredModel& stored,
+                                         const trainer::CompletionEnd& end) const;
 
   trainer::GenerationOptions options;  // as far as the command line says them
   std::optional<std::uint64_t> seed;

@@ -16,12 +16,13 @@ std::string accepted_lines(std::span<const rl::Problem> problems,
     std::set<std::string>& of_problem = taken[sample.problem];
     if (sample.judgement.verdict != rl::Verdict::kCorrect ||
         sample.completion.finish != trainer::FinishReason::kStop ||
-        std::ssize(of_problem) >= most_per_problem || !of_problem.insert(sample.text).second) {
+        std::ssize(of_problem) >= most_per_problem ||
+        !of_problem.insert(sample.judged_text).second) {
       continue;
     }
     const Json line = {
         {"prompt", rl::render_prompt(format.prompt_template, problems[sample.problem].prompt)},
-        {"completion", format.lead + sample.text}};
+        {"completion", format.lead + sample.judged_text}};
     lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
   }
   return lines;

@@ -10,7 +10,7 @@ namespace fathom::cli {
 
 // Rejection sampling (DeepSeek-R1, arXiv:2501.12948, section 2.3.3): of each problem's samples that
 // are correct the first `most_per_problem` different ones, as JSON lines {"prompt", "completion"}
-// for sft.
+// for sft. A completion is there as it was judged.
 struct AcceptedFormat {
   std::string prompt_template = "{prompt}";  // what is asked
   std::string lead = {};                     // what the answer begins with

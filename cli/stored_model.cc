@@ -83,19 +83,17 @@ StoredModel open_stored_model(const std::filesystem::path& path,
   return stored;
 }
 
-EncodeText make_prompt_encoder(const StoredModel& stored, bool is_chat,
-                               data::AddedTokens added_tokens) {
+EncodeText make_prompt_encoder(const StoredModel& stored, bool is_chat) {
   if (is_chat) {
     return trainer::make_chat_encoder(stored.config, *stored.tokenizer);
   }
-  return [&tokenizer = *stored.tokenizer, added_tokens](const std::string& text) {
-    return tokenizer.encode(text, added_tokens);
-  };
+  return
+      [&tokenizer = *stored.tokenizer](const std::string& text) { return tokenizer.encode(text); };
 }
 
 void require_room(const std::string& what, std::int64_t num_tokens,
                   const config::RunConfig& config) {
-  if (num_tokens >= config.model().max_position()) {
+  if (num_tokens > config.model().max_position()) {
     throw ConfigError(concat(what, " has ", num_tokens, " tokens, and the model ",
                              config.model().max_position(),
                              " positions (model.max_position): there is no room for more"));

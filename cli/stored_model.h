@@ -31,15 +31,14 @@ StoredModel open_stored_model(const std::filesystem::path& path,
                               const std::vector<std::string>& overrides,
                               const config::Launch& launch);
 
-// A text as the model is to read it: the tokens of the text, or those of a user's message with the
-// run's chat template (data.chat) around it, in which added tokens are always text. Borrows the
-// stored model's tokenizer. Throws ConfigError when the tokenizer lacks what the template needs.
+// A text as the model is to read it: its tokens, added ones among them, or those of a user's
+// message with the run's chat template (data.chat) around it, in which added tokens are text.
+// Borrows the stored model's tokenizer. Throws ConfigError when the tokenizer lacks what the
+// template needs.
 using EncodeText = std::function<std::vector<std::int32_t>(const std::string& text)>;
-EncodeText make_prompt_encoder(const StoredModel& stored, bool is_chat,
-                               data::AddedTokens added_tokens);
+EncodeText make_prompt_encoder(const StoredModel& stored, bool is_chat);
 
-// Throws ConfigError, naming `what`, when a prompt of so many tokens leaves no position of the
-// model free.
+// Throws ConfigError, naming `what`, when the model does not have positions for so many tokens.
 void require_room(const std::string& what, std::int64_t num_tokens,
                   const config::RunConfig& config);
 

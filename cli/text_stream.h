@@ -14,8 +14,8 @@ namespace fathom::cli {
 class TextStream {
  public:
   // Both outlive it.
-  TextStream(const data::Tokenizer& tokenizer, const trainer::StopStrings& stop)
-      : tokenizer_(&tokenizer), stop_(&stop) {}
+  TextStream(const data::Tokenizer& tokenizer, const trainer::CompletionEnd& end)
+      : tokenizer_(&tokenizer), end_(&end) {}
 
   // What may be shown of the completion beyond what was returned before; `is_finished`: all of it
   // but the token or string that ended it.
@@ -23,7 +23,7 @@ class TextStream {
 
  private:
   const data::Tokenizer* tokenizer_;
-  const trainer::StopStrings* stop_;
+  const trainer::CompletionEnd* end_;
   std::size_t num_decoded_ = 0;  // tokens
   std::string held_back_;        // their text that was not shown yet
 };

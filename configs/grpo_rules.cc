@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <cctype>
+#include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 
 #include "configs/rules.h"
 
@@ -133,6 +135,44 @@ void check_rollout(const RunConfig& config, Problems& problems) {
                        static_cast<double>(rollout.checkpoint_interval()));
 }
 
+// The text that completions follow, where the config alone decides it; else nothing.
+struct PromptEnd {
+  std::string field;
+  std::string text;
+};
+std::optional<PromptEnd> end_of_prompts(const RunConfig& config) {
+  constexpr std::string_view kPlace = "{prompt}";
+  const std::string& prompt = config.grpo().prompt_template();
+  const std::size_t place = prompt.find(kPlace);
+  if (place == std::string::npos) {
+    return std::nullopt;
+  }
+  PromptEnd end{"grpo.prompt_template", prompt.substr(place + kPlace.size())};
+  if (config.grpo().chat()) {
+    end = {"data.chat.assistant", config.data().chat().assistant()};
+  }
+  const std::size_t size = end.text.find_last_not_of(" \t\r\n") + 1;
+  end.text.resize(size);
+  return size == 0 ? std::nullopt : std::optional(end);  // what is put in may end in anything
+}
+
+void check_thinking(const RunConfig& config, Problems& problems) {
+  constexpr std::string_view kThink = "<think>";
+  constexpr std::string_view kEndThink = "</think>";
+  const std::optional<PromptEnd> end = end_of_prompts(config);
+  if (!end) {
+    return;
+  }
+  const bool is_open = config.grpo().thinking_is_open();
+  problems.require(is_open || !end->text.ends_with(kThink), end->field,
+                   " ends with <think>: completions begin within it, set grpo.thinking_is_open");
+  const std::size_t begin = end->text.rfind(kThink);
+  const std::size_t closed = end->text.rfind(kEndThink);
+  const bool opens = begin != std::string::npos && (closed == std::string::npos || closed < begin);
+  problems.require(!is_open || opens, "grpo.thinking_is_open is set, and ", end->field,
+                   ", with which the prompt ends, opens no <think>");
+}
+
 }  // namespace
 
 void check_reinforcement(const RunConfig& config, Problems& problems) {
@@ -153,6 +193,7 @@ void check_reinforcement(const RunConfig& config, Problems& problems) {
   check_rollout(config, problems);
   problems.require(grpo.prompt_template().find("{prompt}") != std::string::npos,
                    "grpo.prompt_template (\"", grpo.prompt_template(), "\") has no {prompt} in it");
+  check_thinking(config, problems);
   require_not_negative(problems, "grpo.reference_refresh_interval",
                        static_cast<double>(grpo.reference_refresh_interval()));
   problems.require(grpo.reference_refresh_interval() <= 0 || grpo.objective().kl_weight() > 0,

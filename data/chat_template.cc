@@ -1,5 +1,6 @@
 #include "data/chat_template.h"
 
+#include <span>
 #include <utility>
 
 #include "core/error.h"
@@ -18,6 +19,19 @@ std::vector<Tokenizer::TextOrToken> make_marker(const Tokenizer& tokenizer,
                              name, " to the text that takes its place"));
   }
   return {{.text = "", .token = token}};
+}
+
+// The token that a marker begins with, else its text.
+Tokenizer::TextOrToken beginning_of(const Tokenizer& tokenizer,
+                                    const std::vector<Tokenizer::TextOrToken>& marker) {
+  if (marker.front().token >= 0) {
+    return marker.front();
+  }
+  Tokenizer::TextOrToken whole;
+  for (const Tokenizer::TextOrToken& part : marker) {
+    whole.text += part.token < 0 ? part.text : tokenizer.decode(std::span(&part.token, 1));
+  }
+  return whole;
 }
 
 std::string spaces_at_end(const std::string& marker) {
@@ -67,6 +81,7 @@ ChatTemplate::ChatTemplate(const Tokenizer& tokenizer, const ChatMarkers& marker
   if (end_.empty()) {
     throw ConfigError("data.chat.end is empty: an answer would never end");
   }
+  end_of_answer_ = beginning_of(tokenizer, end_);
 }
 
 ChatTokens ChatTemplate::encode(const Conversation& conversation, Encoder& encoder) const {

@@ -48,6 +48,9 @@ class ChatTemplate {
   ChatTokens encode(const Conversation& conversation, Encoder& encoder) const;
   // A user's message and the marker of the answer that is asked for.
   std::vector<std::int32_t> encode_prompt(const std::string& content, Encoder& encoder) const;
+  // What shows that an answer is over: the token that its end begins with, else the text of the
+  // end.
+  const Tokenizer::TextOrToken& end_of_answer() const noexcept { return end_of_answer_; }
 
  private:
   using Marker = std::vector<Tokenizer::TextOrToken>;
@@ -60,6 +63,7 @@ class ChatTemplate {
   Marker assistant_;
   std::string answer_begin_;  // the spaces at the end of the assistant's marker
   Marker end_;
+  Tokenizer::TextOrToken end_of_answer_;
 };
 
 }  // namespace fathom::data

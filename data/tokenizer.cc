@@ -131,6 +131,26 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text, AddedTokens a
   return tokens;
 }
 
+std::vector<std::int32_t> Tokenizer::encode(std::span<const TextOrToken> parts) const {
+  std::vector<std::int32_t> tokens;
+  std::string text;
+  const auto finish_text = [&] {
+    if (!text.empty()) {
+      Encoder(*this, text.size()).encode(std::exchange(text, {}), AddedTokens::kAsText, tokens);
+    }
+  };
+  for (const TextOrToken& part : parts) {
+    if (part.token < 0) {
+      text += part.text;
+    } else {
+      finish_text();
+      tokens.push_back(part.token);
+    }
+  }
+  finish_text();
+  return tokens;
+}
+
 std::string Tokenizer::decode(std::span<const std::int32_t> tokens) const {
   std::string text;
   for (const std::int32_t token : tokens) {

@@ -79,6 +79,8 @@ class Tokenizer {
 
   std::vector<std::int32_t> encode(std::string_view text,
                                    AddedTokens added_tokens = AddedTokens::kParse) const;
+  // The text between two tokens in one piece, and as text whatever it holds.
+  std::vector<std::int32_t> encode(std::span<const TextOrToken> parts) const;
   // The bytes of all tokens one after another, special ones by their texts. May be invalid UTF-8
   // where `tokens` ends within a character. Throws ConfigError for an id out of range.
   std::string decode(std::span<const std::int32_t> tokens) const;

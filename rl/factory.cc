@@ -7,7 +7,7 @@
 
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
-#include "data/chat_template.h"
+#include "data/prompt_template.h"
 #include "rl/rewards/accuracy_reward.h"
 #include "rl/rewards/command_reward.h"
 #include "rl/rewards/format_reward.h"
@@ -156,16 +156,24 @@ std::vector<Problem> make_held_out_problems(const config::RunConfig& config) {
 }
 
 EncodeProblem make_problem_encoder(const config::RunConfig& config,
-                                   const data::Tokenizer& tokenizer) {
-  const std::string text = config.grpo().prompt_template();
-  if (!config.grpo().chat()) {
-    return [text, &tokenizer](const Problem& problem) {
-      return tokenizer.encode(render_prompt(text, problem.prompt), data::AddedTokens::kAsText);
+                                   const data::Tokenizer& tokenizer,
+                                   const std::string& prompt_template, bool is_chat) {
+  if (!is_chat) {
+    return [prompt = data::PromptTemplate(tokenizer, prompt_template)](const Problem& problem) {
+      return prompt.encode(problem.prompt);
     };
   }
-  return [text, encode = trainer::make_chat_encoder(config, tokenizer)](const Problem& problem) {
-    return encode(render_prompt(text, problem.prompt));
+  return [prompt_template,
+          encode = trainer::make_chat_encoder(config, tokenizer)](const Problem& problem) {
+    return encode(render_prompt(prompt_template, problem.prompt));
   };
+}
+
+trainer::CompletionEnd make_rollout_end(const config::RunConfig& config,
+                                        const data::Tokenizer& tokenizer) {
+  const auto& stop = config.rollout().stop();
+  return trainer::make_completion_end(config, tokenizer, config.grpo().chat(),
+                                      {stop.begin(), stop.end()});
 }
 
 trainer::GenerationOptions make_rollout_options(const config::RunConfig& config,
@@ -177,18 +185,13 @@ trainer::GenerationOptions make_rollout_options(const config::RunConfig& config,
   options.sampling.top_p = static_cast<float>(rollout.top_p());
   options.seed = config.run().seed();
   options.max_new_tokens = rollout.max_new_tokens();
-  options.is_stop = make_stop_strings(config).condition(tokenizer);
   options.max_sequences = rollout.max_sequences();
   options.max_step_tokens = rollout.max_step_tokens();
   options.cache_tokens = rollout.cache_tokens();
   options.cache = trainer::make_cache_form(config);
   options.uses_graphs = config.run().cuda_graphs();
-  trainer::set_vocabulary(tokenizer, options);
+  trainer::set_vocabulary(tokenizer, make_rollout_end(config, tokenizer), options);
   return options;
-}
-
-trainer::StopStrings make_stop_strings(const config::RunConfig& config) {
-  return trainer::StopStrings({config.rollout().stop().begin(), config.rollout().stop().end()});
 }
 
 }  // namespace fathom::rl

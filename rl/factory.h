@@ -23,12 +23,17 @@ ExtractionOptions make_extraction_options(const config::RunConfig& config);
 std::vector<ProblemSource> make_problem_sources(const config::RunConfig& config);
 // The problems of grpo.held_out, in order.
 std::vector<Problem> make_held_out_problems(const config::RunConfig& config);
-// grpo.prompt_template and, where grpo.chat is set, data.chat. The tokenizer outlives it.
+// The template with a problem's prompt in it. In a chat that is a user's message, all of it text,
+// and data.chat stands around it; else the template's own added tokens are tokens, and the
+// problem's prompt is text. The tokenizer outlives it.
 EncodeProblem make_problem_encoder(const config::RunConfig& config,
-                                   const data::Tokenizer& tokenizer);
-// With the tokenizer's vocabulary; its is_stop refers to the tokenizer.
+                                   const data::Tokenizer& tokenizer,
+                                   const std::string& prompt_template, bool is_chat);
+// rollout.stop and, where grpo.chat is set, the end of data.chat.
+trainer::CompletionEnd make_rollout_end(const config::RunConfig& config,
+                                        const data::Tokenizer& tokenizer);
+// With the tokenizer's vocabulary and the end; its is_stop refers to the tokenizer.
 trainer::GenerationOptions make_rollout_options(const config::RunConfig& config,
                                                 const data::Tokenizer& tokenizer);
-trainer::StopStrings make_stop_strings(const config::RunConfig& config);
 
 }  // namespace fathom::rl

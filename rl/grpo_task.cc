@@ -61,7 +61,8 @@ GrpoSources::GrpoSources(const config::RunConfig& config)
     : tokenizer(trainer::load_tokenizer(config)),
       problems(make_problem_sources(config), config.data().seed()),
       held_out(make_held_out_problems(config)),
-      encode(make_problem_encoder(config, *tokenizer)),
+      encode(make_problem_encoder(config, *tokenizer, config.grpo().prompt_template(),
+                                  config.grpo().chat())),
       rewards(make_rewards(config)),
       loss(make_policy_loss_options(config)) {}
 
@@ -91,7 +92,7 @@ RolloutOptions GrpoTask::rollout_options() const {
   options.max_rounds = dynamic.enabled() ? dynamic.max_rounds() : 1;
   options.max_tokens = config.train().sequence_length() + 1;
   options.generation = make_rollout_options(config, *sources_->tokenizer);
-  options.stop = make_stop_strings(config);
+  options.end = make_rollout_end(config, *sources_->tokenizer);
   options.checkpoint_interval = config.rollout().checkpoint_interval();
   options.choices = sampling_choices(config, *sources_);
   return options;
@@ -114,6 +115,22 @@ void GrpoTask::begin() {
   if (loop_->progress().step == 0 && reference_) {
     reference_->refresh();
   }
+}
+
+// With a divergence term the state has a reference policy, without one it has none.
+void GrpoTask::check_resume(const config::RunConfig& stored) const {
+  const double before = stored.grpo().objective().kl_weight();
+  const double now = loop_->config().grpo().objective().kl_weight();
+  if ((before > 0) == (now > 0)) {
+    return;
+  }
+  throw ConfigError(concat("grpo.objective.kl_weight is ", now, " and was ", before,
+                           now > 0
+                               ? " in the run that wrote the checkpoint, which has no reference "
+                                 "policy to go on with: set it to 0"
+                               : " in the run that wrote the checkpoint, whose reference policy "
+                                 "would be lost: set it above 0",
+                           ", or start a new run with train.init_from"));
 }
 
 void GrpoTask::visit_state(parallel::StateVisitor& visitor) {
@@ -249,7 +266,7 @@ void GrpoTask::evaluate() {
   options.generation = make_rollout_options(loop_->config(), *sources_->tokenizer);
   options.generation.sampling = {.temperature = static_cast<float>(evaluation.temperature())};
   options.generation.purpose = "evaluation";
-  options.stop = make_stop_strings(loop_->config());
+  options.end = make_rollout_end(loop_->config(), *sources_->tokenizer);
   options.extraction = make_extraction_options(loop_->config());
   options.progress = [this] { loop_->environment().heartbeat.count_progress(); };
   const ProblemScores scores = evaluate_problems(generator_, *sources_->tokenizer,

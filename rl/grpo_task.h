@@ -43,6 +43,7 @@ class GrpoTask final : public trainer::TrainingTask {
   void begin() override;
   void take_step() override;
   void evaluate() override;
+  void check_resume(const config::RunConfig& stored) const override;
   void visit_state(parallel::StateVisitor& visitor) override;
   void saved() override;
 

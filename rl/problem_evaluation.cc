@@ -22,6 +22,18 @@ std::vector<trainer::Prompt> make_prompts(std::span<const Problem> problems,
   return prompts;
 }
 
+bool ends_in_thinking(std::string_view text) {
+  return text.substr(0, text.find_last_not_of(" \t\r\n") + 1).ends_with("<think>");
+}
+
+// Of a sample that has its text.
+void judge_sample(const Verifier& verifier, const ExtractionOptions& extraction,
+                  EvaluatedSample& sample) {
+  sample.judged_text =
+      extraction.mode == ExtractionMode::kWhole ? sample.text.shown : sample.text.whole();
+  sample.judgement = judge(sample.judged_text, verifier, extraction);
+}
+
 SampleOutcome outcome_of(const EvaluatedSample& sample) {
   return {.verdict = sample.judgement.verdict,
           .vote = normalize(sample.judgement.answer),
@@ -46,18 +58,22 @@ ProblemEvaluation evaluate_problems(trainer::Generator& generator, const data::T
   trainer::GenerationEvents events;
   events.step = [&](std::int64_t, const std::vector<trainer::Completion>&) { options.progress(); };
   trainer::GenerationOptions generation = options.generation;
-  generation.is_stop = options.stop.condition(tokenizer);
-  std::vector<trainer::Completion> completions = generator.generate(
-      make_prompts(problems, tokenizer, encode, options.num_samples), generation, events);
+  trainer::set_end(tokenizer, options.end, generation);
+  const std::vector<trainer::Prompt> prompts =
+      make_prompts(problems, tokenizer, encode, options.num_samples);
+  std::vector<trainer::Completion> completions = generator.generate(prompts, generation, events);
   ProblemEvaluation evaluation;
   std::vector<SampleOutcome> outcomes;
   for (std::size_t i = 0; i < completions.size(); ++i) {
     EvaluatedSample sample;
     sample.problem = i / static_cast<std::size_t>(options.num_samples);
     sample.sample = static_cast<std::int64_t>(i) % options.num_samples;
-    sample.text = trainer::completion_text(tokenizer, completions[i], options.stop);
+    sample.text = trainer::completion_text(tokenizer, completions[i], options.end);
     sample.completion = std::move(completions[i]);
-    sample.judgement = judge(sample.text, *verifiers[sample.problem], options.extraction);
+    ExtractionOptions extraction = options.extraction;
+    extraction.thinking_is_open =
+        extraction.thinking_is_open || ends_in_thinking(tokenizer.decode(prompts[i].tokens));
+    judge_sample(*verifiers[sample.problem], extraction, sample);
     outcomes.push_back(outcome_of(sample));
     evaluation.samples.push_back(std::move(sample));
   }

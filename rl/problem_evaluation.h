@@ -20,11 +20,11 @@ namespace fathom::rl {
 using EncodeProblem = std::function<std::vector<std::int32_t>(const Problem&)>;
 
 struct ProblemEvaluationOptions {
-  std::int64_t num_samples = 1;  // of each problem
-  std::vector<std::int64_t> ks;  // of pass@k and maj@k, each in 1 .. num_samples
-  // With the vocabulary (trainer/generation/text.h); is_stop is made of `stop`.
-  trainer::GenerationOptions generation;
-  trainer::StopStrings stop;  // no part of the text that is judged
+  std::int64_t num_samples = 1;           // of each problem
+  std::vector<std::int64_t> ks;           // of pass@k and maj@k, each in 1 .. num_samples
+  trainer::GenerationOptions generation;  // with the vocabulary, but without what `end` says
+  trainer::CompletionEnd end;
+  // Thinking is open, too, where a problem ends in <think> as the model reads it.
   ExtractionOptions extraction{.mode = ExtractionMode::kLenient};
   std::function<void()> progress = [] {};  // called on every rank as tokens are drawn
 };
@@ -33,7 +33,8 @@ struct EvaluatedSample {
   std::size_t problem = 0;  // index
   std::int64_t sample = 0;  // of the problem
   trainer::Completion completion;
-  std::string text;  // of the completion
+  trainer::CompletionText text;
+  std::string judged_text;  // with the string that ended it, unless all of the text is the answer
   Judgement judgement;
 };
 

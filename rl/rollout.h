@@ -8,14 +8,15 @@
 #include "rl/problems/problem.h"
 #include "rl/rewards/reward.h"
 #include "trainer/generation/sequence.h"
+#include "trainer/generation/text.h"
 
 namespace fathom::rl {
 
 // A completion and what it is worth.
 struct RolloutSample {
   trainer::Completion completion;
-  std::string text;  // of the completion
-  Score score;       // score.total: nothing without a verdict
+  trainer::CompletionText text;
+  Score score;  // score.total: nothing without a verdict
   double advantage = 0;
 };
 

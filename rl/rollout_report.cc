@@ -44,7 +44,7 @@ Json logprob_statistics(const std::vector<float>& logprobs) {
 Json to_json(const RolloutGroup& group, std::size_t index, const std::vector<std::string>& names) {
   const RolloutSample& sample = group.samples[index];
   Json line = {{"id", group.problem.id},         {"sample", index},
-               {"prompt", group.problem.prompt}, {"completion", sample.text},
+               {"prompt", group.problem.prompt}, {"completion", sample.text.shown},
                {"answer", group.problem.answer}, {"reward", to_json(sample.score.total)}};
   for (std::size_t i = 0; i < names.size() && i < sample.score.parts.size(); ++i) {
     line["rewards"][names[i]] = to_json(sample.score.parts[i].value);
@@ -54,6 +54,9 @@ Json to_json(const RolloutGroup& group, std::size_t index, const std::vector<std
   line["learnt"] = group.is_kept;
   line["tokens"] = sample.completion.tokens.size();
   line["finish"] = trainer::to_text(sample.completion.finish);
+  if (!sample.text.stop.empty()) {
+    line["stop"] = sample.text.stop;
+  }
   line["logprob"] = logprob_statistics(sample.completion.logprobs);
   return line;
 }

@@ -175,7 +175,7 @@ void RolloutSampler::generate(Round& round) {
   for (std::size_t i = 0; i < samples.size(); ++i) {
     samples[i]->completion = std::move(completions[i]);
     samples[i]->text =
-        trainer::completion_text(sources_.tokenizer, samples[i]->completion, options_.stop);
+        trainer::completion_text(sources_.tokenizer, samples[i]->completion, options_.end);
   }
   seconds_.generation += watch.seconds();
 }
@@ -243,12 +243,18 @@ std::vector<Score> RolloutSampler::score_group(const RolloutGroup& group) const 
     }
     const std::unique_ptr<const Verifier> verifier =
         make_verifier(group.problem.verifier, group.problem.answer);
-    std::vector<RewardInput> inputs;
+    std::vector<std::string> texts;
     for (const RolloutSample& sample : group.samples) {
+      texts.push_back(sample.text.whole());
+    }
+    std::vector<RewardInput> inputs;
+    for (std::size_t i = 0; i < texts.size(); ++i) {
+      const RolloutSample& sample = group.samples[i];
       inputs.push_back({.problem = &group.problem,
                         .verifier = verifier.get(),
-                        .completion = sample.text,
-                        .num_tokens = std::ssize(sample.completion.tokens)});
+                        .completion = texts[i],
+                        .num_tokens = std::ssize(sample.completion.tokens),
+                        .num_stop_bytes = sample.text.stop.size()});
     }
     scores = sources_.rewards.score(inputs);
   });

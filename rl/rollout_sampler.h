@@ -23,7 +23,7 @@ struct RolloutOptions {
   std::int64_t max_rounds = 1;      // of it
   std::int64_t max_tokens = 0;      // of a prompt and its completion together
   trainer::GenerationOptions generation;
-  trainer::StopStrings stop;
+  trainer::CompletionEnd end;
   std::int64_t checkpoint_interval = 0;  // tokens of a sequence between writings; 0: none
   std::string choices;  // the config that samples and scores depend on; of the journal
 };

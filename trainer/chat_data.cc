@@ -109,6 +109,14 @@ std::function<std::vector<std::int32_t>(const std::string&)> make_chat_encoder(
   };
 }
 
+CompletionEnd make_completion_end(const config::RunConfig& config, const data::Tokenizer& tokenizer,
+                                  bool is_chat, std::vector<std::string> stop) {
+  return is_chat ? make_completion_end(
+                       tokenizer, std::move(stop),
+                       data::ChatTemplate(tokenizer, make_chat_markers(config)).end_of_answer())
+                 : make_completion_end(tokenizer, std::move(stop));
+}
+
 RunSources open_chat_data(const config::RunConfig& config) {
   RunSources sources;
   sources.tokenizer = load_tokenizer(config);
@@ -137,6 +145,7 @@ RunSources open_chat_data(const config::RunConfig& config) {
     sources.held_out = std::move(held_out);
   }
   sources.encode_prompt = make_chat_encoder(config, tokenizer);
+  sources.completion_end = make_completion_end(config, tokenizer, true);
   return sources;
 }
 

@@ -8,6 +8,7 @@
 #include "configs/run_config.h"
 #include "data/chat_template.h"
 #include "data/tokenizer.h"
+#include "trainer/generation/text.h"
 #include "trainer/run_data.h"
 
 namespace fathom::trainer {
@@ -28,5 +29,10 @@ std::unique_ptr<data::Tokenizer> load_tokenizer(const config::RunConfig& config)
 // the template needs.
 std::function<std::vector<std::int32_t>(const std::string& text)> make_chat_encoder(
     const config::RunConfig& config, const data::Tokenizer& tokenizer);
+
+// What ends a completion: the end of a sentence, `stop` and, in a chat, what data.chat has behind
+// an answer. Throws ConfigError for an empty string, and in a chat as make_chat_encoder().
+CompletionEnd make_completion_end(const config::RunConfig& config, const data::Tokenizer& tokenizer,
+                                  bool is_chat, std::vector<std::string> stop = {});
 
 }  // namespace fathom::trainer

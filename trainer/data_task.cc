@@ -95,7 +95,7 @@ void DataTask::sample() {
   options.seed = loop_->config().run().seed();
   options.purpose = "evaluation sample";
   options.max_new_tokens = evaluation.sample_tokens();
-  set_vocabulary(tokenizer, options);
+  set_vocabulary(tokenizer, data_->completion_end(), options);
   GenerationEvents events;
   events.step = [this](std::int64_t, const std::vector<Completion>&) {
     loop_->environment().heartbeat.count_progress();
@@ -103,8 +103,10 @@ void DataTask::sample() {
   const std::vector<Completion> completions =
       Generator(loop_->model(), loop_->mesh(), loop_->stream()).generate(prompts, options, events);
   for (std::size_t i = 0; loop_->reporter() && i < completions.size(); ++i) {
-    loop_->reporter()->sample(loop_->progress(), evaluation.prompts(static_cast<int>(i)) +
-                                                     completion_text(tokenizer, completions[i]));
+    loop_->reporter()->sample(
+        loop_->progress(),
+        evaluation.prompts(static_cast<int>(i)) +
+            completion_text(tokenizer, completions[i], data_->completion_end()).shown);
   }
 }
 

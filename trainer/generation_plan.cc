@@ -22,10 +22,11 @@ std::int64_t num_pages(const config::RunConfig& config) {
       config.grpo().prompts_per_step() * config.grpo().group_size();
   GenerationOptions options;
   options.cache_tokens = rollout.cache_tokens();
-  // A completion with its prompt is trained on in one sequence, whose last target is never fed.
+  // A completion with its prompt is trained on in one sequence, whose last target is never fed, and
+  // the model has positions for it.
   return num_cache_pages(
       options, std::min(rollout.max_sequences(), (num_completions + num_ranks - 1) / num_ranks),
-      std::min(config.train().sequence_length() + 1, config.model().max_position()) - 1);
+      config.train().sequence_length());
 }
 
 GenerationPlan plan_rank(const config::RunConfig& config, int rank) {

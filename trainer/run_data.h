@@ -13,6 +13,7 @@
 #include "parallel/mesh.h"
 #include "trainer/device_batch.h"
 #include "trainer/evaluate_step.h"
+#include "trainer/generation/text.h"
 
 namespace fathom::trainer {
 
@@ -31,6 +32,7 @@ struct RunSources {
   std::unique_ptr<data::HeldOutSource> held_out;  // null: no evaluation
   // A text of evaluation.prompts as the model reads it; needs the tokenizer.
   std::function<std::vector<std::int32_t>(const std::string& text)> encode_prompt;
+  CompletionEnd completion_end;    // of what the model writes behind it
   std::vector<std::string> notes;  // lines for the user
 };
 
@@ -48,6 +50,7 @@ class RunData {
   std::vector<std::int32_t> encode_prompt(const std::string& text) const {
     return sources_.encode_prompt(text);
   }
+  const CompletionEnd& completion_end() const noexcept { return sources_.completion_end; }
 
   // Starts reading for the ranks of a mesh; once.
   void begin(std::int64_t data_rank, std::int64_t num_data_ranks);

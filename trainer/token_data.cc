@@ -42,6 +42,7 @@ RunSources open_token_data(const config::RunConfig& config) {
     sources.encode_prompt = [tokenizer = sources.tokenizer.get()](const std::string& text) {
       return tokenizer->encode(text);
     };
+    sources.completion_end = make_completion_end(*sources.tokenizer);
   }
   sources.training = std::move(training);
   if (config.data().validation_size() > 0) {

@@ -6,7 +6,11 @@ namespace fathom::rl {
 namespace {
 
 RewardValue score_one(const RewardInput& input, const ExtractionOptions& options) {
-  Judgement judgement = judge(input.completion, *input.verifier, options);
+  std::string_view text = input.completion;
+  if (options.mode == ExtractionMode::kWhole) {
+    text.remove_suffix(input.num_stop_bytes);
+  }
+  Judgement judgement = judge(text, *input.verifier, options);
   if (judgement.verdict == Verdict::kVerifierFailed) {
     return {.value = std::nullopt, .reason = std::move(judgement.reason)};
   }

@@ -19,6 +19,9 @@ struct RewardInput {
   const Verifier* verifier = nullptr;  // of the problem
   std::string_view completion;
   std::int64_t num_tokens = 0;  // of the completion
+  // At the end of the completion: the string that was asked for and ended it. It may be a tag that
+  // closes the answer; where the whole completion is the answer, it is no part of that.
+  std::size_t num_stop_bytes = 0;
 };
 
 struct RewardValue {

@@ -1,6 +1,7 @@
 #include "cli/choice_evaluation.h"
 
 #include "core/error.h"
+#include "data/prompt_template.h"
 #include "data/tokenizer_json.h"
 #include "tests/support/catch.h"
 
@@ -28,8 +29,8 @@ using Tokens = std::vector<std::int32_t>;
 void check_encoded(const std::string& prompt, const std::string& choice, const Tokens& tokens,
                    std::size_t first_scored) {
   const data::Tokenizer tokenizer = small_tokenizer();
-  const EncodeText encode = [&](const std::string& text) { return tokenizer.encode(text); };
-  const trainer::ScoredText text = encode_choice(prompt, choice, encode, false, tokenizer);
+  const trainer::ScoredText text = encode_continuation(
+      data::PromptTemplate(tokenizer, "{prompt}").render(prompt), choice, tokenizer);
   INFO(prompt << "|" << choice);
   CHECK(text.tokens == tokens);
   CHECK(text.first_scored == first_scored);
@@ -51,14 +52,26 @@ TEST_CASE("A choice is what follows the tokens of its prompt") {
   check_encoded(" ", "y", {kEnd, kSpaceY}, 1);
 }
 
+TEST_CASE("A choice follows a template with tokens of its own, and forges none") {
+  const data::Tokenizer tokenizer = small_tokenizer();
+  const std::string end = "<|end_of_sentence|>";
+  const auto encoded = [&](const std::string& around, const std::string& prompt,
+                           const std::string& choice) {
+    return encode_continuation(data::PromptTemplate(tokenizer, around).render(prompt), choice,
+                               tokenizer);
+  };
+  const trainer::ScoredText behind = encoded("{prompt}" + end + " \n", "x", "z");
+  CHECK(behind.tokens == Tokens{'x', kEnd, ' ', '\n', 'z'});
+  CHECK(behind.first_scored == 2);
+  const trainer::ScoredText before = encoded(end + "{prompt} ", "x ", "y");
+  CHECK(before.tokens == Tokens{kEnd, 'x', ' ', kSpaceY});
+  CHECK(before.first_scored == 2);
+  CHECK(encoded("{prompt}", end, end).tokens.size() == 2 * end.size());
+}
+
 TEST_CASE("In a chat a choice is an answer of its own") {
   const data::Tokenizer tokenizer = small_tokenizer();
-  const EncodeText encode = [&](const std::string& text) {
-    Tokens tokens = tokenizer.encode("U" + text);
-    tokens.push_back('A');
-    return tokens;
-  };
-  const trainer::ScoredText text = encode_choice("x ", "y", encode, true, tokenizer);
+  const trainer::ScoredText text = encode_answer({'U', 'x', ' ', 'A'}, "y", tokenizer);
   CHECK(text.tokens == Tokens{'U', 'x', ' ', 'A', 'y'});
   CHECK(text.first_scored == 4);
 }

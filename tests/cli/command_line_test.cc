@@ -82,4 +82,12 @@ TEST_CASE("numbers are read whole and within their bounds") {
   }
 }
 
+TEST_CASE("A file to write needs its folder") {
+  CHECK_NOTHROW(require_folder("--output", ""));
+  CHECK_NOTHROW(require_folder("--output", "here.jsonl"));
+  CHECK_NOTHROW(require_folder("--output", "/tmp/here.jsonl"));
+  CHECK_THROWS_WITH(require_folder("--output", "/no/such/x"),
+                    Catch::Contains("--output /no/such/x: there is no folder /no/such"));
+}
+
 }  // namespace fathom::cli

@@ -57,12 +57,15 @@ TEST_CASE("Lines of samples and questions") {
   rl::EvaluatedSample sample;
   sample.sample = 3;
   sample.completion = {{1, 2}, {-1.0F, -1.0F}, trainer::FinishReason::kStop};
-  sample.text = "4\xff";
+  sample.text.shown = "4\xff";
   sample.judgement = {.verdict = rl::Verdict::kCorrect, .answer = "4", .reason = "whole: equal"};
   CHECK(sample_line({"a", "2 + 2 =", "4", "number"}, "Q: 2 + 2 =", sample) ==
         R"({"id":"a","sample":3,"prompt":"Q: 2 + 2 =","completion":"4�","answer":"4",)"
         R"("extracted":"4","verdict":"correct","rule":"whole: equal","num_tokens":2,)"
         R"("finish":"stop"})");
+  sample.text.stop = "</a>";
+  CHECK(sample_line({"a", "2 + 2 =", "4", "number"}, "", sample)
+            .ends_with(R"("num_tokens":2,"finish":"stop","stop":"</a>"})"));
   CHECK(question_line({R"("q")", "", {"a", "b"}, 1}, {{-2.0, -0.5}, 1, 0}) ==
         R"({"id":"q","log_likelihoods":[-2.0,-0.5],"answer":1,"chosen":1,"chosen_per_byte":0})");
 }

@@ -58,8 +58,7 @@ TEST_CASE("What evaluate is asked for") {
   CHECK(request.generation.is_chat);
   CHECK(request.ks == std::vector<std::int64_t>{1, 4});
   CHECK(request.render("1 + 1") == "Q: 1 + 1\nA: <think>\n");
-  CHECK(request.extraction.mode == rl::ExtractionMode::kWhole);
-  CHECK(request.extraction.thinking_is_open);
+  CHECK(request.extraction == rl::ExtractionMode::kWhole);
   CHECK(request.num_sequences == 3);
   CHECK(request.overrides == std::vector<std::string>{"mesh.tensor=2"});
 }
@@ -69,8 +68,7 @@ TEST_CASE("What evaluate assumes") {
   CHECK(request.has_problems());
   CHECK(request.ks == std::vector<std::int64_t>{1});
   CHECK(request.render("x{prompt}") == "x{prompt}");
-  CHECK(request.extraction.mode == rl::ExtractionMode::kLenient);
-  CHECK_FALSE(request.extraction.thinking_is_open);
+  CHECK(request.extraction == rl::ExtractionMode::kLenient);
   CHECK_FALSE(request.generation.seed);
   CHECK_FALSE(request.generation.cache);
   CHECK(read({"run", "--problems", "p", "--cache", "latent"}).generation.cache ==

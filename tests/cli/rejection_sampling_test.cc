@@ -9,7 +9,7 @@ rl::EvaluatedSample sample(std::size_t problem, const std::string& text, rl::Ver
                            trainer::FinishReason finish = trainer::FinishReason::kStop) {
   rl::EvaluatedSample made;
   made.problem = problem;
-  made.text = text;
+  made.judged_text = text;
   made.judgement.verdict = verdict;
   made.completion.finish = finish;
   return made;

@@ -15,18 +15,19 @@ data::Tokenizer tokenizer() {
 
 TEST_CASE("A completion is shown as it grows, by what it is at that moment") {
   const data::Tokenizer words = tokenizer();
-  const trainer::StopStrings stop({"\n\nQ:", "</answer>", "é!"});
-  for (const std::string text :
-       {"the water wheel", "one\n\nQ: two", "\n\n\n\nQ:", "x</answ</answer>y",
-        "caf\xc3\xa9 \xe6\xb0\xb4\xf0\x9f\x8c\x8a", "\xc3\xa9\xc3\xa9!", "</answer>"}) {
+  const trainer::CompletionEnd end =
+      trainer::make_completion_end(words, {"\n\nQ:", "</answer>", "é!"}, {"<|end|>", -1});
+  for (const std::string text : {"the water wheel", "one\n\nQ: two", "\n\n\n\nQ:",
+                                 "x</answ</answer>y", "caf\xc3\xa9 \xe6\xb0\xb4\xf0\x9f\x8c\x8a",
+                                 "\xc3\xa9\xc3\xa9!", "</answer>", "ok<|end|>\n"}) {
     INFO(text);
     const std::vector<std::int32_t> tokens = words.encode(text);
-    TextStream stream(words, stop);
+    TextStream stream(words, end);
     trainer::Completion completion;
     std::string shown;
     for (const std::int32_t token : tokens) {
       completion.tokens.push_back(token);
-      const std::string whole = trainer::completion_text(words, completion, stop);
+      const std::string whole = trainer::completion_text(words, completion, end).shown;
       const bool is_stopped = whole.size() < words.decode(completion.tokens).size();
       const bool is_finished = is_stopped || completion.tokens.size() == tokens.size();
       shown += stream.next(completion, is_finished);
@@ -35,20 +36,23 @@ TEST_CASE("A completion is shown as it grows, by what it is at that moment") {
         break;
       }
       CHECK(shown == whole_characters(std::string_view(whole).substr(
-                         0, whole.size() - stop.num_undecided(whole))));
+                         0, whole.size() - end.strings.num_undecided(whole))));
     }
   }
 }
 
 TEST_CASE("The token that ends a completion is not shown") {
   const data::Tokenizer words = tokenizer();
-  const trainer::StopStrings none;
-  TextStream stream(words, none);
-  trainer::Completion completion;
-  completion.tokens = words.encode("end");
-  CHECK(stream.next(completion, false) == "end");
-  completion.tokens.push_back(words.special_tokens().eos);
-  CHECK(stream.next(completion, true).empty());
+  const std::int32_t end_of_answer = words.encode("!").front();
+  const trainer::CompletionEnd end = trainer::make_completion_end(words, {}, {"", end_of_answer});
+  for (const std::int32_t token : {words.special_tokens().eos, end_of_answer}) {
+    TextStream stream(words, end);
+    trainer::Completion completion;
+    completion.tokens = words.encode("end");
+    CHECK(stream.next(completion, false) == "end");
+    completion.tokens.push_back(token);
+    CHECK(stream.next(completion, true).empty());
+  }
 }
 
 }  // namespace fathom::cli

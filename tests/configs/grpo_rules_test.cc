@@ -89,6 +89,35 @@ TEST_CASE("problems and groups that cannot be are reported") {
   });
 }
 
+TEST_CASE("whether thinking is open is held against the end of the prompt where that is known") {
+  const std::string chat = "grpo.chat=true";
+  const std::string open = "grpo.thinking_is_open=true";
+  const std::string r1 = "data.chat.assistant=<｜Assistant｜><think>\n";
+  const Lines must_be = {
+      "data.chat.assistant ends with <think>: completions begin within it, set "
+      "grpo.thinking_is_open"};
+  const Lines is_not = {
+      "grpo.thinking_is_open is set, and data.chat.assistant, with which the "
+      "prompt ends, opens no <think>"};
+  check_cases({
+      {{chat, r1}, must_be},
+      {{chat, r1, open}, {}},
+      {{r1}, {}},  // without a chat
+      {{chat, open}, is_not},
+      {{chat, open, "data.chat.assistant=<｜Assistant｜></think>"}, is_not},
+      {{chat, open, "data.chat.assistant=<｜Assistant｜><think>\nWell,"}, {}},
+      {{chat, "data.chat.assistant=", open}, {}},  // the message's own end
+      {{"grpo.prompt_template={prompt} <think>\n"},
+       {"grpo.prompt_template ends with <think>: completions begin within it, set "
+        "grpo.thinking_is_open"}},
+      {{"grpo.prompt_template={prompt} <think>\n", open}, {}},
+      {{"grpo.prompt_template=Think in <think></think>. {prompt}", open}, {}},  // the problem's end
+      {{"grpo.prompt_template={prompt} Think in <think></think>.", open},
+       {"grpo.thinking_is_open is set, and grpo.prompt_template, with which the prompt ends, opens "
+        "no <think>"}},
+  });
+}
+
 TEST_CASE("rewards that mean nothing are reported") {
   check_cases({
       {{"grpo.rewards[0].weight=0"}, {"grpo.rewards all have weight 0: nothing would be learnt"}},

@@ -70,6 +70,21 @@ TEST_CASE("Markers without a token are text, and may be empty") {
   CHECK_THROWS_AS(ChatTemplate(tokenizer, {.begin = "", .end = ""}), ConfigError);
 }
 
+TEST_CASE("An answer is over with the token that its end begins with, else with the end's text") {
+  const Tokenizer tokenizer = test::byte_tokenizer();  // the end of sentence is token kEnd
+  const auto end_of = [&](const std::optional<std::string>& end) {
+    return ChatTemplate(tokenizer, {.end = end}).end_of_answer();
+  };
+  CHECK(end_of(std::nullopt).token == kEnd);
+  CHECK(end_of("<|pad|>").token == test::kPad);
+  CHECK(end_of("<|pad|>\n").token == test::kPad);
+  CHECK(end_of("<|pad|>").text.empty());
+  CHECK(end_of("</s>").token == -1);
+  CHECK(end_of("</s>").text == "</s>");
+  CHECK(end_of("\n<|pad|>.").token == -1);
+  CHECK(end_of("\n<|pad|>.").text == "\n<|pad|>.");
+}
+
 TEST_CASE("The text of markers and messages is encoded in one piece up to an answer") {
   WordCounts words;
   words.add("Q:a \n\nA: b");

@@ -73,4 +73,9 @@ refused "want a number in [0, " "$run" --prompt x --temperature -1
 refused "there is no room for more" "$run" --prompt "$(printf 'word %.0s' {1..200})"
 echo '{"text": "x"}' >"$folder/bad.jsonl"
 refused 'bad.jsonl:1: want {"prompt": TEXT}' "$run" --prompts "$folder/bad.jsonl"
+what="an output in a folder that is not there"
+generate 1 "$folder/none/x.jsonl" "$run" --prompt x
+expect_status 93 "$what"
+expect_text "--output $folder/none/x.jsonl: there is no folder $folder/none" "$what"
+grep -q "tokens/s" "$folder/out" && fail "$what: it was generated first"
 exit 0

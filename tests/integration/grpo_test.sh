@@ -80,7 +80,18 @@ what="a resume on another layout"
 after_two
 launch 4 "$run" "${grpo[@]}" --set mesh.data=2 --set mesh.tensor=2 --set mesh.expert=2
 expect_status 0 "$what"
+expect_once "goes on from step 2" "$what"
 expect_same_run "$run"
+
+what="a resume that names other weights"
+launch 1 "$run" "${grpo[@]}" --set train.init_from=elsewhere
+expect_status 0 "$what"
+expect_once "train.init_from (elsewhere) is not looked at, since the run goes on from its own checkpoint; it began with $base/" "$what"
+
+what="a resume without the reference policy"
+launch 2 "$run" "${grpo[@]}" --set grpo.objective.kl_weight=0 --set grpo.reference_refresh_interval=0
+expect_status 93 "$what"
+expect_once "grpo.objective.kl_weight is 0 and was 0.05 in the run that wrote the checkpoint, whose reference policy would be lost" "$what"
 
 # killed_in STEP RANK GROUPS: a run on two ranks that samples slowly and writes often, until a rank is killed once so many groups of the
 # step's rollout are on disk.

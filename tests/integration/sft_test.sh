@@ -47,6 +47,36 @@ after=$(evaluation_losses "$run" | tail -n 1)
 awk -v before="$before" -v after="$after" 'BEGIN { exit !(after < 0.85 * before) }' ||
   fail "$what: the loss on answers went from $before to $after"
 
+# Answers end with what the template has there, a token or text, in samples, generation, evaluation and reinforcement.
+for _ in $(seq 64); do echo '{"prompt": "Say it.", "completion": "ok"}'; done >"$folder/ok.jsonl"
+echo '{"id": "1", "prompt": "Say it.", "answer": "ok", "verifier": "text"}' >"$folder/ok-problem.jsonl"
+for end in "<|fim_end|>" "~~"; do
+  what="answers that end with $end"
+  rm -rf "$folder/ended" "$folder/ended-grpo"
+  chat=(--set "data.chat={user: \"Q: \" assistant: \" A: \" end: \"$end\"}" --set "data.tokenizer=$data/tokenizer.json"
+    --set train.sequence_length=64)
+  launch 1 "$folder/ended" "${chat[@]}" "${from[@]}" --set "data.train[0].path=$folder/ok.jsonl" --set train.steps=60 \
+    --set optimizer.lr=1e-2 --set "evaluation.prompts=Say it." --set evaluation.sample_tokens=12
+  expect_status 0 "$what"
+  grep -q "^sample: Say it. ok *$" "$folder/out" || fail "$what: the sample of the run"
+  "$fathom" generate "$folder/ended" --chat --prompt "Say it." --temperature 0 --max_new_tokens 12 --output "$folder/ended.jsonl" \
+    >"$folder/out" 2>&1 || fail "$what: generation"
+  grep -q '"completion":" ok",.*"finish":"stop"' "$folder/ended.jsonl" || fail "$what: $(cat "$folder/ended.jsonl")"
+  "$fathom" evaluate "$folder/ended" --chat --problems "$folder/ok-problem.jsonl" --extract whole --temperature 0 \
+    --max_new_tokens 12 --json "$folder/ended.json" >"$folder/out" 2>&1 || fail "$what: evaluation"
+  grep -q '"cut_off_share": 0.0' "$folder/ended.json" && grep -A 1 '"solve_rate"' "$folder/ended.json" | grep -q '"mean": 1.0' ||
+    fail "$what: $(cat "$folder/ended.json")"
+  command=grpo
+  launch 1 "$folder/ended-grpo" "${chat[@]}" --set "train.init_from=$folder/ended/checkpoints/step-00000060" --set "data.train=" \
+    --set "grpo.problems[0].path=$folder/ok-problem.jsonl" --set grpo.chat=true --set "grpo.rewards[0]={answer: WHOLE}" \
+    --set grpo.prompts_per_step=2 --set grpo.group_size=4 --set rollout.max_new_tokens=12 --set rollout.temperature=0.1 \
+    --set train.steps=1
+  command=sft
+  expect_status 0 "$what: reinforcement"
+  grep -q '"truncated_share": 0,' "$folder/ended-grpo/metrics.jsonl" && grep -q '"reward_mean": 1,' "$folder/ended-grpo/metrics.jsonl" ||
+    fail "$what: $(cat "$folder/ended-grpo/metrics.jsonl")"
+done
+
 what="a resumed fine-tuning on another layout"
 cp -r "$run" "$folder/resumed-sft"
 launch 4 "$folder/resumed-sft" "${sft[@]}" --resume 10 --set mesh.pipeline=2 --set mesh.tensor=2 --set mesh.expert=2

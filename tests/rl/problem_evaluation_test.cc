@@ -1,6 +1,7 @@
 #include "rl/problem_evaluation.h"
 
 #include "core/error.h"
+#include "data/tokenizer_json.h"
 #include "tests/data/byte_tokenizer.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
@@ -34,8 +35,8 @@ ProblemEvaluationOptions evaluation_options(float temperature) {
 
 // What an untrained model does; the same on all ranks, or this throws.
 ProblemEvaluation evaluate(const testing::Layout& layout, const std::vector<Problem>& problems,
-                           const ProblemEvaluationOptions& options) {
-  const data::Tokenizer tokenizer = test::byte_tokenizer();
+                           const ProblemEvaluationOptions& options,
+                           const data::Tokenizer& tokenizer = test::byte_tokenizer()) {
   model::ModelOptions model_options = testing::exact(testing::small_options());
   model_options.vocab_size = 264;
   model_options.max_position = 32;
@@ -50,10 +51,31 @@ ProblemEvaluation evaluate(const testing::Layout& layout, const std::vector<Prob
     if (world.rank() == 0) {
       result = mine;
     } else {
-      FATHOM_CHECK(mine.samples.size() == problems.size() * kSamples);
+      FATHOM_CHECK(std::ssize(mine.samples) == std::ssize(problems) * options.num_samples);
     }
   });
   return result;
+}
+
+// Whose token 0 is an answer: a model that may draw no other gives it.
+data::Tokenizer answering_tokenizer() {
+  data::TokenizerDefinition definition;
+  definition.tokens.emplace_back("<answer>4</answer>");
+  definition.added_tokens = {{"<answer>4</answer>", 0, true}};
+  for (int byte = 0; byte < 256; ++byte) {
+    definition.tokens.emplace_back(1, static_cast<char>(byte));
+  }
+  return data::Tokenizer(data::write_tokenizer_json(definition));
+}
+
+ProblemEvaluation answer(const std::string& prompt, const trainer::CompletionEnd& end,
+                         ExtractionMode mode = ExtractionMode::kTagged) {
+  ProblemEvaluationOptions options;
+  options.generation.num_allowed = 1;
+  options.generation.max_new_tokens = 2;
+  options.extraction.mode = mode;
+  options.end = end;
+  return evaluate({}, {{"a", prompt, "4", "number"}}, options, answering_tokenizer());
 }
 
 void check_equal(const ProblemEvaluation& found, const ProblemEvaluation& want) {
@@ -77,10 +99,10 @@ TEST_CASE("Completions of problems are judged by the problem's own verifier") {
   CHECK(wrong.samples[4].problem == 1);
   CHECK(wrong.samples[4].sample == 1);
   // What it says at temperature 0 is made the right answer of one problem, in each of its samples.
-  problems[2].answer = wrong.samples[2 * kSamples].text;
+  problems[2].answer = wrong.samples[2 * kSamples].text.shown;
   const ProblemEvaluation right = evaluate({}, problems, evaluation_options(0.0F));
   for (std::size_t i = 0; i < right.samples.size(); ++i) {
-    INFO("sample " << i << ": " << right.samples[i].text);
+    INFO("sample " << i << ": " << right.samples[i].text.shown);
     CHECK((right.samples[i].judgement.verdict == Verdict::kCorrect) ==
           (right.samples[i].problem == 2));
   }
@@ -115,6 +137,36 @@ TEST_CASE("Samples of a problem depend on its id and prompt, not on the problems
   for (std::size_t i = 0; i < kSamples; ++i) {
     CHECK(alone.samples[i].text == all.samples[2 * kSamples + i].text);
     CHECK(alone.samples[i].text != all.samples[kSamples + i].text);
+  }
+}
+
+TEST_CASE("A stop string that closes an answer is judged with it, and shown apart") {
+  const data::Tokenizer tokenizer = answering_tokenizer();
+  const auto end = trainer::make_completion_end(tokenizer, {"</answer>"});
+  const EvaluatedSample tagged = answer("2 + 2 = ", end).samples[0];
+  CHECK(tagged.completion.tokens.size() == 1);
+  CHECK(tagged.completion.finish == trainer::FinishReason::kStop);
+  CHECK(tagged.text == trainer::CompletionText{"<answer>4", "</answer>"});
+  CHECK(tagged.judged_text == "<answer>4</answer>");
+  CHECK(tagged.judgement.verdict == Verdict::kCorrect);
+  // All of the text is the answer, and the string is no part of that.
+  const EvaluatedSample whole =
+      answer("2 + 2 = ", trainer::make_completion_end(tokenizer, {"4</answer>"}),
+             ExtractionMode::kWhole)
+          .samples[0];
+  CHECK(whole.judged_text == "<answer>");
+  // The end of a chat's answers is never judged.
+  const EvaluatedSample chat = answer("2 + 2 = ", {.tokens = {0}}).samples[0];
+  CHECK(chat.completion.finish == trainer::FinishReason::kStop);
+  CHECK(chat.judged_text.empty());
+}
+
+TEST_CASE("A prompt that ends in <think> has no answer before the thoughts end") {
+  for (const std::string prompt : {"2 + 2 = <think>", "2 + 2 = <think>\n "}) {
+    CHECK(answer(prompt, {}).samples[0].judgement.reason == "no answer");
+  }
+  for (const std::string prompt : {"Use <think>: 2 + 2 = ", "<think></think>"}) {
+    CHECK(answer(prompt, {}).samples[0].judgement.verdict == Verdict::kCorrect);
   }
 }
 

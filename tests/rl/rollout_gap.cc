@@ -59,7 +59,7 @@ std::vector<trainer::Completion> sample(TinyPolicy& policy, std::int64_t step,
   options.sampling.temperature = kTemperature;
   options.purpose = concat("rollout/", step);
   options.max_new_tokens = 50;
-  options.eos = 17;
+  options.end_tokens = {17};
   options.max_sequences = between(random, 0, 4, 16);
   options.max_step_tokens = between(random, 1, 5, 60);
   options.cache_tokens = 64 * between(random, 2, 4, 6);

@@ -16,7 +16,7 @@ RolloutSample make_sample(const std::string& text, std::optional<double> reward,
   sample.completion.tokens.assign(logprobs.size(), 1);
   sample.completion.logprobs = logprobs;
   sample.completion.finish = finish;
-  sample.text = text;
+  sample.text.shown = text;
   sample.score = {.total = reward, .parts = {{reward, "because"}, {std::nullopt, "no idea"}}};
   sample.advantage = reward.value_or(0.0) - 0.5;
   return sample;

@@ -100,6 +100,29 @@ TEST_CASE("A sample without a verdict is no part of its group") {
   }
 }
 
+TEST_CASE("Rewards see the string that ended a completion, which the sample keeps apart") {
+  const Fixture fixture;
+  const Rollout free = fixture.sample({}).rollout;
+  const std::string text = free.groups[0].samples[0].text.shown;
+  const std::string stop = text.substr(3, 1);
+  const Rollout stopped = fixture.sample({.stop = {stop}}).rollout;
+  bool is_any_stopped = false;
+  for (std::size_t g = 0; g < free.groups.size(); ++g) {
+    for (std::size_t i = 0; i < free.groups[g].samples.size(); ++i) {
+      const std::string whole = free.groups[g].samples[i].text.shown;
+      const RolloutSample& sample = stopped.groups[g].samples[i];
+      const std::size_t end = whole.find(stop);
+      const bool is_stopped = end != std::string::npos;
+      is_any_stopped = is_any_stopped || is_stopped;
+      CHECK(sample.text.shown == whole.substr(0, end));
+      CHECK(sample.text.stop == (is_stopped ? stop : ""));
+      CHECK(sample.score.parts[0].reason ==
+            concat(whole.substr(0, end), is_stopped ? stop : "", '|', is_stopped ? stop : ""));
+    }
+  }
+  CHECK(is_any_stopped);
+}
+
 TEST_CASE("A prompt that leaves no room for a completion is refused with its problem's name") {
   const Fixture fixture;
   const std::filesystem::path file = fixture.folder() / "long.jsonl";

@@ -20,7 +20,8 @@ namespace fathom::rl {
 inline constexpr std::int64_t kGroup = 3;
 
 // The number of a sample in its group where the problem's number is odd, else 1 for all; nothing
-// for the second sample of problem 7. Counts how often it is asked.
+// for the second sample of problem 7. Counts how often it is asked; its reason is the text that it
+// was shown, and the stop string at its end.
 class NumberReward final : public Reward {
  public:
   explicit NumberReward(std::atomic<int>& num_asked, double change = 0.0)
@@ -30,9 +31,12 @@ class NumberReward final : public Reward {
     const int number = std::stoi(inputs[0].problem->answer);
     std::vector<RewardValue> values;
     for (std::size_t i = 0; i < inputs.size(); ++i) {
+      const std::string_view text = inputs[i].completion;
+      const std::string stop(text.substr(text.size() - inputs[i].num_stop_bytes));
       const double value = number % 2 == 0 ? 1.0 : static_cast<double>(i);
       const bool fails = number == 7 && i == 1;
-      values.push_back({fails ? std::nullopt : std::optional(value + change_), "as it is"});
+      values.push_back(
+          {fails ? std::nullopt : std::optional(value + change_), concat(text, '|', stop)});
     }
     return values;
   }
@@ -56,7 +60,8 @@ struct Setting {
   std::int64_t dies_after = -1;  // tokens and groups that are told; -1: never
   double reward_change = 0;      // added to every verdict
   std::uint64_t start = 5;
-  std::string file = {};               // of problems; empty: numbers
+  std::string file = {};  // of problems; empty: numbers
+  std::vector<std::string> stop = {};
   std::function<void()> watches = {};  // called whenever something is told
 };
 
@@ -105,7 +110,8 @@ class Fixture {
     options.max_tokens = kPolicyLength;
     options.generation.max_new_tokens = 8;
     options.generation.max_sequences = setting.max_sequences;
-    trainer::set_vocabulary(tokenizer, options.generation);
+    options.end = trainer::make_completion_end(tokenizer, setting.stop);
+    trainer::set_vocabulary(tokenizer, options.end, options.generation);
     options.checkpoint_interval = setting.checkpoint_interval;
     options.choices = "choices";
     Outcome outcome;

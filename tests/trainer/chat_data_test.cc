@@ -93,5 +93,27 @@ TEST_CASE("What is learnt of DeepSeek-V2's template are the answers with the spa
   CHECK(v2.tokenizer.decode(learnt) == " It is a word." + kEos + " 4" + kEos);
 }
 
+TEST_CASE("What ends an answer of the template ends a completion in a chat alone") {
+  const test::TemporaryFolder folder;
+  const std::filesystem::path path = folder.path() / "run.textproto";
+  const auto tokenizer =
+      data::Tokenizer::load(test::source_path("tests/fixtures/tokenizer/shapes/deepseek-v3.json"));
+  const std::int32_t eos = tokenizer.special_tokens().eos;
+  const auto end_of = [&](const std::string& marker, bool is_chat) {
+    write_file_atomically(path, "data { chat { end: \"" + marker + "\" } }");
+    return make_completion_end(config::load(path), tokenizer, is_chat, {"!"});
+  };
+  const CompletionEnd token = end_of("<｜User｜>", true);
+  CHECK(token.tokens == std::vector{eos, *tokenizer.token_id("<｜User｜>")});
+  CHECK(token.strings.find("a!<｜User｜>").begin == 1);
+  CHECK(token.strings.find("<｜User｜>!").begin == std::string("<｜User｜>").size());
+  const CompletionEnd text = end_of("</s>", true);
+  CHECK(text.tokens == std::vector{eos});
+  CHECK(text.template_end == "</s>");
+  CHECK(text.strings.find("a</s>!").begin == 1);
+  CHECK(end_of("<｜User｜>", false).tokens == std::vector{eos});
+  CHECK(end_of("</s>", false).strings.find("a</s>!").begin == 5);
+}
+
 }  // namespace
 }  // namespace fathom::trainer

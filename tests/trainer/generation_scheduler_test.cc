@@ -261,9 +261,8 @@ TEST_CASE("Random workloads: every key is where it is looked for, and every sequ
     const int num_data_ranks = 1 + static_cast<int>(below(2));
     std::int64_t longest = 1;
     for (const Prompt& prompt : prompts) {
-      longest = std::max(
-          longest,
-          std::min<std::int64_t>(std::ssize(prompt.tokens) + options.max_new_tokens, 250) - 1);
+      longest = std::max(longest, std::min<std::int64_t>(
+                                      std::ssize(prompt.tokens) + options.max_new_tokens - 1, 250));
     }
     options.cache_tokens = below(3) == 0 ? 0 : ((longest + 63) / 64 + below(4)) * 64;
     Scheduler scheduler(prompts, options, 250, num_data_ranks);
@@ -273,7 +272,7 @@ TEST_CASE("Random workloads: every key is where it is looked for, and every sequ
       const auto drawn = std::ssize(scheduler.completions()[i].tokens);
       REQUIRE(drawn == std::max(std::ssize(prompts[i].begun.tokens),
                                 std::max<std::ptrdiff_t>(
-                                    0, std::min(options.max_new_tokens, 250 - length))));
+                                    0, std::min(options.max_new_tokens, 251 - length))));
     }
   }
 }
@@ -282,7 +281,7 @@ TEST_CASE("A sequence that ends leaves its place to one that waits") {
   const auto prompts = different_prompts_of({2, 2, 2});
   GenerationOptions options;
   options.max_sequences = 1;
-  options.eos = 5;
+  options.end_tokens = {5};
   Scheduler scheduler(prompts, options, 100, 1);
   CHECK(run(scheduler).size() == 3);
   CHECK(scheduler.completions()[2].finish == FinishReason::kStop);
@@ -295,8 +294,9 @@ TEST_CASE("A completion ends where the model has no more positions") {
   options.max_new_tokens = 50;
   Scheduler scheduler(prompts, options, 10, 1);
   run(scheduler);
-  CHECK(scheduler.completions()[0].tokens.size() == 2);
-  CHECK(scheduler.completions()[1].tokens.empty());
+  // The last token is drawn from the last position and needs none itself.
+  CHECK(scheduler.completions()[0].tokens.size() == 3);
+  CHECK(scheduler.completions()[1].tokens.size() == 1);
   CHECK(scheduler.completions()[2].tokens.empty());
   CHECK(scheduler.is_finished(2));
 }
@@ -307,7 +307,7 @@ TEST_CASE("A completion that is whole when it comes in is not continued") {
   prompts[1].begun = {{4, 4, 4}, {0.0F, 0.0F, 0.0F}};  // as many as are asked for
   prompts[2].begun = {{8}, {-2.0F}};                   // a stop
   GenerationOptions options;
-  options.eos = 5;
+  options.end_tokens = {5};
   options.max_new_tokens = 3;
   options.is_stop = [](std::span<const std::int32_t> tokens) { return tokens.back() == 8; };
   Scheduler scheduler(prompts, options, 100, 1);

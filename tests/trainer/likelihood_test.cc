@@ -35,7 +35,7 @@ Reference draw_texts() {
   }
   GenerationOptions options;
   options.max_new_tokens = 12;
-  options.eos = 7;
+  options.end_tokens = {7};
   Reference reference;
   test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
     TinyRun run(model_options(), {}, world, stream);

@@ -33,10 +33,11 @@ class Generator {
   Generator(model::PipelinedModel& model, const parallel::Mesh& mesh, Stream& stream);
 
   // The completions of all prompts, in their order, on every rank. Collective over the mesh, with
-  // the same arguments on all ranks. A prompt that fills all positions of the model gets no token
-  // but those begun. Allocates the cache that the options ask for, and drops it. Holds the weights
-  // twice while it runs (model/packed_weights.h). Throws ConfigError when the cache is too small
-  // (scheduler.h), and when the weights give no finite logits.
+  // the same arguments on all ranks. The last token of a completion takes no position: a prompt
+  // that fills all positions of the model gets one token, a longer one none but those begun.
+  // Allocates the cache that the options ask for, and drops it. Holds the weights twice while it
+  // runs (model/packed_weights.h). Throws ConfigError when the cache is too small (scheduler.h),
+  // and when the weights give no finite logits.
   std::vector<Completion> generate(std::span<const Prompt> prompts,
                                    const GenerationOptions& options,
                                    const GenerationEvents& events = {});

@@ -40,9 +40,9 @@ Scheduler::Scheduler(std::span<const Prompt> prompts, const GenerationOptions& o
       continue;
     }
     waiting_.push_back(i);
-    // The last token of a completion is not fed any more.
+    // The last token of a completion is not fed any more: it needs no position.
     longest = std::max(
-        longest, std::min(std::ssize(prompt.tokens) + options.max_new_tokens, max_position) - 1);
+        longest, std::min(std::ssize(prompt.tokens) + options.max_new_tokens - 1, max_position));
   }
   max_running_ =
       std::min(options.max_sequences, (std::ssize(waiting_) + num_data_ranks - 1) / num_data_ranks);
@@ -65,12 +65,12 @@ void Scheduler::size_cache(std::int64_t longest) {
 // Why its completion is at its end, if it is.
 std::optional<FinishReason> Scheduler::finish_of(std::size_t sequence) const {
   const std::vector<std::int32_t>& drawn = completions_[sequence].tokens;
-  if (!drawn.empty() &&
-      (drawn.back() == options_.eos || (options_.is_stop && options_.is_stop(drawn)))) {
+  if (!drawn.empty() && (std::ranges::count(options_.end_tokens, drawn.back()) > 0 ||
+                         (options_.is_stop && options_.is_stop(drawn)))) {
     return FinishReason::kStop;
   }
   if (std::ssize(drawn) >= options_.max_new_tokens ||
-      std::ssize(tokens_[sequence]) >= max_position_) {
+      std::ssize(tokens_[sequence]) > max_position_) {
     return FinishReason::kLength;
   }
   return std::nullopt;

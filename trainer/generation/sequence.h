@@ -12,8 +12,8 @@
 namespace fathom::trainer {
 
 enum class FinishReason {
-  kStop,    // the end-of-sentence token or a stop string, with which the completion ends
-  kLength,  // as many tokens as were asked for, or as the model has positions for
+  kStop,    // a token or a string that ends a completion, and with which this one ends
+  kLength,  // as many tokens as were asked for, or as the model can come to draw
 };
 
 struct Completion {
@@ -40,7 +40,7 @@ struct GenerationOptions {
   std::uint64_t seed = 0;
   std::string purpose = "sample";    // keys the random numbers beside seed, prompt and position
   std::int64_t max_new_tokens = 64;  // of each completion
-  std::int32_t eos = -1;             // ends a completion; -1: no token does
+  std::vector<std::int32_t> end_tokens = {};  // each of which ends a completion
   // Whether a completion ends here, of its tokens so far; asked after each token, on every rank.
   // Empty: never. text.h makes one of strings.
   std::function<bool(std::span<const std::int32_t> tokens)> is_stop;

@@ -27,10 +27,13 @@ StopStrings::StopStrings(std::vector<std::string> strings) : strings_(std::move(
   }
 }
 
-std::size_t StopStrings::find(std::string_view text) const {
-  std::size_t first = text.size();
+StopStrings::Place StopStrings::find(std::string_view text) const {
+  Place first{text.size(), text.size()};
   for (const std::string& string : strings_) {
-    first = std::min(first, text.find(string));
+    const std::size_t begin = text.find(string);
+    if (begin < first.begin || (begin == first.begin && begin + string.size() < first.end)) {
+      first = {begin, begin + string.size()};
+    }
   }
   return first;
 }
@@ -54,29 +57,62 @@ std::function<bool(std::span<const std::int32_t>)> StopStrings::condition(
   return [stop = *this, &tokenizer](std::span<const std::int32_t> tokens) {
     // A token is a byte or more.
     const std::string tail = tokenizer.decode(tokens.last(std::min(tokens.size(), stop.longest_)));
-    return stop.find(tail) < tail.size();
+    return stop.find(tail).begin < tail.size();
   };
 }
 
-std::string completion_text(const data::Tokenizer& tokenizer, const Completion& completion,
-                            const StopStrings& stop) {
-  std::span<const std::int32_t> tokens = completion.tokens;
-  if (!tokens.empty() && tokens.back() == tokenizer.special_tokens().eos) {
-    tokens = tokens.first(tokens.size() - 1);
+CompletionEnd make_completion_end(const data::Tokenizer& tokenizer, std::vector<std::string> stop,
+                                  const data::Tokenizer::TextOrToken& end_of_answer) {
+  CompletionEnd end;
+  for (const std::int32_t token : {tokenizer.special_tokens().eos, end_of_answer.token}) {
+    if (token >= 0 && std::ranges::count(end.tokens, token) == 0) {
+      end.tokens.push_back(token);
+    }
   }
-  std::string text = tokenizer.decode(tokens);
-  text.resize(stop.find(text));
-  return text;
+  end.template_end = end_of_answer.text;
+  if (!end.template_end.empty()) {
+    stop.push_back(end.template_end);
+  }
+  end.strings = StopStrings(std::move(stop));
+  return end;
+}
+
+CompletionText completion_text(const data::Tokenizer& tokenizer, const Completion& completion,
+                               const CompletionEnd& end) {
+  std::string text = tokenizer.decode(tokens_of_text(completion, end));
+  const StopStrings::Place stop = end.strings.find(text);
+  CompletionText result{.shown = text.substr(0, stop.begin)};
+  // What is left of a string that was asked for and runs into the template's end.
+  const std::size_t template_end =
+      end.template_end.empty() ? text.size() : text.find(end.template_end);
+  if (template_end > stop.begin) {
+    result.stop = text.substr(stop.begin, std::min(stop.end, template_end) - stop.begin);
+  }
+  return result;
+}
+
+std::span<const std::int32_t> tokens_of_text(const Completion& completion,
+                                             const CompletionEnd& end) {
+  const std::span<const std::int32_t> tokens = completion.tokens;
+  const bool has_end = !tokens.empty() && std::ranges::count(end.tokens, tokens.back()) > 0;
+  return tokens.first(tokens.size() - (has_end ? 1 : 0));
 }
 
 std::string_view to_text(FinishReason reason) {
   return reason == FinishReason::kStop ? "stop" : "length";
 }
 
-void set_vocabulary(const data::Tokenizer& tokenizer, GenerationOptions& options) {
+void set_end(const data::Tokenizer& tokenizer, const CompletionEnd& end,
+             GenerationOptions& options) {
+  options.end_tokens = end.tokens;
+  options.is_stop = end.strings.condition(tokenizer);
+}
+
+void set_vocabulary(const data::Tokenizer& tokenizer, const CompletionEnd& end,
+                    GenerationOptions& options) {
+  set_end(tokenizer, end, options);
   // Rows of the model's vocabulary that the tokenizer does not have are padding.
   options.num_allowed = tokenizer.vocab_size();
-  options.eos = tokenizer.special_tokens().eos;
 }
 
 }  // namespace fathom::trainer

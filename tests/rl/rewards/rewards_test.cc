@@ -51,6 +51,22 @@ TEST_CASE("Accuracy: right, wrong, none, beyond all limits") {
   CHECK(score(reward, "<answer>9^9^9</answer>").value == 0.0);
 }
 
+TEST_CASE("Accuracy: a stop string may close the answer, and is no part of a whole one") {
+  const auto verifier = make_verifier(kProblem.verifier, kProblem.answer);
+  const auto score_stopped = [&](ExtractionMode mode, std::string_view completion,
+                                 std::size_t num_stop_bytes) {
+    const RewardInput input{.problem = &kProblem,
+                            .verifier = verifier.get(),
+                            .completion = completion,
+                            .num_tokens = 3,
+                            .num_stop_bytes = num_stop_bytes};
+    return AccuracyReward({.mode = mode}).score({&input, 1}).front().value;
+  };
+  CHECK(score_stopped(ExtractionMode::kTagged, "<answer>4</answer>", 9) == 1.0);
+  CHECK(score_stopped(ExtractionMode::kWhole, "4</answer>", 9) == 1.0);
+  CHECK(score_stopped(ExtractionMode::kWhole, "4</answer>", 0) == 0.0);
+}
+
 TEST_CASE("Format: both pairs of tags once, in order, and nothing around them") {
   const FormatReward reward(false);
   CHECK(score(reward, "<think>a</think><answer>b</answer>").value == 1.0);

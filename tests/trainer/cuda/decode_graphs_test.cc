@@ -46,7 +46,7 @@ GenerationOptions generation_options() {
   GenerationOptions options;
   options.max_new_tokens = 12;
   options.num_allowed = 61;
-  options.eos = 7;
+  options.end_tokens = {7};
   options.seed = 11;
   return options;
 }
