@@ -103,11 +103,9 @@ void TrainingLoop::tell_unused_weights(const CheckpointIdentity& stored) const {
   if (!theirs || asked_for.empty() || asked_for == theirs->train().init_from()) {
     return;
   }
-  environment_.print(concat(
-      "train.init_from (", asked_for,
-      ") is not looked at, since the run goes on from its own checkpoint; it began with ",
-      theirs->train().init_from().empty() ? "weights drawn at random" : theirs->train().init_from(),
-      "; --resume none starts anew"));
+  environment_.print(concat("train.init_from (", asked_for,
+                            ") is not looked at: the run goes on from its own checkpoint; --resume "
+                            "none starts anew"));
 }
 
 void TrainingLoop::tell_changes(const CheckpointIdentity& stored) const {
