@@ -1,7 +1,5 @@
 #include "trainer/training_loop.h"
 
-#include <google/protobuf/text_format.h>
-
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -125,11 +123,11 @@ void TrainingLoop::tell_changes(const CheckpointIdentity& stored) const {
 }
 
 void TrainingLoop::find_next_sample(const CheckpointIdentity& stored) {
-  config::RunConfig before;
-  if (!google::protobuf::TextFormat::ParseFromString(stored.config_text, &before)) {
+  const std::optional<config::RunConfig> before = stored_config(stored);
+  if (!before) {
     return;  // told among the changes
   }
-  const std::int64_t next = task_->next_sample(progress_.samples, before);
+  const std::int64_t next = task_->next_sample(progress_.samples, *before);
   if (next != progress_.samples && environment_.world.rank() == 0) {
     environment_.print(concat("the data goes on at sample ", next, " of the new length, where ",
                               progress_.samples, " of the old one end"));
