@@ -79,7 +79,7 @@ CompletionEnd make_completion_end(const data::Tokenizer& tokenizer, std::vector<
 
 CompletionText completion_text(const data::Tokenizer& tokenizer, const Completion& completion,
                                const CompletionEnd& end) {
-  std::string text = tokenizer.decode(tokens_of_text(completion, end));
+  const std::string text = tokenizer.decode(tokens_of_text(completion, end));
   const StopStrings::Place stop = end.strings.find(text);
   CompletionText result{.shown = text.substr(0, stop.begin)};
   // What is left of a string that was asked for and runs into the template's end.
