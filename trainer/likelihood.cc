@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/host_copy.h"
@@ -24,7 +25,9 @@ class ScoredRows {
   };
   using Row = std::vector<Place>;
 
-  ScoredRows(std::span<const ScoredText> texts, std::int64_t sequence_length);
+  // Rows are of a multiple of `multiple` tokens.
+  ScoredRows(std::span<const ScoredText> texts, std::int64_t sequence_length,
+             std::int64_t multiple);
 
   std::int64_t num_rows() const noexcept { return std::ssize(rows_); }
   std::int64_t sequence_length() const noexcept { return sequence_length_; }
@@ -37,13 +40,15 @@ class ScoredRows {
   data::Window window_of(const Row& row) const;
 
   std::span<const ScoredText> texts_;
+  std::int64_t longest_input_ = 0;
   std::int64_t sequence_length_;
   std::vector<Row> rows_;
   Row empty_;
   std::vector<std::int32_t> bytes_per_token_;  // which nobody asks for
 };
 
-ScoredRows::ScoredRows(std::span<const ScoredText> texts, std::int64_t sequence_length)
+ScoredRows::ScoredRows(std::span<const ScoredText> texts, std::int64_t sequence_length,
+                       std::int64_t multiple)
     : texts_(texts) {
   std::vector<std::int64_t> sizes;
   std::int64_t total = 0;
@@ -56,8 +61,9 @@ ScoredRows::ScoredRows(std::span<const ScoredText> texts, std::int64_t sequence_
     last_token = std::max(last_token, std::ranges::max(text.tokens));
   }
   // The last token of a row is a target only.
-  const std::int64_t longest = std::ranges::max(sizes);
-  sequence_length_ = std::max(longest, std::min(sequence_length + 1, total)) - 1;
+  longest_input_ = std::ranges::max(sizes) - 1;
+  sequence_length_ = std::max(longest_input_, std::min(sequence_length, total - 1));
+  sequence_length_ = (sequence_length_ + multiple - 1) / multiple * multiple;
   bytes_per_token_.assign(static_cast<std::size_t>(last_token) + 1, 0);
   for (const std::vector<std::int64_t>& bin : data::pack_best_fit(sizes, sequence_length_ + 1)) {
     Row row;
@@ -94,6 +100,11 @@ data::MicroBatch ScoredRows::read(std::int64_t first, std::int64_t count) const 
   builder.begin(count, batch);
   for (std::int64_t i = 0; i < count; ++i) {
     builder.fill(i, first + i, window_of(row(first + i)), batch);
+  }
+  // Last tokens of texts and what fills rows up are read too; the model may have no position for
+  // them, and nobody asks what follows.
+  for (std::int32_t& position : batch.positions) {
+    position = std::min(position, static_cast<std::int32_t>(longest_input_ - 1));
   }
   return batch;
 }
@@ -171,7 +182,9 @@ std::vector<double> log_likelihoods(std::span<const ScoredText> texts, model::Pi
     return {};
   }
   EvaluateStep step(model, mesh, stream);
-  const ScoredRows rows(texts, options.sequence_length);
+  const std::int64_t tensor = mesh.shape().tensor;
+  const ScoredRows rows(texts, options.sequence_length,
+                        tensor / std::gcd(tensor, options.micro_batch_size));
   // Batches of a few micro-batches a rank keep the pipeline busy and memory small.
   const std::int64_t num_micro_batches = std::int64_t{2} * mesh.shape().pipeline;
   const std::int64_t part_rows = num_micro_batches * options.micro_batch_size;

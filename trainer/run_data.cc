@@ -86,7 +86,9 @@ EvaluationResult RunData::evaluate(EvaluateStep& step, const parallel::Mesh& mes
     parallel::agree(mesh.world(), [&] {
       num_bytes += read_held_out(first + mesh.coordinates().data * part, num_sequences, host);
     });
-    const DeviceBatch batch = make_device_batch(host, {first, batch_size, 0.0}, mesh, stream);
+    // Sequences are counted from the first of all: where one lies in a batch follows from the
+    // layout.
+    const DeviceBatch batch = make_device_batch(host, {0, batch_size, 0.0}, mesh, stream);
     step.run(batch.micro_batches);
     num_tokens += batch.counts[0];
   }

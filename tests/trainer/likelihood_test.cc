@@ -15,10 +15,11 @@ using testing::Layout;
 using testing::TinyRun;
 
 constexpr std::uint64_t kSeed = 3;  // of the weights
+constexpr std::int64_t kMaxPosition = 63;
 
 model::ModelOptions model_options() {
   model::ModelOptions options = testing::exact(testing::small_options());
-  options.max_position = 64;
+  options.max_position = kMaxPosition;
   return options;
 }
 
@@ -101,6 +102,21 @@ TEST_CASE("The likelihood of a text is the same on every layout") {
   interleaved.pipeline.stages_per_rank = 2;
   CHECK(score(reference.texts, interleaved, {.sequence_length = 1, .micro_batch_size = 2}) ==
         reference.log_likelihoods);
+}
+
+TEST_CASE("Rows that tensor ranks do not divide are filled up, beyond the model's positions too") {
+  std::vector<ScoredText> texts;
+  for (const std::int64_t length : {std::int64_t{8}, kMaxPosition + 1, std::int64_t{20}}) {
+    texts.push_back({.tokens = testing::made_up_prompt(concat("text ", length), length).tokens});
+  }
+  const LikelihoodOptions options{.sequence_length = 8, .micro_batch_size = 1};
+  const std::vector<double> alone = score(texts, {}, options);
+  for (const int tensor : {2, 4}) {
+    Layout layout;
+    layout.mesh = {1, 1, tensor, 1};
+    CHECK(score(texts, layout, options) == alone);
+    CHECK(score({texts[0]}, layout, options) == std::vector{alone[0]});
+  }
 }
 
 TEST_CASE("A text must have a token to score and a token before it") {
