@@ -84,6 +84,9 @@ void check_stages(const RunConfig& config, Problems& problems) {
   const std::int64_t num_layers = config.model().num_layers();
   const std::string product = concat("mesh.pipeline (", mesh.pipeline(),
                                      ") x mesh.stages_per_rank (", mesh.stages_per_rank(), ")");
+  problems.require(mesh.stages_per_rank() == 1 || mesh.pipeline() > 1, "mesh.stages_per_rank (",
+                   mesh.stages_per_rank(), ") above 1 needs mesh.pipeline (", mesh.pipeline(),
+                   ") above 1");
   if (num_layers <= 0) {
     return;
   }

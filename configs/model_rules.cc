@@ -47,8 +47,8 @@ void check_groups(const MixtureOfExperts& moe, Problems& problems) {
   }
   const std::int64_t group_size = moe.num_experts() / moe.num_groups();
   problems.require(moe.top_k() <= kept * group_size, "model.moe.top_k (", moe.top_k(),
-                   ") is above the experts a token can reach: ", kept, " kept groups x ",
-                   group_size, " experts = ", kept * group_size);
+                   ") is above the experts a token can reach: model.moe.num_kept_groups (", kept,
+                   ") x ", group_size, " experts a group = ", kept * group_size);
   problems.require(moe.num_groups() == 1 || group_size >= 2 ||
                        moe.group_score() != MixtureOfExperts::SUM_OF_TOP2,
                    "model.moe.group_score SUM_OF_TOP2 needs 2 experts a group: num_experts (",

@@ -133,8 +133,9 @@ TEST_CASE("contradictions inside the model are reported with both numbers") {
       {{"model.moe.num_kept_groups=5"},
        {"model.moe.num_kept_groups (5) is above model.moe.num_groups (4)"}},
       {{"model.moe.top_k=5"},
-       {"model.moe.top_k (5) is above the experts a token can reach: 2 kept groups x 2 experts = "
-        "4"}},
+       {"model.moe.top_k (5) is above the experts a token can reach: model.moe.num_kept_groups (2) "
+        "x 2 experts a "
+        "group = 4"}},
       {{"model.moe.num_groups=8"},
        {"model.moe.group_score SUM_OF_TOP2 needs 2 experts a group: num_experts (8) / num_groups "
         "(8) is 1"}},
@@ -211,6 +212,9 @@ TEST_CASE("a layout that does not fit is reported with its numbers") {
       {{"mesh.pipeline=8"},
        {"mesh.pipeline (8) x mesh.stages_per_rank (1) = 8 stages, but model.num_layers is 4"},
        8},
+      {{"mesh.stages_per_rank=2"},
+       {"mesh.stages_per_rank (2) above 1 needs mesh.pipeline (1) above 1"},
+       1},
       {{"mesh.pipeline=2", "mesh.layers_per_stage=[1, 1, 2]"},
        {"mesh.layers_per_stage lists 3 stages, but mesh.pipeline (2) x mesh.stages_per_rank (1) = "
         "2"},

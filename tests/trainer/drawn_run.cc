@@ -88,7 +88,9 @@ void draw_model(std::int64_t chunks, Draws& draws, config::Model& model) {
 void draw_batch(Draws& draws, config::RunConfig& config) {
   config::Train& train = *config.mutable_train();
   train.set_steps(draws.between(2, 3));
-  train.set_sequence_length(draws.one_in(4) ? draws.between(65, 150) : draws.between(1, 40));
+  train.set_sequence_length(draws.one_in(4)   ? draws.between(65, 150)
+                            : draws.one_in(2) ? 4 * draws.between(1, 10)
+                                              : draws.between(1, 40));
   const std::int64_t micro_batches = draws.one_of({1, 2, 3, 4, 6, 8, 8, 12, 16});
   train.set_micro_batch_size(draws.one_of({1, 1, 1, 2, 3}));
   train.set_global_batch_size(train.micro_batch_size() * micro_batches);
@@ -126,9 +128,11 @@ void draw_numerics(std::int64_t chunks, Draws& draws, config::RunConfig& config)
   if (!draws.one_in(3)) {
     numerics.set_tensor_chunks(chunks);
   }
-  if (!draws.one_in(3)) {
-    numerics.set_gradient_unit_tokens(divisor_of(
-        train.sequence_length() * (draws.one_in(4) ? train.micro_batch_size() : 1), draws));
+  const std::int64_t length = train.sequence_length();
+  if (draws.one_in(2)) {  // of a rank's part of one sequence, where 4 tensor ranks cut it
+    numerics.set_gradient_unit_tokens(divisor_of(length % 4 == 0 ? length / 4 : length, draws));
+  } else if (draws.one_in(2)) {
+    numerics.set_gradient_unit_tokens(divisor_of(length * train.micro_batch_size(), draws));
   }
   if (draws.one_in(3)) {
     numerics.set_gradient_fraction_bits(draws.one_of({32, 40, 56, 60}));
@@ -138,7 +142,7 @@ void draw_numerics(std::int64_t chunks, Draws& draws, config::RunConfig& config)
 // What chooses the bits, on one rank.
 config::RunConfig draw_bits(Draws& draws) {
   config::RunConfig config;
-  const std::int64_t chunks = draws.one_of({1, 2, 4, 4, 8});
+  const std::int64_t chunks = draws.one_of({1, 2, 4, 4, 4, 8});
   draw_model(chunks, draws, *config.mutable_model());
   draw_batch(draws, config);
   draw_optimizer(draws, *config.mutable_optimizer());
@@ -242,18 +246,39 @@ std::vector<trainer::Prompt> draw_prompts(Draws& draws, const config::Model& mod
   return prompts;
 }
 
+// Axes of at least these sizes, so that layouts of few ranks, which the rules accept most often,
+// are not the only ones.
+config::Mesh draw_wish(Draws& draws) {
+  config::Mesh wish;
+  wish.set_pipeline(draws.one_of({1, 1, 2, 3}));
+  wish.set_data(draws.one_of({1, 1, 2, 3}));
+  wish.set_tensor(draws.one_of({1, 2, 4}));
+  wish.set_expert(draws.one_of({1, 2, 4}));
+  wish.set_stages_per_rank(draws.one_of({1, 1, 2}));
+  return wish;
+}
+
+bool fulfils(const config::Mesh& mesh, const config::Mesh& wish) {
+  return mesh.pipeline() >= wish.pipeline() && mesh.data() >= wish.data() &&
+         mesh.tensor() >= wish.tensor() && mesh.expert() >= wish.expert() &&
+         mesh.stages_per_rank() >= wish.stages_per_rank();
+}
+
 // A layout that the rules accept; num_ranks 0 where none is found.
 DrawnLayout find_layout(Draws& draws, const DrawnLayout& alone) {
-  constexpr int kTries = 1000;
-  const std::int64_t least_ranks = draws.one_of({1, 2, 3, 4, 8});
-  for (int i = 0; i < kTries; ++i) {
+  constexpr int kTries = 300;  // for a wish
+  constexpr int kWishes = 20;
+  config::Mesh wish;
+  for (int i = 0; i < kTries * kWishes; ++i) {
+    if (i % kTries == 0) {
+      wish = draw_wish(draws);
+    }
     DrawnLayout layout = alone;
     draw_layout(draws, layout.config);
     const config::Mesh& mesh = layout.config.mesh();
     layout.num_ranks = mesh.pipeline() * mesh.data() * mesh.tensor();
-    // Few ranks are taken when many do not come.
-    const bool is_wanted = layout.num_ranks >= least_ranks || i > kTries / 2;
-    if (is_wanted && layout.num_ranks <= kMaxRanks && accept(layout.config, layout.num_ranks)) {
+    if (layout.num_ranks <= kMaxRanks && fulfils(mesh, wish) &&
+        accept(layout.config, layout.num_ranks)) {
       draw_generation_layout(draws, layout.config, layout.generation);
       return layout;
     }
