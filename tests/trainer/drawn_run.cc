@@ -211,7 +211,9 @@ trainer::GenerationOptions draw_generation(Draws& draws, const config::RunConfig
   options.seed = config.run().seed();
   options.max_new_tokens = draws.between(1, 12);
   options.num_allowed = draws.one_in(2) ? 0 : draws.between(1, vocabulary);
-  options.eos = static_cast<std::int32_t>(draws.between(-1, vocabulary - 1));
+  if (const std::int64_t end = draws.between(-1, vocabulary - 1); end >= 0) {
+    options.end_tokens = {static_cast<std::int32_t>(end)};
+  }
   if (draws.one_in(3)) {
     options.sampling.temperature = draws.one_of({0.0F, 0.5F, 1.3F});
     options.sampling.top_k = static_cast<int>(draws.between(0, 5));
