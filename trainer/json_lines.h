@@ -3,8 +3,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 
 namespace fathom::trainer {
 
@@ -17,12 +20,16 @@ class JsonLines {
   // file starts empty.
   JsonLines(std::filesystem::path path, std::optional<std::int64_t> resume_step);
 
+  // Whether a line that was kept says that this happened ("event": ...) at the step of the resume.
+  bool has_event(std::string_view name) const { return events_.contains(name); }
+
   // Appends a line and hands it to the system.
   void append(const std::string& object);
 
  private:
   std::filesystem::path path_;
   std::ofstream out_;
+  std::set<std::string, std::less<>> events_;
 };
 
 }  // namespace fathom::trainer

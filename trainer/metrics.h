@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -33,6 +34,8 @@ class MetricsWriter {
   // Integers and numbers other than "step" become curves named "train/<name>", or "<event>/<name>"
   // in a line that has a text named "event".
   void write(const std::vector<Metric>& metrics);
+  // See JsonLines.
+  bool has_event(std::string_view name) const { return lines_.has_event(name); }
 
  private:
   JsonLines lines_;

@@ -45,6 +45,8 @@ class Reporter {
 
   void step(const StepReport& report);
   void write(const std::vector<Metric>& metrics) { metrics_.write(metrics); }
+  // Whether the step that the run goes on from has been evaluated.
+  bool was_evaluated() const { return metrics_.has_event("eval") || metrics_.has_event("sample"); }
   void evaluation(const RunProgress& progress, const EvaluationReport& report);
   void sample(const RunProgress& progress, const std::string& text);
   void checkpoint(std::int64_t step, const std::filesystem::path& folder, double seconds);

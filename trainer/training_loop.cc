@@ -144,8 +144,20 @@ RunEnd TrainingLoop::run(ResumeStep resume, TrainingTask& task,
   return take_steps();
 }
 
+// Before the first step, and where a stop on request came before the evaluation of its step.
+bool TrainingLoop::owes_evaluation() {
+  const bool is_last = progress_.step >= config_->train().steps();  // the end evaluates
+  if (!is_due(config_->evaluation().interval()) || (is_last && progress_.step > 0)) {
+    return false;
+  }
+  const std::int64_t mine = reporter_ && reporter_->was_evaluated() ? 1 : 0;  // never at step 0
+  std::vector<std::int64_t> all(static_cast<std::size_t>(environment_.world.world_size()));
+  environment_.world.all_gather_integers(std::span(&mine, 1), all);
+  return all[0] == 0;
+}
+
 RunEnd TrainingLoop::take_steps() {
-  if (progress_.step == 0 && config_->evaluation().interval() > 0) {
+  if (owes_evaluation()) {
     task_->evaluate();
   }
   while (progress_.step < config_->train().steps()) {
@@ -159,7 +171,7 @@ RunEnd TrainingLoop::take_steps() {
       save();
       return end_run(RunEnd::kStopped, "stopped on request");
     }
-    // Before the checkpoint, so that a resume from it has nothing to make up for.
+    // Before the checkpoint: a kill in between costs no evaluation.
     if (is_due(config_->evaluation().interval()) && progress_.step < config_->train().steps()) {
       task_->evaluate();
     }

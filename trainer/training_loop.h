@@ -96,6 +96,7 @@ class TrainingLoop {
   };
   void start(ResumeStep resume);
   RunEnd take_steps();
+  bool owes_evaluation();
   RunEnd end_run(RunEnd end, const std::string& reason);
   double model_flops_utilization(const FinishedStep& step) const;
   Agreement agree();

@@ -86,11 +86,15 @@ TEST_CASE("resuming from step N leaves no step twice and no line of an end") {
   {
     MetricsWriter writer(folder.path(), 4);
     CHECK(steps_of(folder.path()) == std::vector<std::int64_t>{1, 2, 3, 4, 4});
+    CHECK(writer.has_event("eval"));
+    CHECK_FALSE(writer.has_event("end"));
     write_steps(writer, 5, 6);
     CHECK(steps_of(folder.path()) == std::vector<std::int64_t>{1, 2, 3, 4, 4, 5, 6});
   }
+  CHECK_FALSE(MetricsWriter(folder.path(), 3).has_event("eval"));
   MetricsWriter again(folder.path(), std::nullopt);
   CHECK(lines_of(folder.path()).empty());
+  CHECK_FALSE(again.has_event("eval"));
 }
 
 TEST_CASE("a line torn by a crash is dropped on resume") {
