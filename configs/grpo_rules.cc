@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cctype>
+#include <cmath>
 #include <optional>
 #include <set>
 #include <string>
@@ -9,6 +10,9 @@
 
 namespace fathom::config {
 namespace {
+
+constexpr std::string_view kWholeReward = "mean";
+constexpr int kMaxProcesses = 1024;  // of a command on a rank
 
 using Sources = google::protobuf::RepeatedPtrField<ProblemSource>;
 
@@ -35,6 +39,9 @@ void check_reward(const std::string& name, const Reward& reward, const RunConfig
                    is_command ? ".command is not set" : ".command means something to COMMAND only");
   if (is_command) {
     require_positive(problems, name + ".time_limit", reward.time_limit());
+    require_positive(problems, name + ".start_limit", reward.start_limit());
+    problems.require(reward.processes() > 0 && reward.processes() <= kMaxProcesses, name,
+                     ".processes (", reward.processes(), ") is not in [1, ", kMaxProcesses, "]");
   }
   if (reward.kind() == Reward::LENGTH) {
     problems.require(
@@ -44,19 +51,35 @@ void check_reward(const std::string& name, const Reward& reward, const RunConfig
   }
 }
 
-// A group is scored at once, and a command that dies is asked twice.
+// A completion waits for a process that others ask, and a command that dies is asked twice.
 void check_time_limits(const RunConfig& config, Problems& problems) {
+  double at_once = 1;
+  for (const Reward& reward : config.grpo().rewards()) {
+    at_once = std::max(at_once, reward.kind() == Reward::COMMAND ? reward.processes() : 1.0);
+  }
   double seconds = 0;
   for (const Reward& reward : config.grpo().rewards()) {
-    seconds += reward.kind() == Reward::COMMAND
-                   ? 2 * reward.time_limit() * static_cast<double>(config.grpo().group_size())
-                   : 0;
+    if (reward.kind() == Reward::COMMAND) {
+      seconds += 2 * std::max(reward.time_limit(), reward.start_limit()) *
+                 std::ceil(at_once / std::max(1, reward.processes()));
+    }
   }
   problems.require(!(seconds > 0 && seconds >= config.train().watchdog_timeout()),
-                   "grpo.rewards: 2 x time_limit x grpo.group_size (", config.grpo().group_size(),
-                   ") of all commands is ", seconds, " s, not below train.watchdog_timeout (",
+                   "grpo.rewards: a completion may take ", seconds,
+                   " s, 2 x the larger of time_limit and start_limit of all commands, not below "
+                   "train.watchdog_timeout (",
                    config.train().watchdog_timeout(),
                    "): commands that hang would end the run instead of their samples");
+}
+
+void check_deciding_reward(const RunConfig& config, Problems& problems) {
+  const DynamicSampling& dynamic = config.grpo().dynamic_sampling();
+  const auto& rewards = config.grpo().rewards();
+  problems.require(!dynamic.has_reward() || dynamic.reward() == kWholeReward ||
+                       std::ranges::find(rewards, dynamic.reward(), &Reward::name) != rewards.end(),
+                   "grpo.dynamic_sampling.reward (\"", dynamic.reward(),
+                   "\") is the name of none of grpo.rewards; ", kWholeReward,
+                   " is the whole reward");
 }
 
 void check_rewards(const RunConfig& config, Problems& problems) {
@@ -68,11 +91,12 @@ void check_rewards(const RunConfig& config, Problems& problems) {
     check_reward(name, reward, config, problems);
     problems.require(names.insert(reward.name()).second, name, ": there is another reward named ",
                      reward.name(), "; set its name");
-    problems.require(reward.name() != "mean", name,
+    problems.require(reward.name() != kWholeReward, name,
                      ".name is mean: reward_mean is that of the whole reward");
     counts = counts || reward.weight() != 0;
   }
   check_time_limits(config, problems);
+  check_deciding_reward(config, problems);
   problems.require(counts, "grpo.rewards all have weight 0: nothing would be learnt");
 }
 

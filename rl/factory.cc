@@ -1,6 +1,9 @@
 #include "rl/factory.h"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -20,6 +23,8 @@ namespace fathom::rl {
 namespace {
 
 constexpr std::int64_t kHeldOutOfFamily = 128;
+constexpr std::chrono::milliseconds kLookAtCommand{
+    500};  // a shell that finds no program ends within
 
 Surrogate make_surrogate(config::Objective::Surrogate surrogate) {
   switch (surrogate) {
@@ -63,6 +68,20 @@ ExtractionOptions make_extraction(const config::Grpo& grpo, const config::Reward
           .thinking_is_open = grpo.thinking_is_open()};
 }
 
+std::chrono::milliseconds milliseconds_of(double seconds) {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1e3)));
+}
+
+std::unique_ptr<const Reward> make_command_reward(const config::Reward& reward) {
+  auto made = std::make_unique<CommandReward>(
+      CommandRewardOptions{.command = reward.command(),
+                           .time_limit = milliseconds_of(reward.time_limit()),
+                           .start_limit = milliseconds_of(reward.start_limit()),
+                           .num_processes = reward.processes()});
+  made->try_start(kLookAtCommand);
+  return made;
+}
+
 std::unique_ptr<const Reward> make_reward(const config::RunConfig& config,
                                           const config::Reward& reward) {
   switch (reward.kind()) {
@@ -74,9 +93,7 @@ std::unique_ptr<const Reward> make_reward(const config::RunConfig& config,
       return std::make_unique<LengthReward>(config.rollout().max_new_tokens(),
                                             reward.length_cache_tokens());
     case config::Reward::COMMAND:
-      return std::make_unique<CommandReward>(CommandRewardOptions{
-          reward.command(),
-          std::chrono::milliseconds(static_cast<std::int64_t>(reward.time_limit() * 1e3))});
+      return make_command_reward(reward);
     case config::Reward::ACCURACY:
       break;
   }
@@ -117,7 +134,12 @@ PolicyLossOptions make_policy_loss_options(const config::RunConfig& config) {
 WeightedRewards make_rewards(const config::RunConfig& config) {
   std::vector<WeightedReward> rewards;
   for (const config::Reward& reward : config.grpo().rewards()) {
-    rewards.push_back({reward.name(), reward.weight(), make_reward(config, reward)});
+    try {
+      rewards.push_back({reward.name(), reward.weight(), make_reward(config, reward)});
+    } catch (const ConfigError& error) {
+      throw ConfigError(
+          concat("grpo.rewards[", rewards.size(), "] (", reward.name(), "): ", error.message()));
+    }
   }
   if (rewards.empty()) {
     rewards.push_back({"accuracy", 1.0, make_reward(config, {})});
@@ -125,13 +147,26 @@ WeightedRewards make_rewards(const config::RunConfig& config) {
   return WeightedRewards(std::move(rewards));
 }
 
-ExtractionOptions make_extraction_options(const config::RunConfig& config) {
-  for (const config::Reward& reward : config.grpo().rewards()) {
-    if (reward.kind() == config::Reward::ACCURACY) {
-      return make_extraction(config.grpo(), reward);
-    }
+std::optional<ExtractionOptions> make_extraction_options(const config::RunConfig& config) {
+  const auto& rewards = config.grpo().rewards();
+  const auto accuracy = std::ranges::find(rewards, config::Reward::ACCURACY, &config::Reward::kind);
+  if (accuracy != rewards.end()) {
+    return make_extraction(config.grpo(), *accuracy);
   }
-  return make_extraction(config.grpo(), {});
+  return rewards.empty() ? std::optional(make_extraction(config.grpo(), {})) : std::nullopt;
+}
+
+std::optional<std::size_t> find_deciding_reward(const config::RunConfig& config) {
+  const auto& rewards = config.grpo().rewards();
+  const config::DynamicSampling& dynamic = config.grpo().dynamic_sampling();
+  const auto found =
+      dynamic.has_reward()
+          ? std::ranges::find(rewards, dynamic.reward(), &config::Reward::name)
+          : std::ranges::find_if(rewards, [](const config::Reward& reward) {
+              return reward.kind() == config::Reward::ACCURACY && reward.weight() != 0;
+            });
+  return found == rewards.end() ? std::nullopt
+                                : std::optional<std::size_t>(found - rewards.begin());
 }
 
 std::vector<ProblemSource> make_problem_sources(const config::RunConfig& config) {
@@ -142,17 +177,28 @@ std::vector<ProblemSource> make_problem_sources(const config::RunConfig& config)
   return sources;
 }
 
-std::vector<Problem> make_held_out_problems(const config::RunConfig& config) {
-  std::vector<Problem> problems;
+HeldOutProblems make_held_out_problems(const config::RunConfig& config) {
+  HeldOutProblems held_out;
+  std::map<std::string, std::size_t> source_of_id;
   for (const config::ProblemSource& source : config.grpo().held_out()) {
+    const std::size_t number = held_out.num_of_source.size();
     const std::int64_t all = source.path().empty() ? kHeldOutOfFamily : 0;
     // Whatever the seed of the run: runs are compared on the same problems.
-    for (Problem& problem : take_problems(make_source(source, Split::kHeldOut, 0),
-                                          source.has_count() ? source.count() : all)) {
-      problems.push_back(std::move(problem));
+    std::vector<Problem> problems = take_problems(make_source(source, Split::kHeldOut, 0),
+                                                  source.has_count() ? source.count() : all);
+    held_out.num_of_source.push_back(std::ssize(problems));
+    for (Problem& problem : problems) {
+      const auto [found, is_new] = source_of_id.try_emplace(problem.id, number);
+      if (!is_new) {
+        throw ConfigError(concat("grpo.held_out[", number, "]: the id \"", problem.id,
+                                 "\" is in grpo.held_out[", found->second,
+                                 "], too; completions are drawn by it: give each problem an id of "
+                                 "its own, or each problem once"));
+      }
+      held_out.problems.push_back(std::move(problem));
     }
   }
-  return problems;
+  return held_out;
 }
 
 EncodeProblem make_problem_encoder(const config::RunConfig& config,

@@ -1,9 +1,12 @@
 #pragma once
 
+#include <cstddef>
+#include <optional>
 #include <vector>
 
 #include "configs/run_config.h"
 #include "data/tokenizer.h"
+#include "rl/held_out.h"
 #include "rl/policy_loss.h"
 #include "rl/problem_evaluation.h"
 #include "rl/problem_stream.h"
@@ -17,12 +20,15 @@ namespace fathom::rl {
 // rl/ can judge.
 
 PolicyLossOptions make_policy_loss_options(const config::RunConfig& config);
+// Starts the commands of rewards, and refuses those that end at once.
 WeightedRewards make_rewards(const config::RunConfig& config);
-// Where answers stand: as in the reward of kind ACCURACY, in tags without one.
-ExtractionOptions make_extraction_options(const config::RunConfig& config);
+// Where answers stand: as in the first reward of kind ACCURACY. Nothing where rewards are given and
+// none is of that kind.
+std::optional<ExtractionOptions> make_extraction_options(const config::RunConfig& config);
+// The reward, by its place, that dynamic sampling keeps groups by; nothing: their sum.
+std::optional<std::size_t> find_deciding_reward(const config::RunConfig& config);
 std::vector<ProblemSource> make_problem_sources(const config::RunConfig& config);
-// The problems of grpo.held_out, in order.
-std::vector<Problem> make_held_out_problems(const config::RunConfig& config);
+HeldOutProblems make_held_out_problems(const config::RunConfig& config);
 // The template with a problem's prompt in it. In a chat that is a user's message, all of it text,
 // and data.chat stands around it; else the template's own added tokens are tokens, and the
 // problem's prompt is text. The tokenizer outlives it.

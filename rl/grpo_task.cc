@@ -1,5 +1,6 @@
 #include "rl/grpo_task.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <iomanip>
 #include <sstream>
@@ -14,11 +15,21 @@
 namespace fathom::rl {
 namespace {
 
+// A judge may be down for a while; one that is down for so long is not going to come back.
+constexpr int kMaxStepsWithoutVerdict = 3;
+
 // What samples and their scores depend on, beside the state of the run.
 std::string sampling_choices(const config::RunConfig& config, const GrpoSources& sources) {
   config::RunConfig choices;
   *choices.mutable_model() = config.model();
   *choices.mutable_grpo() = config.grpo();
+  choices.mutable_grpo()->clear_held_out();
+  choices.mutable_grpo()->clear_samples_interval();
+  for (config::Reward& reward : *choices.mutable_grpo()->mutable_rewards()) {
+    reward.clear_time_limit();
+    reward.clear_start_limit();
+    reward.clear_processes();
+  }
   *choices.mutable_rollout() = config.rollout();
   choices.mutable_rollout()->clear_max_sequences();
   choices.mutable_rollout()->clear_max_step_tokens();
@@ -41,18 +52,31 @@ std::string fixed(double value, int digits) {
   return out.str();
 }
 
-std::string describe(const ProblemScores& scores) {
-  if (!scores.solve_rate) {
-    return "held-out problems: no completion has a verdict";
-  }
-  const std::optional<double>& error = scores.solve_rate->standard_error;
-  return concat("held-out problems: ", fixed(100.0 * scores.solve_rate->mean, 1), "% solved",
-                error ? concat(" (+- ", fixed(100.0 * *error, 1), ")") : "", ", ",
-                fixed(scores.mean_tokens, 1), " tokens");
-}
-
 bool is_exact(const config::RunConfig& config) {
   return config.numerics().mode() == config::Numerics::EXACT;
+}
+
+// A completion would be cut off by the end of the positions, and count as a wrong answer.
+void require_room(const HeldOutProblems& held_out, const GrpoSources& sources,
+                  const config::RunConfig& config) {
+  const std::int64_t max_tokens =
+      std::max(config.model().max_position(), config.train().sequence_length()) + 1;
+  const std::int64_t max_new_tokens = config.rollout().max_new_tokens();
+  auto problem = held_out.problems.begin();
+  for (std::size_t i = 0; i < held_out.num_of_source.size(); ++i) {
+    for (std::int64_t j = 0; j < held_out.num_of_source[i]; ++j, ++problem) {
+      const std::size_t size =
+          trainer::make_prompt(*sources.tokenizer, problem->id, sources.encode(*problem))
+              .tokens.size();
+      if (static_cast<std::int64_t>(size) + max_new_tokens > max_tokens) {
+        throw ConfigError(concat("grpo.held_out[", i, "]: problem ", problem->id, ": a prompt of ",
+                                 size, " tokens and rollout.max_new_tokens (", max_new_tokens,
+                                 ") are more than the ", max_tokens,
+                                 " that model.max_position allows: raise it, or take the problem "
+                                 "out"));
+      }
+    }
+  }
 }
 
 }  // namespace
@@ -64,7 +88,9 @@ GrpoSources::GrpoSources(const config::RunConfig& config)
       encode(make_problem_encoder(config, *tokenizer, config.grpo().prompt_template(),
                                   config.grpo().chat())),
       rewards(make_rewards(config)),
-      loss(make_policy_loss_options(config)) {}
+      loss(make_policy_loss_options(config)) {
+  require_room(held_out, *this, config);
+}
 
 GrpoTask::GrpoTask(trainer::TrainingLoop& loop, const GrpoSources& sources)
     : loop_(&loop),
@@ -89,6 +115,7 @@ RolloutOptions GrpoTask::rollout_options() const {
   options.group_size = config.grpo().group_size();
   options.divide_by_std = config.grpo().divide_by_std();
   options.drops_equal_groups = dynamic.enabled();
+  options.deciding_reward = find_deciding_reward(config);
   options.max_rounds = dynamic.enabled() ? dynamic.max_rounds() : 1;
   options.max_tokens = config.train().sequence_length() + 1;
   options.generation = make_rollout_options(config, *sources_->tokenizer);
@@ -169,7 +196,22 @@ void GrpoTask::take_step() {
   const trainer::StepOptions options = loop_->step_options(num_tokens);
   PolicyUpdateResult result = updater_.update(
       rollout, update_options(), options, [this](const char* phase) { loop_->begin_phase(phase); });
-  report(rollout, result, options.learning_rate, watch.seconds());
+  const RolloutSummary summary = summarize(rollout, sources_->loss);
+  report(rollout, summary, result, options.learning_rate, watch.seconds());
+  end_without_verdicts(rollout, summary);
+}
+
+// The same on all ranks.
+void GrpoTask::end_without_verdicts(const Rollout& rollout, const RolloutSummary& summary) {
+  num_steps_without_verdict_ = summary.reward_mean ? 0 : num_steps_without_verdict_ + 1;
+  if (num_steps_without_verdict_ >= kMaxStepsWithoutVerdict) {
+    throw parallel::Shared<IoError>(
+        concat("no completion of the last ", num_steps_without_verdict_,
+               " steps has a verdict: grpo.rewards do not work; the first reason of step ",
+               loop_->progress().step, ": ", first_failure(rollout),
+               ". Mend it and start the same command again: it goes on from the newest "
+               "checkpoint"));
+  }
 }
 
 void GrpoTask::note_resumed(const Rollout& rollout, std::int64_t step) const {
@@ -196,16 +238,15 @@ void GrpoTask::write_samples(const Rollout& rollout, std::int64_t step) const {
   }
   parallel::agree(loop_->environment().world, [&] {
     if (loop_->reporter() != nullptr) {
-      rl::write_samples(rollout, sources_->rewards.names(),
+      rl::write_samples(rollout, {sources_->rewards.names(), sources_->loss, sampler_.text()},
                         std::filesystem::path(loop_->config().run().directory()) / "samples" /
                             numbered_name("step-", step, ".jsonl"));
     }
   });
 }
 
-void GrpoTask::report(const Rollout& rollout, PolicyUpdateResult& result, double learning_rate,
-                      double seconds) {
-  const RolloutSummary summary = summarize(rollout);
+void GrpoTask::report(const Rollout& rollout, const RolloutSummary& summary,
+                      PolicyUpdateResult& result, double learning_rate, double seconds) {
   const PolicyStatistics& statistics = result.statistics;
   const double generation = sampler_.seconds().generation;
   const double rewards = sampler_.seconds().rewards;
@@ -254,8 +295,30 @@ void GrpoTask::report(const Rollout& rollout, PolicyUpdateResult& result, double
   }
 }
 
+HeldOutValues GrpoTask::score(const ProblemEvaluation& evaluation) const {
+  const bool rewards_accuracy = make_extraction_options(loop_->config()).has_value();
+  std::vector<SampleToScore> samples;
+  HeldOutValues values;
+  values.num_samples = loop_->config().evaluation().samples_per_problem();
+  for (const EvaluatedSample& sample : evaluation.samples) {
+    samples.push_back({&sources_->held_out.problems[sample.problem], &sample.completion,
+                       static_cast<std::int64_t>(sample.problem)});
+    if (rewards_accuracy) {
+      const Verdict verdict = sample.judgement.verdict;
+      values.solved.push_back(verdict == Verdict::kVerifierFailed
+                                  ? std::nullopt
+                                  : std::optional(verdict == Verdict::kCorrect ? 1.0 : 0.0));
+    }
+  }
+  values.scores =
+      score_samples(samples, sources_->rewards, sampler_.text(), loop_->environment().world,
+                    [this] { loop_->environment().heartbeat.count_progress(); });
+  return values;
+}
+
 void GrpoTask::evaluate() {
-  if (sources_->held_out.empty()) {
+  const HeldOutProblems& held_out = sources_->held_out;
+  if (held_out.problems.empty()) {
     return;
   }
   loop_->begin_phase("evaluate");
@@ -267,31 +330,31 @@ void GrpoTask::evaluate() {
   options.generation.sampling = {.temperature = static_cast<float>(evaluation.temperature())};
   options.generation.purpose = "evaluation";
   options.end = make_rollout_end(loop_->config(), *sources_->tokenizer);
-  options.extraction = make_extraction_options(loop_->config());
+  options.extraction = make_extraction_options(loop_->config()).value_or(ExtractionOptions());
   options.progress = [this] { loop_->environment().heartbeat.count_progress(); };
-  const ProblemScores scores = evaluate_problems(generator_, *sources_->tokenizer,
-                                                 sources_->held_out, sources_->encode, options)
-                                   .scores;
+  const ProblemEvaluation found = evaluate_problems(generator_, *sources_->tokenizer,
+                                                    held_out.problems, sources_->encode, options);
+  const HeldOutValues values = score(found);
   trainer::Reporter* const reporter = loop_->reporter();
   if (reporter == nullptr) {
     return;
   }
-  std::vector<trainer::Metric> metrics = {{"event", std::string("eval")},
-                                          {"step", loop_->progress().step},
-                                          {"tokens", loop_->progress().tokens},
-                                          {"eval_problems", scores.num_problems},
-                                          {"eval_without_verdict", scores.num_failed},
-                                          {"eval_length_mean", scores.mean_tokens},
-                                          {"eval_truncated_share", scores.cut_off_share},
-                                          {"eval_ms", watch.seconds() * 1e3}};
-  if (scores.solve_rate) {
-    metrics.push_back({"solve_rate", scores.solve_rate->mean});
-    if (scores.solve_rate->standard_error) {
-      metrics.push_back({"solve_rate_error", *scores.solve_rate->standard_error});
-    }
-  }
+  std::vector<trainer::Metric> metrics = {
+      {"event", std::string("eval")},
+      {"step", loop_->progress().step},
+      {"tokens", loop_->progress().tokens},
+      {"eval_problems", found.scores.num_problems},
+      {"eval_without_verdict",
+       std::int64_t{
+           std::ranges::count_if(values.scores, [](const Score& score) { return !score.total; })}},
+      {"eval_length_mean", found.scores.mean_tokens},
+      {"eval_truncated_share", found.scores.cut_off_share},
+      {"eval_ms", watch.seconds() * 1e3}};
+  const std::vector<trainer::Metric> more = to_metrics(values, held_out, sources_->rewards.names());
+  metrics.insert(metrics.end(), more.begin(), more.end());
   reporter->write(metrics);
-  reporter->note(describe(scores));
+  reporter->note(concat("held-out problems: ", describe(values), ", ",
+                        fixed(found.scores.mean_tokens, 1), " tokens"));
 }
 
 }  // namespace fathom::rl

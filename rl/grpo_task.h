@@ -19,14 +19,15 @@
 
 namespace fathom::rl {
 
-// What a GRPO run learns from, opened and checked. Looks at files only; no other rank is involved.
+// What a GRPO run learns from, opened and checked; no other rank is involved.
 struct GrpoSources {
-  // Throws ConfigError and IoError naming file and field.
+  // Throws ConfigError and IoError naming file and field, ConfigError for a held-out problem whose
+  // prompt leaves no room for a completion.
   explicit GrpoSources(const config::RunConfig& config);
 
   std::unique_ptr<data::Tokenizer> tokenizer;
   ProblemStream problems;
-  std::vector<Problem> held_out;
+  HeldOutProblems held_out;
   EncodeProblem encode;
   WeightedRewards rewards;
   PolicyLossOptions loss;
@@ -53,8 +54,10 @@ class GrpoTask final : public trainer::TrainingTask {
   void refresh_reference();
   void note_resumed(const Rollout& rollout, std::int64_t step) const;
   void write_samples(const Rollout& rollout, std::int64_t step) const;
-  void report(const Rollout& rollout, PolicyUpdateResult& result, double learning_rate,
-              double seconds);
+  void report(const Rollout& rollout, const RolloutSummary& summary, PolicyUpdateResult& result,
+              double learning_rate, double seconds);
+  void end_without_verdicts(const Rollout& rollout, const RolloutSummary& summary);
+  HeldOutValues score(const ProblemEvaluation& evaluation) const;
 
   trainer::TrainingLoop* loop_;
   const GrpoSources* sources_;
@@ -62,6 +65,7 @@ class GrpoTask final : public trainer::TrainingTask {
   std::optional<ReferencePolicy> reference_;
   RolloutSampler sampler_;
   PolicyUpdater updater_;
+  int num_steps_without_verdict_ = 0;  // in a row
 };
 
 }  // namespace fathom::rl

@@ -9,7 +9,8 @@
 namespace fathom::rl {
 
 struct PolicyUpdater::MiniBatch {
-  BatchCounts counts;                         // of all samples that take part
+  std::int64_t size = 0;                      // of all samples
+  BatchCounts counts;                         // of those that take part
   std::vector<const RolloutSample*> samples;  // those to compute
   std::vector<PolicySequence> sequences;      // of these
   PolicyBatch batch;                          // this data rank's part
@@ -38,6 +39,19 @@ void add(trainer::StepResult& total, const trainer::StepResult& update) {
 
 }  // namespace
 
+bool counts(const RolloutSample& sample, const PolicyLossOptions& loss) {
+  const SequenceInfo info{
+      .advantage = sample.advantage,
+      .has_reward = sample.score.total.has_value(),
+      .is_truncated = sample.completion.finish == trainer::FinishReason::kLength};
+  return takes_part(info, loss) && !sample.completion.tokens.empty();
+}
+
+bool is_learnt(const RolloutGroup& group, const RolloutSample& sample,
+               const PolicyLossOptions& loss) {
+  return group.is_kept && counts(sample, loss) && (sample.advantage != 0.0 || loss.kl_weight > 0.0);
+}
+
 PolicyUpdater::PolicyUpdater(trainer::TrainStep& train_step, model::PipelinedModel& model,
                              const parallel::Mesh& mesh, Stream& stream, ReferencePolicy* reference)
     : train_step_(&train_step),
@@ -59,19 +73,16 @@ std::vector<PolicyUpdater::MiniBatch> PolicyUpdater::cut(const Rollout& rollout,
       if (num_samples++ % options.batch_size == 0) {
         mini_batches.emplace_back();
       }
-      const trainer::Completion& completion = sample.completion;
-      const SequenceInfo info{.advantage = sample.advantage,
-                              .has_reward = sample.score.total.has_value(),
-                              .is_truncated = completion.finish == trainer::FinishReason::kLength};
-      if (!takes_part(info, options.loss) || completion.tokens.empty()) {
+      MiniBatch& mini_batch = mini_batches.back();
+      ++mini_batch.size;
+      if (!counts(sample, options.loss)) {
         continue;
       }
-      MiniBatch& mini_batch = mini_batches.back();
       ++mini_batch.counts.num_sequences;
-      mini_batch.counts.num_tokens += std::ssize(completion.tokens);
-      if (sample.advantage != 0.0 || options.loss.kl_weight > 0.0) {
+      mini_batch.counts.num_tokens += std::ssize(sample.completion.tokens);
+      if (is_learnt(group, sample, options.loss)) {
         mini_batch.samples.push_back(&sample);
-        mini_batch.sequences.push_back({group.prompt, completion.tokens});
+        mini_batch.sequences.push_back({group.prompt, sample.completion.tokens});
       }
     }
   }
@@ -123,6 +134,8 @@ void PolicyUpdater::look_back(std::vector<MiniBatch>& mini_batches,
 void PolicyUpdater::train(MiniBatch& mini_batch, const PolicyUpdateOptions& options,
                           const trainer::StepOptions& step_options,
                           const trainer::ReportPhase& report_phase, PolicyUpdateResult& result) {
+  const double share =
+      static_cast<double>(mini_batch.size) / static_cast<double>(options.batch_size);
   std::vector<PolicyObjective::Sequence> sequences(mini_batch.samples.size());
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     const RolloutSample& sample = *mini_batch.samples[i];
@@ -133,7 +146,7 @@ void PolicyUpdater::train(MiniBatch& mini_batch, const PolicyUpdateOptions& opti
     }
     sequences[i].advantage = sample.advantage;
     sequences[i].weight =
-        token_weight(mini_batch.counts, std::ssize(sample.completion.tokens), options.loss);
+        share * token_weight(mini_batch.counts, std::ssize(sample.completion.tokens), options.loss);
   }
   PolicyObjective objective(options.loss, mini_batch.batch, std::move(sequences));
   trainer::StepOptions step = step_options;

@@ -30,6 +30,12 @@ struct PolicyUpdateOptions {
   bool replays_routing = false;
 };
 
+// Whether the loss counts a sample of a group that is kept, and whether it has a gradient, too: one
+// without advantage has none unless the divergence from a reference is part of the loss.
+bool counts(const RolloutSample& sample, const PolicyLossOptions& loss);
+bool is_learnt(const RolloutGroup& group, const RolloutSample& sample,
+               const PolicyLossOptions& loss);
+
 // All updates of a step together; the same on all ranks.
 struct PolicyUpdateResult {
   // loss and grad_norm are means over the updates that were made; not finite when none was.
@@ -48,8 +54,9 @@ struct PolicyUpdateResult {
 // Updates the weights on what a rollout sampled, mini-batch by mini-batch in the order of the
 // samples. Samples that take no part in the loss, and those whose gradient is zero whatever the
 // weights (no advantage and no divergence), count in its denominators but are not computed; a
-// mini-batch without any other makes no update. Neither balance losses nor MTP take part, and
-// selection biases stand still: they are pretraining's.
+// mini-batch without any other makes no update. A last one of fewer samples than batch_size, which
+// dynamic sampling may leave, counts by its share of batch_size. Neither balance losses nor MTP
+// take part, and selection biases stand still: they are pretraining's.
 class PolicyUpdater {
  public:
   // All outlive the updater. `reference` is null where loss.kl_weight is 0.

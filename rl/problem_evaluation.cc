@@ -1,6 +1,8 @@
 #include "rl/problem_evaluation.h"
 
 #include <memory>
+#include <set>
+#include <string_view>
 
 #include "core/error.h"
 #include "rl/verifiers/normalize.h"
@@ -51,6 +53,13 @@ ProblemEvaluation evaluate_problems(trainer::Generator& generator, const data::T
                              options.num_samples, " samples each; want at least one of both"));
   }
   check_ks(options.ks, options.num_samples);
+  std::set<std::string_view> ids;
+  for (const Problem& problem : problems) {
+    if (!ids.insert(problem.id).second) {
+      throw ConfigError(concat("evaluation on problems: two have the id \"", problem.id,
+                               "\", by which completions are drawn: give each one of its own"));
+    }
+  }
   std::vector<std::unique_ptr<const Verifier>> verifiers;
   for (const Problem& problem : problems) {
     verifiers.push_back(make_verifier(problem.verifier, problem.answer));

@@ -47,8 +47,8 @@ struct ProblemEvaluation {
 // generation options, the problem's id and prompt, and its number among the problem's samples, as
 // trainer::Generator says; votes are answers in normalized form (rl/verifiers/normalize.h).
 // Collective over the generator's mesh, with the same arguments on all ranks; the same result on
-// all. Throws ConfigError for a problem without a known verifier, a k out of range, no problem at
-// all, and what the generator throws.
+// all. Throws ConfigError for a problem without a known verifier, two problems of one id, a k out
+// of range, no problem at all, and what the generator throws.
 ProblemEvaluation evaluate_problems(trainer::Generator& generator, const data::Tokenizer& tokenizer,
                                     std::span<const Problem> problems, const EncodeProblem& encode,
                                     const ProblemEvaluationOptions& options);

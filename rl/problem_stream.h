@@ -28,6 +28,8 @@ class ProblemStream {
 
   // A pure function of the index.
   Problem at(std::int64_t index) const;
+  // Which source it comes from.
+  std::int32_t source_at(std::int64_t index) const { return mixture_.at(index).source; }
   // The problems of the files.
   std::vector<const Problem*> known() const;
 

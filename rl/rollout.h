@@ -15,7 +15,6 @@ namespace fathom::rl {
 // A completion and what it is worth.
 struct RolloutSample {
   trainer::Completion completion;
-  trainer::CompletionText text;
   Score score;  // score.total: nothing without a verdict
   double advantage = 0;
 };
@@ -23,10 +22,11 @@ struct RolloutSample {
 // The samples of one problem.
 struct RolloutGroup {
   Problem problem;
+  std::int32_t source = 0;           // of the problem: ProblemStream::source_at()
   std::vector<std::int32_t> prompt;  // tokens
   std::vector<RolloutSample> samples;
   bool has_spread = false;  // rewards differ
-  bool is_kept = false;     // to be learnt from: dynamic sampling leaves out groups without spread
+  bool is_kept = false;     // goes into the updates: dynamic sampling leaves groups out
 };
 
 // What a step learns from, in the order in which problems were drawn. The same on all ranks.

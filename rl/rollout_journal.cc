@@ -229,20 +229,21 @@ void RolloutJournal::forget(std::int64_t step) const {
   }
 }
 
-std::vector<Score> broadcast_scores(const std::vector<Score>& scores,
-                                    parallel::Communicator& world) {
-  ScoreStates mine;
-  for (const Score& score : scores) {
-    to_message(score, *mine.add_scores());
+std::vector<std::vector<Score>> all_gather_scores(std::span<const Score> mine,
+                                                  parallel::Communicator& world) {
+  ScoreStates states;
+  for (const Score& score : mine) {
+    to_message(score, *states.add_scores());
   }
-  ScoreStates all;
-  FATHOM_CHECK(all.ParseFromString(parallel::broadcast_bytes(mine.SerializeAsString(), 0, world)),
-               "scores that are none");
-  std::vector<Score> received;
-  for (const ScoreState& score : all.scores()) {
-    received.push_back(from_message(score));
+  std::vector<std::vector<Score>> all;
+  for (const std::string& bytes : parallel::all_gather_bytes(states.SerializeAsString(), world)) {
+    FATHOM_CHECK(states.ParseFromString(bytes), "scores that are none");
+    std::vector<Score>& of_rank = all.emplace_back();
+    for (const ScoreState& score : states.scores()) {
+      of_rank.push_back(from_message(score));
+    }
   }
-  return received;
+  return all;
 }
 
 }  // namespace fathom::rl

@@ -34,8 +34,8 @@ struct RolloutIdentity {
 };
 
 // Rollouts in flight on disk, a file a group, FOLDER/step-NNNNNNNN/group-NNNNNNNN.pb: a run that
-// dies goes on sampling where it was, and verdicts that were written are not asked for again. The
-// folder is on a file system that all ranks see.
+// dies goes on sampling where it was, and verdicts that were written are not asked for again; those
+// that are missing are. The folder is on a file system that all ranks see.
 class RolloutJournal {
  public:
   RolloutJournal(std::filesystem::path folder, parallel::Communicator& world);
@@ -62,8 +62,8 @@ class RolloutJournal {
   parallel::Communicator* world_;
 };
 
-// Collective: what rank 0 gives, on every rank.
-std::vector<Score> broadcast_scores(const std::vector<Score>& scores,
-                                    parallel::Communicator& world);
+// Collective: what each rank gives, by rank, on every rank.
+std::vector<std::vector<Score>> all_gather_scores(std::span<const Score> mine,
+                                                  parallel::Communicator& world);
 
 }  // namespace fathom::rl

@@ -44,9 +44,7 @@ struct RolloutSampler::Round {
   const std::function<void()>& progress;
   std::int64_t first_group = 0;  // among all that the step has drawn
   std::vector<RolloutGroup> groups = {};
-  // By group: whether an earlier life of the run has scored it, and the tokens that are on disk.
-  std::vector<bool> is_scored = {};
-  std::vector<std::int64_t> num_kept_tokens = {};
+  std::vector<std::int64_t> num_kept_tokens = {};  // by group: those that are on disk
 };
 
 RolloutSampler::RolloutSampler(const RolloutSources& sources, RolloutOptions options,
@@ -54,7 +52,11 @@ RolloutSampler::RolloutSampler(const RolloutSources& sources, RolloutOptions opt
     : sources_(sources),
       options_(std::move(options)),
       journal_(std::move(journal)),
-      world_(&world) {
+      world_(&world),
+      text_([&tokenizer = sources.tokenizer,
+             end = options_.end](const trainer::Completion& completion) {
+        return trainer::completion_text(tokenizer, completion, end);
+      }) {
   parallel::agree(*world_, [&] {
     for (const Problem* problem : sources_.problems.known()) {
       encode(*problem);
@@ -117,6 +119,7 @@ std::vector<RolloutGroup> RolloutSampler::draw_groups(std::int64_t first_problem
     for (std::int64_t i = 0; i < count; ++i) {
       RolloutGroup& group = groups[static_cast<std::size_t>(i)];
       group.problem = sources_.problems.at(first_problem + i);
+      group.source = sources_.problems.source_at(first_problem + i);
       group.prompt = encode(group.problem);
       group.samples.resize(static_cast<std::size_t>(options_.group_size));
     }
@@ -126,7 +129,6 @@ std::vector<RolloutGroup> RolloutSampler::draw_groups(std::int64_t first_problem
 
 // Moves what was loaded of the round's groups into their samples.
 void RolloutSampler::resume(Round& round, RolloutProgress& done) const {
-  round.is_scored.assign(round.groups.size(), false);
   round.num_kept_tokens.assign(round.groups.size(), 0);
   for (std::size_t g = 0; g < round.groups.size(); ++g) {
     const auto node = done.groups.extract(round.first_group + static_cast<std::int64_t>(g));
@@ -134,12 +136,11 @@ void RolloutSampler::resume(Round& round, RolloutProgress& done) const {
       continue;
     }
     GroupProgress& loaded = node.mapped();
-    round.is_scored[g] = !loaded.scores.empty();
     round.num_kept_tokens[g] = num_tokens(loaded.completions);
     for (std::size_t i = 0; i < loaded.completions.size(); ++i) {
       RolloutSample& sample = round.groups[g].samples[i];
       sample.completion = std::move(loaded.completions[i]);
-      if (round.is_scored[g]) {
+      if (!loaded.scores.empty()) {
         sample.score = std::move(loaded.scores[i]);
       }
     }
@@ -174,8 +175,6 @@ void RolloutSampler::generate(Round& round) {
            }});
   for (std::size_t i = 0; i < samples.size(); ++i) {
     samples[i]->completion = std::move(completions[i]);
-    samples[i]->text =
-        trainer::completion_text(sources_.tokenizer, samples[i]->completion, options_.end);
   }
   seconds_.generation += watch.seconds();
 }
@@ -201,19 +200,30 @@ void RolloutSampler::keep_grown(Round& round,
   });
 }
 
-// Group by group, so that the ranks that wait for the first one see it get on.
+// Also those that an earlier life of the run has asked about in vain: what was the matter may have
+// been mended.
 void RolloutSampler::score(Round& round) {
   const trainer::Stopwatch watch;
+  std::vector<SampleToScore> unscored;
+  std::vector<RolloutSample*> samples;
   std::vector<std::int64_t> numbers;
   for (std::size_t g = 0; g < round.groups.size(); ++g) {
-    if (!round.is_scored[g]) {
-      std::vector<Score> scores = score_group(round.groups[g]);
-      for (std::size_t i = 0; i < scores.size(); ++i) {
-        round.groups[g].samples[i].score = std::move(scores[i]);
+    const std::int64_t number = round.first_group + static_cast<std::int64_t>(g);
+    const std::size_t num_before = samples.size();
+    for (RolloutSample& sample : round.groups[g].samples) {
+      if (!sample.score.total) {
+        unscored.push_back({&round.groups[g].problem, &sample.completion, number});
+        samples.push_back(&sample);
       }
-      numbers.push_back(round.first_group + static_cast<std::int64_t>(g));
     }
-    round.progress();
+    if (samples.size() > num_before) {
+      numbers.push_back(number);
+    }
+  }
+  std::vector<Score> scores =
+      score_samples(unscored, sources_.rewards, text_, *world_, round.progress);
+  for (std::size_t i = 0; i < samples.size(); ++i) {
+    samples[i]->score = std::move(scores[i]);
   }
   if (options_.checkpoint_interval > 0) {
     keep_scored(round, numbers);
@@ -234,33 +244,6 @@ void RolloutSampler::keep_scored(const Round& round,
   });
 }
 
-// By rank 0, for all.
-std::vector<Score> RolloutSampler::score_group(const RolloutGroup& group) const {
-  std::vector<Score> scores;
-  parallel::agree(*world_, [&] {
-    if (world_->rank() != 0) {
-      return;
-    }
-    const std::unique_ptr<const Verifier> verifier =
-        make_verifier(group.problem.verifier, group.problem.answer);
-    std::vector<std::string> texts;
-    for (const RolloutSample& sample : group.samples) {
-      texts.push_back(sample.text.whole());
-    }
-    std::vector<RewardInput> inputs;
-    for (std::size_t i = 0; i < texts.size(); ++i) {
-      const RolloutSample& sample = group.samples[i];
-      inputs.push_back({.problem = &group.problem,
-                        .verifier = verifier.get(),
-                        .completion = texts[i],
-                        .num_tokens = std::ssize(sample.completion.tokens),
-                        .num_stop_bytes = sample.text.stop.size()});
-    }
-    scores = sources_.rewards.score(inputs);
-  });
-  return broadcast_scores(scores, *world_);
-}
-
 void RolloutSampler::normalise(RolloutGroup& group) const {
   std::vector<std::optional<double>> rewards;
   for (const RolloutSample& sample : group.samples) {
@@ -272,7 +255,22 @@ void RolloutSampler::normalise(RolloutGroup& group) const {
     group.samples[i].advantage = advantages.values[i];
   }
   group.has_spread = advantages.has_spread[0];
-  group.is_kept = group.has_spread || !options_.drops_equal_groups;
+  group.is_kept = !options_.drops_equal_groups || (group.has_spread && decides_to_keep(group));
+}
+
+// DAPO (arXiv:2503.14476, section 3.2) asks whether some answers are right and some are wrong:
+// lengths of wrong ones alone shall not keep a group.
+bool RolloutSampler::decides_to_keep(const RolloutGroup& group) const {
+  if (!options_.deciding_reward) {
+    return true;
+  }
+  std::vector<std::optional<double>> values;
+  for (const RolloutSample& sample : group.samples) {
+    if (sample.score.total) {
+      values.push_back(sample.score.parts[*options_.deciding_reward].value);
+    }
+  }
+  return have_spread(values);
 }
 
 }  // namespace fathom::rl

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "data/tokenizer.h"
@@ -10,6 +11,7 @@
 #include "rl/problem_stream.h"
 #include "rl/rollout.h"
 #include "rl/rollout_journal.h"
+#include "rl/sample_scoring.h"
 #include "trainer/generation/generator.h"
 #include "trainer/generation/text.h"
 
@@ -20,8 +22,10 @@ struct RolloutOptions {
   std::int64_t group_size = 0;
   bool divide_by_std = true;
   bool drops_equal_groups = false;  // dynamic sampling
-  std::int64_t max_rounds = 1;      // of it
-  std::int64_t max_tokens = 0;      // of a prompt and its completion together
+  // Of it: the reward, by its place, whose values decide whether a group is kept; nothing: the sum.
+  std::optional<std::size_t> deciding_reward;
+  std::int64_t max_rounds = 1;
+  std::int64_t max_tokens = 0;  // of a prompt and its completion together
   trainer::GenerationOptions generation;
   trainer::CompletionEnd end;
   std::int64_t checkpoint_interval = 0;  // tokens of a sequence between writings; 0: none
@@ -48,8 +52,9 @@ class RolloutSampler {
 
   // The rollout of a step, from problem `first_problem` on. `start` is asked for the hash of the
   // run's state where the journal is used; `progress` is called as tokens are drawn and samples
-  // scored. Collective. Throws ConfigError for a prompt that is too long, IoError when the journal
-  // cannot be written, and what the generator throws.
+  // scored by this rank: group g of the step by rank g modulo their number. Collective. Throws
+  // ConfigError for a prompt that is too long, IoError when the journal cannot be written, and what
+  // the generator and score_samples() throw.
   Rollout sample(trainer::Generator& generator, std::int64_t step, std::int64_t first_problem,
                  const std::function<std::uint64_t()>& start,
                  const std::function<void()>& progress);
@@ -61,6 +66,8 @@ class RolloutSampler {
   };
   const Seconds& seconds() const noexcept { return seconds_; }
   const RolloutJournal& journal() const noexcept { return journal_; }
+  // Of the completions that it draws.
+  const ReadCompletion& text() const noexcept { return text_; }
 
  private:
   struct Round;
@@ -71,13 +78,14 @@ class RolloutSampler {
   void keep_grown(Round& round, const std::vector<trainer::Completion>& so_far) const;
   void score(Round& round);
   void keep_scored(const Round& round, const std::vector<std::int64_t>& numbers) const;
-  std::vector<Score> score_group(const RolloutGroup& group) const;
   void normalise(RolloutGroup& group) const;
+  bool decides_to_keep(const RolloutGroup& group) const;
 
   RolloutSources sources_;
   RolloutOptions options_;
   RolloutJournal journal_;
   parallel::Communicator* world_;
+  ReadCompletion text_;
   Seconds seconds_;
 };
 

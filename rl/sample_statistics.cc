@@ -61,6 +61,26 @@ std::optional<MeanOverProblems> mean_over_problems(std::span<const double> value
   return result;
 }
 
+std::optional<MeanOverProblems> mean_over_samples(std::span<const std::optional<double>> values,
+                                                  std::int64_t num_samples) {
+  FATHOM_CHECK(num_samples >= 1 && std::ssize(values) % num_samples == 0, values.size(),
+               " samples, ", num_samples, " a problem");
+  const auto size = static_cast<std::size_t>(num_samples);
+  std::vector<double> means;
+  for (std::size_t begin = 0; begin < values.size(); begin += size) {
+    double sum = 0.0;
+    double count = 0.0;
+    for (const std::optional<double>& value : values.subspan(begin, size)) {
+      sum += value.value_or(0.0);
+      count += value ? 1.0 : 0.0;
+    }
+    if (count > 0.0) {
+      means.push_back(sum / count);
+    }
+  }
+  return mean_over_problems(means);
+}
+
 double pass_at_k(std::int64_t num_samples, std::int64_t num_correct, std::int64_t k) {
   FATHOM_CHECK(1 <= k && k <= num_samples && 0 <= num_correct && num_correct <= num_samples, k,
                " of ", num_samples, " samples, ", num_correct, " correct");

@@ -32,6 +32,11 @@ struct MeanOverProblems {
 // In the order given, in double; nothing for no value.
 std::optional<MeanOverProblems> mean_over_problems(std::span<const double> values);
 
+// values [num_problems * num_samples], a problem's back to back: the mean over problems of the mean
+// over a problem's samples that have a value; problems without any are left out.
+std::optional<MeanOverProblems> mean_over_samples(std::span<const std::optional<double>> values,
+                                                  std::int64_t num_samples);
+
 // Samples without a verdict are left out of all but the two last numbers.
 struct ProblemScores {
   std::int64_t num_problems = 0;

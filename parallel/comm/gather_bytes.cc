@@ -57,6 +57,15 @@ std::vector<std::string> gather_bytes(std::string_view mine, int root, Communica
   return all;
 }
 
+std::vector<std::string> all_gather_bytes(std::string_view mine, Communicator& communicator) {
+  std::vector<std::string> all;
+  exchange(
+      mine, communicator,
+      [&](const std::vector<std::int64_t>& lengths) { all.resize(lengths.size()); },
+      [&](std::size_t rank, std::string_view bytes) { all[rank] += bytes; });
+  return all;
+}
+
 std::string broadcast_bytes(std::string_view mine, int root, Communicator& communicator) {
   std::string bytes_of_root;
   exchange(

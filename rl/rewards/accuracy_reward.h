@@ -9,7 +9,7 @@ namespace fathom::rl {
 class AccuracyReward final : public Reward {
  public:
   explicit AccuracyReward(const ExtractionOptions& extraction) : extraction_(extraction) {}
-  std::vector<RewardValue> score(std::span<const RewardInput> inputs) const override;
+  RewardValue score(const RewardInput& input) const override;
 
  private:
   ExtractionOptions extraction_;

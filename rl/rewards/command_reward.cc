@@ -69,46 +69,93 @@ std::string failure(Ending ending, std::chrono::milliseconds time_limit) {
 
 }  // namespace
 
+// A judge for one question; waits until one is idle.
+class CommandReward::Loan {
+ public:
+  explicit Loan(const CommandReward& reward) : reward_(reward) {
+    std::unique_lock lock(reward_.mutex_);
+    reward_.given_back_.wait(lock, [&] { return !reward_.idle_.empty(); });
+    judge_ = std::move(reward_.idle_.back());
+    reward_.idle_.pop_back();
+  }
+  ~Loan() {
+    {
+      const std::scoped_lock lock(reward_.mutex_);
+      reward_.idle_.push_back(std::move(judge_));
+    }
+    reward_.given_back_.notify_one();
+  }
+  Loan(const Loan&) = delete;
+  Loan& operator=(const Loan&) = delete;
+  Judge& judge() { return *judge_; }
+
+ private:
+  const CommandReward& reward_;
+  std::unique_ptr<Judge> judge_;
+};
+
 CommandReward::CommandReward(CommandRewardOptions options) : options_(std::move(options)) {
   if (options_.command.empty()) {
     throw ConfigError("command reward: the command is empty");
   }
-  if (options_.time_limit.count() <= 0) {
+  if (options_.time_limit.count() <= 0 || options_.start_limit.count() <= 0 ||
+      options_.num_processes <= 0) {
     throw ConfigError(concat("command reward: a time limit of ", options_.time_limit.count(),
-                             " ms, want more than 0"));
+                             " ms, a start limit of ", options_.start_limit.count(), " ms and ",
+                             options_.num_processes, " processes, want all above 0"));
+  }
+  for (int i = 0; i < options_.num_processes; ++i) {
+    idle_.push_back(std::make_unique<Judge>());
   }
 }
 
-RewardValue CommandReward::score_one(const RewardInput& input) const {
-  const std::string line = question(input);
-  LineProcess::Answer answer;
-  // A command that died may have done so long before this completion: ask once more.
-  for (int attempt = 0; attempt < 2 && answer.ending == Ending::kDied; ++attempt) {
-    if (process_ == nullptr) {
-      process_ = std::make_unique<LineProcess>(options_.command);
+void CommandReward::try_start(std::chrono::milliseconds look) {
+  Judge& judge = *idle_.back();
+  judge.process = std::make_unique<LineProcess>(options_.command);
+  const std::optional<Ending> found = judge.process->look(look);
+  if (!found) {
+    return;
+  }
+  judge.process.reset();
+  throw ConfigError(
+      *found == Ending::kDied
+          ? concat("\"", options_.command,
+                   "\" ends before it is asked anything; what it wrote on standard error says why")
+          : concat("\"", options_.command,
+                   "\" writes on standard output before it is asked anything; one line for each "
+                   "completion is wanted, and nothing else"));
+}
+
+// A command that died may have done so long before this completion: asks once more.
+CommandReward::Asked CommandReward::ask(Judge& judge, const std::string& line) const {
+  Asked asked;
+  for (int attempt = 0; attempt < 2 && asked.answer.ending == Ending::kDied; ++attempt) {
+    if (judge.process == nullptr) {
+      judge = {.process = std::make_unique<LineProcess>(options_.command), .was_asked = false};
     }
-    answer = process_->ask(line, options_.time_limit);
-    if (answer.ending != Ending::kAnswered) {
-      process_.reset();
+    asked.limit =
+        judge.was_asked ? options_.time_limit : std::max(options_.time_limit, options_.start_limit);
+    asked.answer = judge.process->ask(line, asked.limit);
+    judge.was_asked = true;
+    if (asked.answer.ending != Ending::kAnswered) {
+      judge.process.reset();
     }
   }
+  return asked;
+}
+
+RewardValue CommandReward::score(const RewardInput& input) const {
+  const std::string line = question(input);
+  Loan loan(*this);
+  const auto [answer, limit] = ask(loan.judge(), line);
   if (answer.ending != Ending::kAnswered) {
-    return {.value = std::nullopt, .reason = failure(answer.ending, options_.time_limit)};
+    return {.value = std::nullopt, .reason = failure(answer.ending, limit)};
   }
   RewardValue value = read_verdict(answer.line);
-  if (!value.value && answer.line != to_text(Verdict::kVerifierFailed)) {
-    process_.reset();
+  if (!value.value && trim(answer.line) != to_text(Verdict::kVerifierFailed)) {
+    loan.judge().process.reset();
   }
   return value;
-}
-
-std::vector<RewardValue> CommandReward::score(std::span<const RewardInput> inputs) const {
-  const std::scoped_lock lock(mutex_);
-  std::vector<RewardValue> values;
-  for (const RewardInput& input : inputs) {
-    values.push_back(score_one(input));
-  }
-  return values;
 }
 
 }  // namespace fathom::rl

@@ -1,5 +1,7 @@
 #include "rl/rewards/format_reward.h"
 
+#include <utility>
+
 namespace fathom::rl {
 namespace {
 
@@ -35,14 +37,10 @@ std::string departure(std::string_view text, bool thinking_is_open) {
 
 }  // namespace
 
-std::vector<RewardValue> FormatReward::score(std::span<const RewardInput> inputs) const {
-  std::vector<RewardValue> values;
-  for (const RewardInput& input : inputs) {
-    std::string reason = departure(input.completion, thinking_is_open_);
-    const double value = reason.empty() ? 1.0 : 0.0;
-    values.push_back({.value = value, .reason = std::move(reason)});
-  }
-  return values;
+RewardValue FormatReward::score(const RewardInput& input) const {
+  std::string reason = departure(input.completion, thinking_is_open_);
+  const double value = reason.empty() ? 1.0 : 0.0;
+  return {.value = value, .reason = std::move(reason)};
 }
 
 }  // namespace fathom::rl

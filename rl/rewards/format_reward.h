@@ -11,7 +11,7 @@ class FormatReward final : public Reward {
  public:
   // thinking_is_open: the prompt ends with <think>, so that the completion begins within it.
   explicit FormatReward(bool thinking_is_open) : thinking_is_open_(thinking_is_open) {}
-  std::vector<RewardValue> score(std::span<const RewardInput> inputs) const override;
+  RewardValue score(const RewardInput& input) const override;
 
  private:
   bool thinking_is_open_;

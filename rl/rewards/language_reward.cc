@@ -90,24 +90,20 @@ RewardValue share_of(std::string_view text, Letter target) {
     before = letter;
   }
   const double share =
-      num_words == 0 ? 1.0 : static_cast<double>(num_target_words) / static_cast<double>(num_words);
+      num_words == 0 ? 0.0 : static_cast<double>(num_target_words) / static_cast<double>(num_words);
   return {.value = share, .reason = concat(num_target_words, " of ", num_words, " words")};
 }
 
 }  // namespace
 
-std::vector<RewardValue> LanguageReward::score(std::span<const RewardInput> inputs) const {
-  std::vector<RewardValue> values;
-  for (const RewardInput& input : inputs) {
-    const std::string_view text = input.completion;
-    std::string_view thoughts = text.substr(0, text.find("</think>"));
-    constexpr std::string_view kThink = "<think>";
-    if (const std::size_t begin = thoughts.find(kThink); begin != std::string_view::npos) {
-      thoughts.remove_prefix(begin + kThink.size());
-    }
-    values.push_back(share_of(thoughts, to_letter(target_)));
+RewardValue LanguageReward::score(const RewardInput& input) const {
+  const std::string_view text = input.completion;
+  std::string_view thoughts = text.substr(0, text.find("</think>"));
+  constexpr std::string_view kThink = "<think>";
+  if (const std::size_t begin = thoughts.find(kThink); begin != std::string_view::npos) {
+    thoughts.remove_prefix(begin + kThink.size());
   }
-  return values;
+  return share_of(thoughts, to_letter(target_));
 }
 
 }  // namespace fathom::rl

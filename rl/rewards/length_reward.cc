@@ -15,17 +15,12 @@ LengthReward::LengthReward(std::int64_t max_tokens, std::int64_t cache_tokens)
   }
 }
 
-std::vector<RewardValue> LengthReward::score(std::span<const RewardInput> inputs) const {
-  std::vector<RewardValue> values;
-  for (const RewardInput& input : inputs) {
-    const std::int64_t excess = std::clamp<std::int64_t>(
-        input.num_tokens - (max_tokens_ - cache_tokens_), 0, cache_tokens_);
-    // 0 - x: a completion without excess gets 0, not -0.
-    values.push_back(
-        {.value = 0.0 - static_cast<double>(excess) / static_cast<double>(cache_tokens_),
-         .reason = concat(input.num_tokens, " tokens")});
-  }
-  return values;
+RewardValue LengthReward::score(const RewardInput& input) const {
+  const std::int64_t excess =
+      std::clamp<std::int64_t>(input.num_tokens - (max_tokens_ - cache_tokens_), 0, cache_tokens_);
+  // 0 - x: a completion without excess gets 0, not -0.
+  return {.value = 0.0 - static_cast<double>(excess) / static_cast<double>(cache_tokens_),
+          .reason = concat(input.num_tokens, " tokens")};
 }
 
 }  // namespace fathom::rl

@@ -12,7 +12,7 @@ class LengthReward final : public Reward {
  public:
   // Throws ConfigError unless 0 < cache_tokens <= max_tokens.
   LengthReward(std::int64_t max_tokens, std::int64_t cache_tokens);
-  std::vector<RewardValue> score(std::span<const RewardInput> inputs) const override;
+  RewardValue score(const RewardInput& input) const override;
 
  private:
   std::int64_t max_tokens_;

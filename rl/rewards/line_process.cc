@@ -130,13 +130,21 @@ bool LineProcess::read_some(std::string& output) const {
   return size > 0 || (size < 0 && errno == EINTR);
 }
 
+std::optional<LineProcess::Ending> LineProcess::look(std::chrono::milliseconds time) const {
+  if (!wait(false, Clock::now() + time)) {
+    return std::nullopt;
+  }
+  std::string output;
+  return read_some(output) ? Ending::kTooMuchOutput : Ending::kDied;
+}
+
 LineProcess::Answer LineProcess::ask(std::string_view line, std::chrono::milliseconds time_limit) {
   const Clock::time_point deadline = Clock::now() + time_limit;
   std::string question = concat(line, '\n');
   std::string_view unsent = question;
   std::string output;
-  if (const std::optional<Readiness> before = wait(false, Clock::now())) {
-    return {read_some(output) ? Ending::kTooMuchOutput : Ending::kDied, ""};
+  if (const std::optional<Ending> before = look(std::chrono::milliseconds(0))) {
+    return {*before, ""};
   }
   while (true) {
     const std::optional<Readiness> ready = wait(!unsent.empty(), deadline);

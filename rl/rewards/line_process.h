@@ -33,6 +33,9 @@ class LineProcess {
   // MiB: answers could no longer be told from one another. After anything but kAnswered the
   // process is of no more use.
   Answer ask(std::string_view line, std::chrono::milliseconds time_limit);
+  // Whether it dies, or writes something, within this time although nothing was asked: kDied or
+  // kTooMuchOutput, after which it is of no more use; else nothing.
+  std::optional<Ending> look(std::chrono::milliseconds time) const;
 
  private:
   using Clock = std::chrono::steady_clock;

@@ -1,5 +1,6 @@
 #include "rl/rewards/reward.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 #include <utility>
@@ -39,22 +40,30 @@ std::vector<std::string> WeightedRewards::names() const {
   return names;
 }
 
-std::vector<Score> WeightedRewards::score(std::span<const RewardInput> inputs) const {
-  std::vector<Score> scores(inputs.size(), {.total = 0.0, .parts = {}});
+int WeightedRewards::num_at_once() const {
+  int most = 1;
   for (const WeightedReward& reward : rewards_) {
-    std::vector<RewardValue> values = reward.reward->score(inputs);
-    FATHOM_CHECK(values.size() == inputs.size(), reward.name, ": ", values.size(), " values for ",
-                 inputs.size(), " completions");
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      std::optional<double>& total = scores[i].total;
-      if (reward.weight != 0) {
-        total = total && values[i].value ? std::optional(*total + reward.weight * *values[i].value)
-                                         : std::nullopt;
-      }
-      scores[i].parts.push_back(std::move(values[i]));
+    most = std::max(most, reward.reward->num_at_once());
+  }
+  return most;
+}
+
+Score WeightedRewards::score(const RewardInput& input) const {
+  Score score{.total = 0.0, .parts = {}};
+  for (const WeightedReward& reward : rewards_) {
+    RewardValue& part = score.parts.emplace_back(reward.reward->score(input));
+    if (reward.weight == 0) {
+      continue;
+    }
+    score.total = score.total && part.value
+                      ? std::optional(*score.total + reward.weight * *part.value)
+                      : std::nullopt;
+    if (score.total && !std::isfinite(*score.total)) {
+      score.total = std::nullopt;
+      part.reason += concat("; with weight ", reward.weight, " the sum is not finite: no verdict");
     }
   }
-  return scores;
+  return score;
 }
 
 }  // namespace fathom::rl

@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -36,8 +35,9 @@ struct RewardValue {
 class Reward {
  public:
   virtual ~Reward() = default;
-  // One value per input, in order.
-  virtual std::vector<RewardValue> score(std::span<const RewardInput> inputs) const = 0;
+  virtual RewardValue score(const RewardInput& input) const = 0;
+  // How many completions a rank should have it score side by side: one waits for a judge elsewhere.
+  virtual int num_at_once() const { return 1; }
 };
 
 struct WeightedReward {
@@ -47,12 +47,14 @@ struct WeightedReward {
 };
 
 struct Score {
-  std::optional<double> total;     // nothing when a part has no value: drop the sample and count it
+  // Finite. Nothing when a part has no value, or the sum is not finite: drop the sample and count
+  // it.
+  std::optional<double> total;
   std::vector<RewardValue> parts;  // one per reward, unweighted
 };
 
 // total = sum over rewards of weight * value, in order. A reward of weight 0 is a column alone: it
-// may fail without the sample being dropped.
+// may fail without the sample being dropped. Thread-safe.
 class WeightedRewards {
  public:
   // Throws ConfigError when there is none, for a name that is empty or there twice, a weight that
@@ -60,7 +62,8 @@ class WeightedRewards {
   explicit WeightedRewards(std::vector<WeightedReward> rewards);
 
   std::vector<std::string> names() const;
-  std::vector<Score> score(std::span<const RewardInput> inputs) const;
+  int num_at_once() const;  // of the reward that wants the most
+  Score score(const RewardInput& input) const;
 
  private:
   std::vector<WeightedReward> rewards_;

@@ -132,10 +132,30 @@ TEST_CASE("rewards that mean nothing are reported") {
         "grpo.held_out[0].weight is of problems only: all held-out ones are taken, see count"}},
       {{"grpo.rewards[1]={kind: COMMAND command: \"judge\" time_limit: 0}"},
        {"grpo.rewards[1].time_limit (0) must be positive"}},
-      {{"grpo.rewards[1]={kind: COMMAND command: \"judge\" time_limit: 200}"},
-       {"grpo.rewards: 2 x time_limit x grpo.group_size (4) of all commands is 1600 s, not below "
-        "train.watchdog_timeout (600): commands that hang would end the run instead of their "
-        "samples"}},
+      {{"grpo.rewards[1]={kind: COMMAND command: \"judge\" start_limit: 0 processes: 1025}"},
+       {"grpo.rewards[1].start_limit (0) must be positive",
+        "grpo.rewards[1].processes (1025) is not in [1, 1024]"}},
+      {{"grpo.rewards[1]={kind: COMMAND command: \"judge\" time_limit: 300}"},
+       {"grpo.rewards: a completion may take 600 s, 2 x the larger of time_limit and start_limit "
+        "of "
+        "all commands, not below train.watchdog_timeout (600): commands that hang would end the "
+        "run "
+        "instead of their samples"}},
+      {{"grpo.rewards[1]={kind: COMMAND command: \"judge\" start_limit: 200}",
+        "grpo.rewards[2]={kind: COMMAND command: \"other\" name: \"b\" processes: 1}"},
+       // Four completions at once wait for one process of the second: 400 + 4 x 120.
+       {"grpo.rewards: a completion may take 880 s, 2 x the larger of time_limit and start_limit "
+        "of "
+        "all commands, not below train.watchdog_timeout (600): commands that hang would end the "
+        "run "
+        "instead of their samples"}},
+      {{"grpo.rewards[1]={kind: COMMAND command: \"judge\" time_limit: 299}"}, {}},
+      {{"grpo.dynamic_sampling.reward=lenght"},
+       {"grpo.dynamic_sampling.reward (\"lenght\") is the name of none of grpo.rewards; mean is "
+        "the "
+        "whole reward"}},
+      {{"grpo.dynamic_sampling.reward=mean"}, {}},
+      {{"grpo.dynamic_sampling.reward=accuracy"}, {}},
       {{"grpo.rewards[1].kind=LENGTH"},
        {"grpo.rewards[1].length_cache_tokens (0) is not in [1, rollout.max_new_tokens (16)]"}},
       {{"grpo.rewards[1]={kind: LENGTH length_cache_tokens: 17}"},

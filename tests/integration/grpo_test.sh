@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Reinforcement learning of a model that was warmed up on problems: the bits depend neither on the layout, nor on a stop and a resume,
-# nor on a kill -9 in the middle of a rollout; judges that fail cost samples, not the run; what teaches nothing changes nothing.
+# nor on a kill -9 in the middle of a rollout; judges that fail cost samples, not the run, unless none of them works; what teaches nothing
+# changes nothing.
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 base=$folder/grpo-base
 straight=$folder/grpo-straight
@@ -150,7 +151,7 @@ while read -r line; do
   esac
 done
 JUDGE
-launch 2 "$run" "${grpo[@]}" "${from[@]}" --set "grpo.rewards[1]={kind: COMMAND command: \"bash $folder/judge.sh\" time_limit: 0.1}" \
+launch 2 "$run" "${grpo[@]}" "${from[@]}" --set "grpo.rewards[1]={kind: COMMAND command: \"bash $folder/judge.sh\" time_limit: 0.1 start_limit: 1}" \
   --set train.steps=1 --set grpo.prompts_per_step=12
 expect_status 0 "$what"
 python3 - "$run" <<'CHECK' >"$folder/out" 2>&1 || fail "$what"
@@ -176,6 +177,10 @@ launch 2 "$run" "${grpo[@]}" "${from[@]}" --set "grpo.rewards=[{kind: COMMAND co
   --set optimizer.weight_decay=0.1
 expect_status 0 "$what"
 [ "$(grep -c '"updates": 0,' "$run/metrics.jsonl")" -eq 2 ] || fail "$what: there were updates"
+[ "$(grep -c '"groups_learnt": 0,' "$run/metrics.jsonl")" -eq 2 ] || fail "$what: groups count as learnt"
+# What is not rewarded is not measured.
+[ "$(grep '"event": "eval"' "$run/metrics.jsonl" | grep -c '"reward_mean": 0.5,')" -eq 2 ] || fail "$what: held-out rewards"
+grep -q solve_rate "$run/metrics.jsonl" && fail "$what: a solve rate although accuracy is no reward"
 for rank in 0 1; do
   cmp "$run"/checkpoints/step-0000000[12]/rank-0000$rank.h5 >"$folder/out" || fail "$what: the state of rank $rank moved"
 done
@@ -185,6 +190,25 @@ for name in grpo-base/checkpoints/step-00000200 grpo-run/checkpoints/step-000000
     --output "$folder/${name%%/*}.jsonl" >"$folder/out" 2>&1 || fail "$what: generation"
 done
 cmp "$folder/grpo-base.jsonl" "$folder/grpo-run.jsonl" >"$folder/out" || fail "$what: the weights are no more those of the warm-up"
+
+what="a judge that never has a verdict"
+rm -rf "$run"
+launch 2 "$run" "${grpo[@]}" "${from[@]}" --set "grpo.rewards=[{kind: COMMAND command: \"while read -r l; do echo failed; done\"}]" \
+  --set "grpo.held_out=[]" --set evaluation.interval=0
+expect_status 1 "$what"
+expect_once "no completion of the last 3 steps has a verdict: grpo.rewards do not work; the first reason of step 3: failed" "$what"
+[ "$(grep -c '"groups_learnt": 0,' "$run/metrics.jsonl")" -eq 3 ] || fail "$what: groups count as learnt"
+
+what="a stop at a step that is due for evaluation"
+rm -rf "$run"
+launch 2 "$run" "${grpo[@]}" "${from[@]}" --set evaluation.interval=1 --set train.time_limit=0.001
+expect_status 75 "$what"
+launch 1 "$run" "${grpo[@]}" --set evaluation.interval=1 --set train.steps=2
+expect_status 0 "$what, and a resume"
+launch 1 "$run" "${grpo[@]}" --set evaluation.interval=1 --set train.steps=3
+expect_status 0 "$what, and another resume"
+evaluated=$(grep '"event": "eval"' "$run/metrics.jsonl" | grep -o -E '"step": [0-9]+' | tr -d '\n')
+[ "$evaluated" = '"step": 0"step": 1"step": 2"step": 3' ] || fail "$what: evaluated are $evaluated"
 
 # refused TEXT ARGUMENT...
 rm -rf "$run"
@@ -202,4 +226,9 @@ echo '{"id": "1", "prompt": "2 + 2 =", "answer": "four", "verifier": "number"}' 
 refused "bad.jsonl:1: " "${from[@]}" --set "grpo.problems=[{path: \"$folder/bad.jsonl\"}]"
 echo "{\"id\": \"long\", \"prompt\": \"$(printf 'word %.0s' {1..40})\", \"answer\": \"4\", \"verifier\": \"number\"}" >"$folder/bad.jsonl"
 refused "problem long: a prompt of " "${from[@]}" --set "grpo.problems=[{path: \"$folder/bad.jsonl\"}]"
+refused "grpo.held_out[0]: problem long: a prompt of " "${from[@]}" --set "grpo.held_out=[{path: \"$folder/bad.jsonl\"}]"
+refused "grpo.held_out[1]: the id \"sorting-2-held_out-0-0\" is in grpo.held_out[0], too" "${from[@]}" \
+  --set "grpo.held_out[1]={family: \"sorting\" difficulty: 2 count: 1}"
+refused "grpo.rewards[0] (command): \"bash /no/such/judge.sh\" ends before it is asked anything" "${from[@]}" \
+  --set "grpo.rewards=[{kind: COMMAND command: \"bash /no/such/judge.sh\"}]"
 exit 0

@@ -52,3 +52,13 @@ TEST_CASE("every rank gets what the root gave") {
     CHECK((received == std::vector<std::string>(4, bytes_of(root))));
   }
 }
+
+TEST_CASE("every rank gets what every rank gave") {
+  std::vector<std::vector<std::string>> received(4);
+  test::run_ranks(4, [&](Communicator& world, Stream&) {
+    received[static_cast<std::size_t>(world.rank())] =
+        all_gather_bytes(bytes_of(world.rank()), world);
+  });
+  const std::vector<std::string> expected{bytes_of(0), bytes_of(1), bytes_of(2), bytes_of(3)};
+  CHECK((received == std::vector<std::vector<std::string>>(4, expected)));
+}

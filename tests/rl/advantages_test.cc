@@ -35,6 +35,37 @@ TEST_CASE("A group without spread has advantages of exactly 0") {
   CHECK(advantages.has_spread == std::vector{false, false});
 }
 
+TEST_CASE("Rewards that differ by the rounding of their sums have no spread") {
+  // Weights 0.1, 0.2 and 0.3, parts (1, 1, 0) and (0, 0, 1); and a sum that should be 0.
+  REQUIRE(0.1 + 0.2 != 0.3);
+  REQUIRE(0.1 + 0.2 - 0.3 != 0.0);
+  for (const Rewards& rewards :
+       {Rewards{0.1 + 0.2, 0.3, 0.3, 0.3}, Rewards{0.1 + 0.2 - 0.3, 0.0, 0.0, 0.0},
+        Rewards{1e-200, 0.0, 0.0, 0.0}, Rewards{1e9, 1e9 + 0.5, 1e9, 1e9}}) {
+    CAPTURE(rewards[0].value());
+    CHECK_FALSE(have_spread(rewards));
+    for (const bool divides : {true, false}) {
+      const GroupAdvantages advantages =
+          group_advantages(rewards, {.group_size = 4, .divide_by_std = divides});
+      CHECK(advantages.values == std::vector<double>(4, 0.0));
+      CHECK(advantages.has_spread == std::vector{false});
+    }
+  }
+  CHECK(have_spread(Rewards{1e-8, 0.0, std::nullopt}));
+  CHECK_FALSE(have_spread(Rewards{1.0, std::nullopt}));
+  CHECK_FALSE(have_spread(Rewards{std::nullopt}));
+  CHECK_FALSE(have_spread({}));
+}
+
+TEST_CASE("Rewards of any size have advantages that are numbers") {
+  const GroupAdvantages huge =
+      group_advantages(Rewards{1e308, 1e308, -1e308, -1e308}, {.group_size = 4});
+  CHECK(huge.values == std::vector{1.0, 1.0, -1.0, -1.0});
+  const GroupAdvantages centred = group_advantages(Rewards{1e308, 1e308, -1e308, -1e308},
+                                                   {.group_size = 4, .divide_by_std = false});
+  CHECK(centred.values == std::vector{1e308, 1e308, -1e308, -1e308});
+}
+
 TEST_CASE("Samples without a verdict are no part of their group") {
   const Rewards rewards{1, std::nullopt, 0, std::nullopt, std::nullopt, 1};
   const GroupAdvantages advantages = group_advantages(rewards, {.group_size = 3});

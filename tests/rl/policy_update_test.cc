@@ -236,7 +236,20 @@ TEST_CASE("Samples without a gradient count in the denominators") {
     rollout.groups[2].is_kept = false;
     rollout.groups[3].is_kept = false;
   };
-  CHECK(run(setting).results[0].step.grad_norm == Approx(2 * with_all).epsilon(1e-5));
+  // A mini-batch that is half full has half the say: each sample counts as in a full one.
+  for (const LossNormalization normalization :
+       {LossNormalization::kPerSample, LossNormalization::kConstant}) {
+    setting.options.loss = {.normalization = normalization, .constant_tokens = 14};
+    const double of_half = run(setting).results[0].step.grad_norm;
+    setting.change = keep_one;
+    CHECK(of_half == Approx(run(setting).results[0].step.grad_norm).epsilon(1e-5));
+    setting.change = [&](Rollout& rollout) {
+      keep_one(rollout);
+      rollout.groups[2].is_kept = false;
+      rollout.groups[3].is_kept = false;
+    };
+  }
+  setting.options.loss = {};
   // Without a verdict, or masked for being cut off, they do not count.
   setting.change = [&](Rollout& rollout) {
     keep_one(rollout);
@@ -258,6 +271,29 @@ TEST_CASE("Samples without a gradient count in the denominators") {
     }
   };
   CHECK(run(setting).results[0].step.grad_norm == Approx(2 * with_all).epsilon(1e-5));
+}
+
+TEST_CASE("A sample is learnt when it is kept, has a verdict, and an advantage or a divergence") {
+  RolloutGroup group;
+  group.is_kept = true;
+  RolloutSample sample;
+  sample.completion.tokens = {1};
+  sample.completion.finish = trainer::FinishReason::kLength;
+  sample.score.total = 1.0;
+  sample.advantage = -1.0;
+  CHECK(is_learnt(group, sample, {}));
+  CHECK_FALSE(is_learnt(group, sample, {.masks_truncated = true}));
+  sample.advantage = 0.0;
+  CHECK_FALSE(is_learnt(group, sample, {}));
+  CHECK(is_learnt(group, sample, {.kl_weight = 0.1}));
+  group.is_kept = false;
+  CHECK_FALSE(is_learnt(group, sample, {.kl_weight = 0.1}));
+  group.is_kept = true;
+  sample.score.total = std::nullopt;
+  CHECK_FALSE(is_learnt(group, sample, {.kl_weight = 0.1}));
+  sample.score.total = 1.0;
+  sample.completion.tokens.clear();
+  CHECK_FALSE(is_learnt(group, sample, {.kl_weight = 0.1}));
 }
 
 TEST_CASE("Where samples are not exact the trainer's own log-probabilities are the old policy's") {

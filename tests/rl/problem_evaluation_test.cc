@@ -175,6 +175,9 @@ TEST_CASE("An evaluation that could not be counted is refused before anything is
   CHECK_THROWS_WITH(evaluate({}, {}, options), Catch::Contains("0 problems"));
   CHECK_THROWS_WITH(evaluate({}, {{"a", "1 + 1 =", "2", "oracle"}}, options),
                     Catch::Contains("oracle"));
+  CHECK_THROWS_WITH(
+      evaluate({}, {{"a", "1 + 1 =", "2", "number"}, {"a", "2 + 2 =", "4", "number"}}, options),
+      Catch::Contains("two have the id \"a\""));
   options.ks = {4};
   std::int64_t num_tokens = 0;
   options.progress = [&] { ++num_tokens; };

@@ -120,4 +120,16 @@ TEST_CASE("Scores without a verdict or with one problem say what they lack") {
   CHECK_THROWS_AS(score_problems(one, 2, std::vector<std::int64_t>{0}), ConfigError);
 }
 
+TEST_CASE("A mean over samples is one over problems, of those that have a value") {
+  const std::vector<std::optional<double>> values{1.0,          0.0,          std::nullopt,
+                                                  std::nullopt, std::nullopt, 2.0};
+  const auto mean = mean_over_samples(values, 2);
+  REQUIRE(mean);
+  CHECK(mean->mean == 1.25);  // of 0.5 and 2
+  CHECK(mean->num_problems == 2);
+  CHECK(mean->standard_error == Approx(0.75));
+  CHECK_FALSE(mean_over_samples({}, 2));
+  CHECK_THROWS_AS(mean_over_samples(values, 4), InternalError);
+}
+
 }  // namespace fathom::rl

@@ -2,8 +2,10 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/error.h"
@@ -19,31 +21,53 @@ namespace fathom::rl {
 
 inline constexpr std::int64_t kGroup = 3;
 
-// The number of a sample in its group where the problem's number is odd, else 1 for all; nothing
-// for the second sample of problem 7. Counts how often it is asked; its reason is the text that it
-// was shown, and the stop string at its end.
+// What a completion is worth where the problem's number is odd.
+inline std::int64_t sum_of_bytes(std::string_view text) {
+  std::int64_t sum = 0;
+  for (const char byte : text) {
+    sum += static_cast<unsigned char>(byte);
+  }
+  return sum;
+}
+
+// The sum of a completion's bytes where the problem's number is odd, else 1; nothing for an even
+// sum of problem 7, unless that is mended. Counts how often it is asked, in all and by this thread;
+// its reason is the text that it was shown, and the stop string at its end.
 class NumberReward final : public Reward {
  public:
-  explicit NumberReward(std::atomic<int>& num_asked, double change = 0.0)
-      : num_asked_(&num_asked), change_(change) {}
-  std::vector<RewardValue> score(std::span<const RewardInput> inputs) const override {
+  static thread_local std::int64_t num_asked_here;
+
+  NumberReward(std::atomic<int>& num_asked, double change, bool is_mended)
+      : num_asked_(&num_asked), change_(change), is_mended_(is_mended) {}
+  RewardValue score(const RewardInput& input) const override {
     ++*num_asked_;
-    const int number = std::stoi(inputs[0].problem->answer);
-    std::vector<RewardValue> values;
-    for (std::size_t i = 0; i < inputs.size(); ++i) {
-      const std::string_view text = inputs[i].completion;
-      const std::string stop(text.substr(text.size() - inputs[i].num_stop_bytes));
-      const double value = number % 2 == 0 ? 1.0 : static_cast<double>(i);
-      const bool fails = number == 7 && i == 1;
-      values.push_back(
-          {fails ? std::nullopt : std::optional(value + change_), concat(text, '|', stop)});
-    }
-    return values;
+    ++num_asked_here;
+    const int number = std::stoi(input.problem->answer);
+    const std::int64_t sum = sum_of_bytes(input.completion);
+    const bool fails = number == 7 && sum % 2 == 0 && !is_mended_;
+    const double value = number % 2 == 0 ? 1.0 : static_cast<double>(sum);
+    const std::string_view stop =
+        input.completion.substr(input.completion.size() - input.num_stop_bytes);
+    return {fails ? std::nullopt : std::optional(value + change_),
+            concat(input.completion, '|', stop)};
   }
 
  private:
   std::atomic<int>* num_asked_;
   double change_;
+  bool is_mended_;
+};
+
+inline thread_local std::int64_t NumberReward::num_asked_here = 0;
+
+// What one may look at instead: 1 for an even sum of the completion's bytes where the problem's
+// number is a multiple of 3, else 0.
+class ThirdReward final : public Reward {
+ public:
+  RewardValue score(const RewardInput& input) const override {
+    const bool counts = std::stoi(input.problem->answer) % 3 == 0;
+    return {counts && sum_of_bytes(input.completion) % 2 == 0 ? 1.0 : 0.0, ""};
+  }
 };
 
 // What a rank throws to interrupt a rollout.
@@ -56,9 +80,11 @@ struct Setting {
   bool drops_equal_groups = false;
   std::int64_t max_rounds = 1;
   std::int64_t checkpoint_interval = 0;
+  std::optional<std::size_t> deciding_reward = {};  // 0: "number", 1: "third"
   std::int64_t max_sequences = 32;
-  std::int64_t dies_after = -1;  // tokens and groups that are told; -1: never
+  std::int64_t dies_after = -1;  // tokens and samples that a rank is told of; -1: never
   double reward_change = 0;      // added to every verdict
+  bool is_mended = false;        // the reward fails no more
   std::uint64_t start = 5;
   std::string file = {};  // of problems; empty: numbers
   std::vector<std::string> stop = {};
@@ -67,8 +93,8 @@ struct Setting {
 
 struct Outcome {
   Rollout rollout;
-  std::int64_t num_told = 0;  // tokens drawn and groups scored
-  int num_asked = 0;          // groups that the reward was asked about
+  std::int64_t num_drawn = 0;  // tokens, as rank 0 was told
+  int num_asked = 0;           // samples that the reward was asked about, by any rank
   bool died = false;
 };
 
@@ -97,7 +123,9 @@ class Fixture {
     std::atomic<int> num_asked{0};
     std::vector<WeightedReward> weighted;
     weighted.push_back(
-        {"number", 1.0, std::make_unique<NumberReward>(num_asked, setting.reward_change)});
+        {"number", 1.0,
+         std::make_unique<NumberReward>(num_asked, setting.reward_change, setting.is_mended)});
+    weighted.push_back({"third", 0.0, std::make_unique<ThirdReward>()});
     const WeightedRewards rewards(std::move(weighted));
     const EncodeProblem encode = [&](const Problem& problem) {
       return tokenizer.encode(problem.prompt);
@@ -107,6 +135,7 @@ class Fixture {
     options.group_size = kGroup;
     options.drops_equal_groups = setting.drops_equal_groups;
     options.max_rounds = setting.max_rounds;
+    options.deciding_reward = setting.deciding_reward;
     options.max_tokens = kPolicyLength;
     options.generation.max_new_tokens = 8;
     options.generation.max_sequences = setting.max_sequences;
@@ -123,6 +152,7 @@ class Fixture {
         RolloutSampler sampler({problems, encode, rewards, tokenizer}, options,
                                RolloutJournal(folder_.path() / "rollout", world), world);
         std::int64_t num_told = 0;
+        NumberReward::num_asked_here = 0;
         const Rollout rollout = sampler.sample(
             policy.generator(), 6, 11, [&] { return setting.start; },
             [&] {
@@ -130,18 +160,20 @@ class Fixture {
                 setting.watches();
               }
               if (num_told++ == setting.dies_after) {
-                throw Interrupted("");
+                throw Interrupted("interrupted");
               }
             });
         if (world.rank() == 0) {
           outcome.rollout = rollout;
-          outcome.num_told = num_told;
+          outcome.num_drawn = num_told - NumberReward::num_asked_here;
         } else {
           FATHOM_CHECK(rollout.groups.size() > 0);
         }
       });
     } catch (const Interrupted&) {
       outcome.died = true;
+    } catch (const InternalError& error) {  // as all ranks learn of it while they score
+      outcome.died = error.message().find("interrupted") != std::string::npos;
     }
     outcome.num_asked = num_asked;
     return outcome;
@@ -168,7 +200,6 @@ inline void check_same(const Rollout& found, const Rollout& want) {
       CHECK(a.samples[i].completion.tokens == b.samples[i].completion.tokens);
       CHECK(a.samples[i].completion.logprobs == b.samples[i].completion.logprobs);
       CHECK(a.samples[i].completion.finish == b.samples[i].completion.finish);
-      CHECK(a.samples[i].text == b.samples[i].text);
       CHECK(a.samples[i].score.total == b.samples[i].score.total);
       CHECK(a.samples[i].score.parts == b.samples[i].score.parts);
       CHECK(a.samples[i].advantage == b.samples[i].advantage);

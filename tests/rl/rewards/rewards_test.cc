@@ -14,21 +14,21 @@ const Problem kProblem{"1", "2 + 2 =\n", "4", "number"};
 
 RewardValue score(const Reward& reward, std::string_view completion, std::int64_t num_tokens = 0) {
   const auto verifier = make_verifier(kProblem.verifier, kProblem.answer);
-  const RewardInput input{&kProblem, verifier.get(), completion, num_tokens};
-  return reward.score({&input, 1}).front();
+  return reward.score({&kProblem, verifier.get(), completion, num_tokens});
 }
 
 // Gives a completion's length as its value, nothing to an empty one.
 class FakeReward final : public Reward {
  public:
-  std::vector<RewardValue> score(std::span<const RewardInput> inputs) const override {
-    std::vector<RewardValue> values;
-    for (const RewardInput& input : inputs) {
-      const auto size = static_cast<double>(input.completion.size());
-      values.push_back({input.completion.empty() ? std::nullopt : std::optional(size), ""});
-    }
-    return values;
+  explicit FakeReward(int num_at_once = 1) : num_at_once_(num_at_once) {}
+  RewardValue score(const RewardInput& input) const override {
+    const auto size = static_cast<double>(input.completion.size());
+    return {input.completion.empty() ? std::nullopt : std::optional(size), "its length"};
   }
+  int num_at_once() const override { return num_at_once_; }
+
+ private:
+  int num_at_once_;
 };
 
 std::vector<WeightedReward> fakes(const std::vector<std::pair<std::string, double>>& weights) {
@@ -60,7 +60,7 @@ TEST_CASE("Accuracy: a stop string may close the answer, and is no part of a who
                             .completion = completion,
                             .num_tokens = 3,
                             .num_stop_bytes = num_stop_bytes};
-    return AccuracyReward({.mode = mode}).score({&input, 1}).front().value;
+    return AccuracyReward({.mode = mode}).score(input).value;
   };
   CHECK(score_stopped(ExtractionMode::kTagged, "<answer>4</answer>", 9) == 1.0);
   CHECK(score_stopped(ExtractionMode::kWhole, "4</answer>", 9) == 1.0);
@@ -98,8 +98,10 @@ TEST_CASE("Language: the share of words in the target script, of the thoughts al
   CHECK(score(latin, "one\u6c49two").value == Approx(2.0 / 3));
   CHECK(score(han, "1 + 2 = \\frac{3}{4} \u6c49").value == 1.0);  // formulas are no words
   CHECK(score(latin, "<think>one</think>\u6c49\u5b57").value == 1.0);
-  CHECK(score(latin, "1 + 1 = 2").value == 1.0);
-  CHECK(score(latin, "").value == 1.0);
+  // Nothing is said: a reward for it would be one for having no thoughts.
+  CHECK(score(latin, "1 + 1 = 2") == RewardValue{0.0, "0 of 0 words"});
+  CHECK(score(latin, "<think></think>one").value == 0.0);
+  CHECK(score(latin, "").value == 0.0);
   CHECK(score(latin, std::string_view("a\xff\xe6\xb1 b\xe6\0", 8)).value == 1.0);  // broken UTF-8
 }
 
@@ -117,21 +119,39 @@ TEST_CASE("Length: DAPO's soft penalty") {
 
 TEST_CASE("Rewards are summed with their weights, each in a column of its own") {
   const WeightedRewards rewards(fakes({{"a", 1.0}, {"b", -0.25}, {"shown", 0.0}}));
-  const std::vector<RewardInput> inputs{{.completion = "1234"}, {.completion = ""}};
-  const std::vector<Score> scores = rewards.score(inputs);
-  CHECK(scores[0].total == 3.0);
-  CHECK(scores[0].parts.size() == 3);
-  CHECK(scores[0].parts[1].value == 4.0);
-  CHECK(scores[1].total == std::nullopt);  // dropped, not 0
+  const Score known = rewards.score({.completion = "1234"});
+  CHECK(known.total == 3.0);
+  CHECK(known.parts.size() == 3);
+  CHECK(known.parts[1].value == 4.0);
+  CHECK(rewards.score({.completion = ""}).total == std::nullopt);  // dropped, not 0
   CHECK(rewards.names() == std::vector<std::string>{"a", "b", "shown"});
 }
 
 TEST_CASE("A reward that is only shown may fail") {
   std::vector<WeightedReward> list = fakes({{"shown", 0.0}});
   list.push_back({"format", 1.0, std::make_unique<FormatReward>(false)});
-  const std::vector<RewardInput> inputs{{.completion = ""}};
   const WeightedRewards rewards(std::move(list));
-  CHECK(rewards.score(inputs)[0].total == 0.0);
+  CHECK(rewards.score({.completion = ""}).total == 0.0);
+}
+
+TEST_CASE("A sum that is not finite is no verdict, and the reason says so") {
+  for (const std::pair<double, double>& weights :
+       {std::pair{1e308, 0.0}, std::pair{4e307, 4e307}, std::pair{1e308, -1e308}}) {
+    const WeightedRewards rewards(fakes({{"a", weights.first}, {"b", weights.second}, {"c", 1.0}}));
+    const Score score = rewards.score({.completion = "1234"});
+    CHECK(score.total == std::nullopt);
+    CHECK(score.parts.size() == 3);
+    CHECK(score.parts[0].value == 4.0);
+    CHECK((score.parts[0].reason + score.parts[1].reason).find("not finite") != std::string::npos);
+  }
+}
+
+TEST_CASE("As many completions are scored at once as the reward that waits most can take") {
+  std::vector<WeightedReward> list = fakes({{"a", 1.0}});
+  list.push_back({"b", 1.0, std::make_unique<FakeReward>(3)});
+  list.push_back({"c", 1.0, std::make_unique<FakeReward>(2)});
+  CHECK(WeightedRewards(std::move(list)).num_at_once() == 3);
+  CHECK(WeightedRewards(fakes({{"a", 1.0}})).num_at_once() == 1);
 }
 
 TEST_CASE("Rewards that teach nothing or cannot be told apart are refused") {
