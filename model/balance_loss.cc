@@ -68,11 +68,9 @@ void BalanceLoss::forward(const kernels::RouterOptions& router, const Tensor& sc
   Tensor losses = Tensor::empty(Shape{context.batch.num_sequences}, DType::kInt64, stream);
   kernels::balance_coefficients(balance_options(options_, context.batch), statistics,
                                 saved.coefficient, losses, stream);
-  if (context.counts_experts) {
-    // All tensor ranks hold the same sums: each counts its share of the sequences.
-    const parallel::Communicator& tensor = context.mesh.tensor();
-    context.losses->add_balance_losses(losses, tensor.rank(), tensor.world_size());
-  }
+  // All tensor ranks hold the same sums: each counts its share of the sequences.
+  const parallel::Communicator& tensor = context.mesh.tensor();
+  context.losses->add_balance_losses(losses, tensor.rank(), tensor.world_size());
 }
 
 void BalanceLoss::backward(const kernels::RouterOptions& router, const Tensor& scores,

@@ -25,7 +25,6 @@ struct Context {
   const MicroBatch& batch;
   RecomputeOptions recompute;
   Pass pass = Pass::kTrain;
-  bool counts_experts = true;      // false while a forward is repeated
   double assumed_imbalance = 1.0;  // of experts, on the meta device
   LossSums* losses = nullptr;
   AttentionCache* cache = nullptr;  // Pass::kGenerate: of the layer that works

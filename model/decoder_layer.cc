@@ -1,5 +1,7 @@
 #include "model/decoder_layer.h"
 
+#include <utility>
+
 namespace fathom::model {
 
 DecoderLayer::DecoderLayer(const std::string& prefix, const ModelOptions& options, bool is_dense,
@@ -11,24 +13,26 @@ DecoderLayer::DecoderLayer(const std::string& prefix, const ModelOptions& option
       attention_(prefix + "self_attn.", options, cos_sin, mesh),
       feed_forward_(prefix + "mlp.", options, is_dense, mesh) {}
 
-Tensor DecoderLayer::compute(const Tensor& x, Saved& saved, const Context& context) const {
+Tensor DecoderLayer::attend(const Tensor& x, Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
   saved.x = x;
   saved.h = attention_.forward(attention_norm_.forward(x, saved.attention_inv_rms, stream),
                                saved.attention, context);
-  const Tensor normed =
-      residual_.join_and_norm(x, saved.h, feed_forward_norm_, saved.feed_forward_inv_rms, stream);
-  return residual_.join(saved.h, feed_forward_.forward(normed, saved.feed_forward, context),
-                        stream);
+  return residual_.join_and_norm(x, saved.h, feed_forward_norm_, saved.feed_forward_inv_rms,
+                                 stream);
 }
 
 Tensor DecoderLayer::forward(const Tensor& x, Saved& saved, const Context& context) const {
-  Tensor y = compute(x, saved, context);
+  Tensor branch = feed_forward_.forward(attend(x, saved, context), saved.feed_forward, context);
+  Tensor y = residual_.join(saved.h, branch, context.stream);
   if (context.pass != Pass::kTrain) {
     saved = Saved();
   } else if (context.recompute.layers) {
+    FeedForward::Saved feed_forward = std::move(saved.feed_forward);
     saved = Saved();
     saved.x = x;
+    saved.feed_forward = std::move(feed_forward);
+    saved_input(saved.feed_forward) = Tensor();
   } else if (context.recompute.norms) {
     saved.attention.x = Tensor();
     saved_input(saved.feed_forward) = Tensor();
@@ -38,14 +42,11 @@ Tensor DecoderLayer::forward(const Tensor& x, Saved& saved, const Context& conte
 
 Tensor DecoderLayer::backward_input(const Tensor& dy, Saved& saved, const Context& context) {
   Stream& stream = context.stream;
-  if (!saved.h.defined()) {
-    Context again = context;
-    again.counts_experts = false;
-    const Tensor x = saved.x;
-    compute(x, saved, again);
-  }
   Tensor& feed_forward_x = saved_input(saved.feed_forward);
-  if (!feed_forward_x.defined()) {
+  if (!saved.h.defined()) {
+    const Tensor x = saved.x;
+    feed_forward_x = attend(x, saved, context);
+  } else if (!feed_forward_x.defined()) {
     feed_forward_x = feed_forward_norm_.forward(saved.h, saved.feed_forward_inv_rms, stream);
   }
   const Tensor dh =

@@ -34,7 +34,8 @@ class DecoderLayer {
   Moe* moe() noexcept { return feed_forward_.moe(); }
 
  private:
-  Tensor compute(const Tensor& x, Saved& saved, const Context& context) const;
+  // x -> h; returns its norm.
+  Tensor attend(const Tensor& x, Saved& saved, const Context& context) const;
 
   RmsNorm attention_norm_, feed_forward_norm_;
   Mla attention_;

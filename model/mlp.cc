@@ -54,6 +54,11 @@ Mlp::Mlp(const std::string& prefix, const ModelOptions& options, std::int64_t in
                                            mesh.tensor(), mesh.data()),
             {.in = num_chunks_}) {}
 
+Tensor Mlp::forward_gate_up(const Tensor& x, const Context& context) const {
+  return gate_up_.forward(gather_token_rows(context.mesh.tensor(), x, context.stream),
+                          context.stream);
+}
+
 Tensor Mlp::activate(const Tensor& gate_up, Stream& stream) const {
   Tensor activated =
       Tensor::empty(Shape{gate_up.size(0), down_.in_size()}, gate_up.dtype(), stream);
@@ -65,12 +70,13 @@ Tensor Mlp::activate(const Tensor& gate_up, Stream& stream) const {
 Tensor Mlp::forward(const Tensor& x, Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
   saved.x = x;
-  saved.gate_up = gate_up_.forward(gather_token_rows(context.mesh.tensor(), x, stream), stream);
-  const Tensor activated = activate(saved.gate_up, stream);
+  const Tensor gate_up = forward_gate_up(x, context);
+  const Tensor activated = activate(gate_up, stream);
   Tensor y = sum_and_scatter_token_rows(
       context.mesh.tensor(), down_.forward(activated, partial_dtype_, stream), x.dtype(), stream);
-  if (!context.recompute.swiglu) {
-    saved.activated = activated;
+  if (!context.recompute.layers) {
+    saved.gate_up = gate_up;
+    saved.activated = context.recompute.swiglu ? Tensor() : activated;
   }
   return y;
 }
@@ -79,6 +85,9 @@ Tensor Mlp::backward_input(const Tensor& dy, Saved& saved, const Context& contex
   Stream& stream = context.stream;
   saved.dy = gather_token_rows(context.mesh.tensor(), dy, stream);
   const Tensor d_activated = down_.backward_input(saved.dy, stream);
+  if (!saved.gate_up.defined()) {
+    saved.gate_up = forward_gate_up(saved.x, context);
+  }
   if (!saved.activated.defined()) {
     saved.activated = activate(saved.gate_up, stream);
   }

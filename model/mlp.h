@@ -14,7 +14,8 @@ namespace fathom::model {
 class Mlp {
  public:
   struct Saved {
-    Tensor x;              // [local tokens, hidden]; may be taken away and given back by the caller
+    Tensor x;  // [local tokens, hidden]; may be taken away and given back by the caller
+    // Undefined where the backward computes them again.
     Tensor gate_up;        // [all tokens, 2 * local features], chunk by chunk [gate | up]
     Tensor activated;      // [all tokens, local features]
     Tensor dy, d_gate_up;  // left by backward_input for backward_weight
@@ -30,6 +31,7 @@ class Mlp {
   void for_each_parameter(const parallel::VisitParameter& visit);
 
  private:
+  Tensor forward_gate_up(const Tensor& x, const Context& context) const;
   // [all tokens, local features]
   Tensor activate(const Tensor& gate_up, Stream& stream) const;
 

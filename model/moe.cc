@@ -40,6 +40,14 @@ parallel::Parameter expert_parameter(const std::string& prefix,
   return parameter;
 }
 
+// The rows of x for the experts, sorted by expert: those of slots, `rows_of_each` row of x.
+Tensor home_rows(const parallel::ExpertRoute& route, const Tensor& x, int rows_of_each,
+                 Stream& stream) {
+  Tensor rows = Tensor::empty(Shape{route.num_home_rows, x.size(1)}, x.dtype(), stream);
+  kernels::permute_forward(x, route.slot_of_row, rows_of_each, rows, stream);
+  return rows;
+}
+
 // y = x W^T with the matrix of each row's expert.
 void expert_products(const Tensor& x, const parallel::Parameter& weights, const Tensor& offsets,
                      Tensor& y, Stream& stream) {
@@ -109,119 +117,203 @@ kernels::RouterOptions Moe::router_options(const Context& context) const {
 
 Tensor Moe::forward(const Tensor& x, Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
-  const kernels::RouterOptions router = router_options(context);
-  const std::int64_t num_tokens = x.size(0);
+  parallel::Communicator& expert = context.mesh.expert();
   saved.x = x;
-  const Tensor logits = router_.forward(x, DType::kFloat32, stream);
-  saved.scores = Tensor::empty(logits.shape(), DType::kFloat32, stream);
-  saved.expert_ids = router.keeps_choice
-                         ? context.routing->experts(prefix_, context.micro_batch)
-                         : Tensor::empty(Shape{num_tokens, options_.top_k}, DType::kInt32, stream);
-  saved.gates = Tensor::empty(Shape{num_tokens, options_.top_k}, DType::kFloat32, stream);
-  kernels::router_forward(router, logits, selection_bias_, saved.scores, saved.expert_ids,
-                          saved.gates, stream);
-  if (context.routing != nullptr && !router.keeps_choice) {
-    context.routing->keep(prefix_, context.micro_batch, saved.expert_ids);
+  choose_experts(saved, context);
+  parallel::MovingRows moving = parallel::send_to_experts(
+      saved.route, home_rows(saved.route, x, options_.top_k, stream), expert, stream);
+  Tensor y = forward_meanwhile(saved, context);
+  saved.expert_x = parallel::rows_by_expert(saved.route, moving.wait(), stream);
+  Tensor expert_y = apply_experts(saved, stream);
+  const bool keeps_experts = context.pass == Pass::kTrain && context.recompute.keeps_experts();
+  if (!keeps_experts) {
+    saved.expert_x = Tensor();
+    saved.gate_up = Tensor();
   }
-  if (context.pass == Pass::kTrain && context.counts_experts) {
-    kernels::count_experts(saved.expert_ids, expert_counts_, stream);
+  if (!keeps_experts || context.recompute.swiglu) {
+    saved.activated = Tensor();
   }
-  balance_.forward(router, saved.scores, saved.expert_ids, saved.balance, context);
-  run_experts(saved, context);
-  Tensor y;
-  if (options_.num_shared_experts > 0) {
-    y = shared_.forward(x, saved.shared, context);
-    saved.shared.x = Tensor();  // the same as saved.x
-  } else {
-    y = Tensor::empty(x.shape(), x.dtype(), stream);
-    kernels::fill(y, 0.0F, stream);
+  expert_y = parallel::rows_by_arrival(saved.route, expert_y, stream);
+  const Tensor home_y = parallel::return_from_experts(saved.route, expert_y, expert, stream).wait();
+  kernels::combine_forward(home_y, saved.route.row_of_slot, saved.gates, y, stream);
+  if (keeps_experts) {
+    saved.home_y = home_y;
   }
-  kernels::combine_forward(saved.home_y, saved.route.row_of_slot, saved.gates, y, stream);
+  if (context.recompute.layers) {
+    saved.scores = Tensor();
+    saved.gates = Tensor();
+  }
   return y;
 }
 
-void Moe::run_experts(Saved& saved, const Context& context) const {
+// x -> scores, experts, gates and the route to the experts.
+void Moe::choose_experts(Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
-  parallel::Communicator& expert = context.mesh.expert();
+  const kernels::RouterOptions router = router_options(context);
+  saved.expert_ids = router.keeps_choice ? context.routing->experts(prefix_, context.micro_batch)
+                                         : Tensor::empty(Shape{saved.x.size(0), options_.top_k},
+                                                         DType::kInt32, stream);
+  score_experts(router, saved, stream);
+  if (context.routing != nullptr && !router.keeps_choice) {
+    context.routing->keep(prefix_, context.micro_batch, saved.expert_ids);
+  }
+  if (context.pass == Pass::kTrain) {
+    kernels::count_experts(saved.expert_ids, expert_counts_, stream);
+  }
   saved.route =
       parallel::plan_expert_route(saved.expert_ids,
                                   {.num_experts = options_.num_experts,
                                    // Only gradients come in units.
                                    .unit_tokens = context.pass == Pass::kTrain ? unit_tokens_ : 0,
                                    .assumed_imbalance = context.assumed_imbalance},
-                                  expert, stream);
-  const DType dtype = saved.x.dtype();
-  Tensor home_x = Tensor::empty(Shape{saved.route.num_home_rows, hidden_size_}, dtype, stream);
-  kernels::permute_forward(saved.x, saved.route.slot_of_row, options_.top_k, home_x, stream);
-  saved.expert_x = parallel::send_to_experts(saved.route, home_x, expert, stream);
-  home_x = Tensor();
+                                  context.mesh.expert(), stream);
+}
 
+void Moe::score_experts(const kernels::RouterOptions& router, Saved& saved, Stream& stream) const {
+  const Tensor logits = router_.forward(saved.x, DType::kFloat32, stream);
+  saved.scores = Tensor::empty(logits.shape(), DType::kFloat32, stream);
+  saved.gates = Tensor::empty(saved.expert_ids.shape(), DType::kFloat32, stream);
+  kernels::router_forward(router, logits, selection_bias_, saved.scores, saved.expert_ids,
+                          saved.gates, stream);
+}
+
+// What need not wait for the rows that are under way: the balance losses, and the shared expert,
+// whose output is returned, zeros without one.
+Tensor Moe::forward_meanwhile(Saved& saved, const Context& context) const {
+  balance_.forward(router_options(context), saved.scores, saved.expert_ids, saved.balance, context);
+  if (options_.num_shared_experts > 0) {
+    Tensor y = shared_.forward(saved.x, saved.shared, context);
+    saved.shared.x = Tensor();  // the same as saved.x
+    return y;
+  }
+  Tensor y = Tensor::empty(saved.x.shape(), saved.x.dtype(), context.stream);
+  kernels::fill(y, 0.0F, context.stream);
+  return y;
+}
+
+// expert_x -> the experts' answers.
+Tensor Moe::apply_experts(Saved& saved, Stream& stream) const {
   const std::int64_t rows = saved.route.num_expert_rows;
   const std::int64_t width = options_.intermediate_size;
+  const DType dtype = saved.expert_x.dtype();
   saved.gate_up = Tensor::empty(Shape{rows, 2 * width}, dtype, stream);
   expert_products(saved.expert_x, experts_gate_up_, saved.route.offsets, saved.gate_up, stream);
-  Tensor activated = Tensor::empty(Shape{rows, width}, dtype, stream);
-  kernels::swiglu_forward(saved.gate_up, activated, stream);
+  saved.activated = Tensor::empty(Shape{rows, width}, dtype, stream);
+  kernels::swiglu_forward(saved.gate_up, saved.activated, stream);
   Tensor y = Tensor::empty(Shape{rows, hidden_size_}, dtype, stream);
-  expert_products(activated, experts_down_, saved.route.offsets, y, stream);
-  if (!context.recompute.swiglu) {
-    saved.activated = activated;
-  }
-  saved.home_y = parallel::return_from_experts(saved.route, y, expert, stream);
+  expert_products(saved.activated, experts_down_, saved.route.offsets, y, stream);
+  return y;
 }
 
 Tensor Moe::backward_input(const Tensor& dy, Saved& saved, const Context& context) const {
   Stream& stream = context.stream;
-  const kernels::RouterOptions router = router_options(context);
-  Tensor d_gates = Tensor::empty(saved.gates.shape(), DType::kFloat32, stream);
-  const Tensor d_home_x = backward_experts(dy, saved, d_gates, context);
-  Tensor dx;
-  if (options_.num_shared_experts > 0) {
-    dx = shared_.backward_input(dy, saved.shared, context);
-    kernels::permute_backward(d_home_x, saved.route.row_of_slot, dx, true, stream);
-  } else {
-    dx = Tensor::empty(dy.shape(), dy.dtype(), stream);
-    kernels::permute_backward(d_home_x, saved.route.row_of_slot, dx, false, stream);
+  kernels::RouterOptions router = router_options(context);
+  if (!saved.scores.defined()) {
+    router.keeps_choice = true;
+    score_experts(router, saved, stream);
   }
+  Tensor d_gates = Tensor::empty(saved.gates.shape(), DType::kFloat32, stream);
+  Tensor dx = saved.home_y.defined() ? backward_combination(dy, saved, d_gates, context)
+                                     : backward_with_experts_again(dy, saved, d_gates, context);
+  parallel::MovingRows d_home_x = backward_experts(saved, context);
   Tensor d_scores = Tensor::empty(saved.scores.shape(), DType::kFloat32, stream);
   balance_.backward(router, saved.scores, saved.balance, d_scores, context);
   saved.d_logits = Tensor::empty(saved.scores.shape(), DType::kFloat32, stream);
   kernels::router_backward(router, saved.scores, saved.expert_ids, d_gates, d_scores,
                            saved.d_logits, stream);
+  kernels::permute_backward(d_home_x.wait(), saved.route.row_of_slot, dx,
+                            options_.num_shared_experts > 0, stream);
   router_.backward_input(saved.d_logits, dx, kernels::Accumulate::kAdd, stream);
   return dx;
 }
 
-// dy -> gradient of the home rows, and of the gates.
-Tensor Moe::backward_experts(const Tensor& dy, Saved& saved, Tensor& d_gates,
-                             const Context& context) const {
+// dy -> d_gates, and d_expert_y where the experts are. Returns dx of the shared expert, which works
+// while rows are under way; without one, memory for dx.
+Tensor Moe::backward_combination(const Tensor& dy, Saved& saved, Tensor& d_gates,
+                                 const Context& context) const {
   Stream& stream = context.stream;
-  parallel::Communicator& expert = context.mesh.expert();
-  const std::int64_t width = options_.intermediate_size;
   Tensor d_home_y = Tensor::empty(saved.home_y.shape(), dy.dtype(), stream);
   kernels::combine_backward(dy, saved.home_y, saved.route.row_of_slot, saved.gates, d_home_y,
                             d_gates, stream);
   saved.home_y = Tensor();
-  saved.d_expert_y = parallel::send_to_experts(saved.route, d_home_y, expert, stream);
+  parallel::MovingRows moving =
+      parallel::send_to_experts(saved.route, d_home_y, context.mesh.expert(), stream);
   d_home_y = Tensor();
+  Tensor dx = backward_meanwhile(dy, saved, context);
+  saved.d_expert_y = parallel::rows_by_expert(saved.route, moving.wait(), stream);
+  return dx;
+}
+
+// The same where nothing is left of the experts' forward: they compute it again. Their answers do not
+// travel home once more to meet dy and the gates. dy goes to the experts in place of its gated rows,
+// and the gates beside it: one exchange of rows less, and the products do not wait for it.
+Tensor Moe::backward_with_experts_again(const Tensor& dy, Saved& saved, Tensor& d_gates,
+                                        const Context& context) const {
+  Stream& stream = context.stream;
+  parallel::Communicator& expert = context.mesh.expert();
+  const parallel::ExpertRoute& route = saved.route;
+  if (expert.world_size() == 1) {  // the answers are home
+    saved.expert_x = home_rows(route, saved.x, options_.top_k, stream);
+    saved.home_y = apply_experts(saved, stream);
+    return backward_combination(dy, saved, d_gates, context);
+  }
+  const Shape by_slot{saved.gates.numel(), 1};
+  const auto send = [&](const Tensor& x, int rows_of_each) {
+    return parallel::send_to_experts(route, home_rows(route, x, rows_of_each, stream), expert,
+                                     stream);
+  };
+  parallel::MovingRows moving_x = send(saved.x, options_.top_k);
+  parallel::MovingRows moving_gates = send(saved.gates.reshape(by_slot), 1);
+  parallel::MovingRows moving_dy = send(dy, options_.top_k);
+  Tensor dx = backward_meanwhile(dy, saved, context);
+  saved.expert_x = parallel::rows_by_expert(route, moving_x.wait(), stream);
+  const Tensor y = apply_experts(saved, stream);
+
+  // A row that arrived is a token with one slot.
+  saved.d_expert_y = Tensor::empty(y.shape(), dy.dtype(), stream);
+  Tensor d_arrived_gates = Tensor::empty(Shape{y.size(0), 1}, DType::kFloat32, stream);
+  const Tensor arrived_gates = moving_gates.wait();
+  kernels::combine_backward(moving_dy.wait(), y, route.row_of_arrival, arrived_gates,
+                            saved.d_expert_y, d_arrived_gates, stream);
+  const Tensor d_home_gates =
+      parallel::return_from_experts(route, d_arrived_gates, expert, stream).wait();
+  Tensor d_gates_by_slot = d_gates.reshape(by_slot);
+  kernels::gather_rows(d_home_gates, route.row_of_slot, d_gates_by_slot, stream);
+  return dx;
+}
+
+Tensor Moe::backward_meanwhile(const Tensor& dy, Saved& saved, const Context& context) const {
+  if (options_.num_shared_experts == 0) {
+    return Tensor::empty(dy.shape(), dy.dtype(), context.stream);
+  }
+  saved.shared.x = saved.x;
+  return shared_.backward_input(dy, saved.shared, context);
+}
+
+// d_expert_y -> gradient of the home rows, on its way.
+parallel::MovingRows Moe::backward_experts(Saved& saved, const Context& context) const {
+  Stream& stream = context.stream;
   const std::int64_t rows = saved.route.num_expert_rows;
-  Tensor d_activated = Tensor::empty(Shape{rows, width}, dy.dtype(), stream);
+  const std::int64_t width = options_.intermediate_size;
+  const DType dtype = saved.d_expert_y.dtype();
+  Tensor d_activated = Tensor::empty(Shape{rows, width}, dtype, stream);
   kernels::grouped_matmul_backward_input(
       saved.d_expert_y, experts_down_.value().reshape(Shape{local_experts_, hidden_size_, width}),
       saved.route.offsets, d_activated, stream);
   if (!saved.activated.defined()) {
-    saved.activated = Tensor::empty(d_activated.shape(), dy.dtype(), stream);
+    saved.activated = Tensor::empty(d_activated.shape(), dtype, stream);
     kernels::swiglu_forward(saved.gate_up, saved.activated, stream);
   }
   saved.d_gate_up = saved.gate_up;  // written in place: the inputs are not needed any more
   kernels::swiglu_backward(d_activated, saved.gate_up, saved.d_gate_up, stream);
   saved.gate_up = Tensor();
-  Tensor d_expert_x = Tensor::empty(Shape{rows, hidden_size_}, dy.dtype(), stream);
+  Tensor d_expert_x = Tensor::empty(Shape{rows, hidden_size_}, dtype, stream);
   kernels::grouped_matmul_backward_input(
       saved.d_gate_up,
       experts_gate_up_.value().reshape(Shape{local_experts_, 2 * width, hidden_size_}),
       saved.route.offsets, d_expert_x, stream);
-  return parallel::return_from_experts(saved.route, d_expert_x, expert, stream);
+  d_expert_x = parallel::rows_by_arrival(saved.route, d_expert_x, stream);
+  return parallel::return_from_experts(saved.route, d_expert_x, context.mesh.expert(), stream);
 }
 
 void Moe::backward_weight(Saved& saved, const Context& context) {
@@ -230,7 +322,6 @@ void Moe::backward_weight(Saved& saved, const Context& context) {
   backward_expert_weight(saved.d_gate_up, saved.expert_x, saved.route, experts_gate_up_, stream);
   router_.backward_weight(saved.d_logits, saved.x, stream);
   if (options_.num_shared_experts > 0) {
-    saved.shared.x = saved.x;
     shared_.backward_weight(saved.shared, context);
   }
   saved = Saved();

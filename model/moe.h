@@ -21,15 +21,17 @@ namespace fathom::model {
 // arXiv:2401.06066):
 //   y = Shared(x) + sum over the chosen experts, in ascending order, of g_i Expert_i(x)
 // Dropless. Experts are whole and spread over the expert axis, which re-cuts data x tensor; the
-// router runs where the token lives.
+// router runs where the token lives. While rows are under way the shared expert works.
 class Moe {
  public:
   struct Saved {
     Tensor x;  // [local tokens, hidden]; may be taken away and given back by the caller
     Mlp::Saved shared;
-    Tensor scores, expert_ids, gates;
+    Tensor expert_ids, scores, gates;  // the latter two undefined with recompute.layers
     BalanceLoss::Saved balance;
     parallel::ExpertRoute route;
+    // Undefined where the experts' forward is computed again; activated alone with
+    // recompute.swiglu.
     Tensor expert_x;   // [expert rows, hidden]
     Tensor gate_up;    // [expert rows, 2 * intermediate]
     Tensor activated;  // [expert rows, intermediate]
@@ -55,9 +57,16 @@ class Moe {
   void allocate_state(Stream& stream);
 
  private:
-  void run_experts(Saved& saved, const Context& context) const;
-  Tensor backward_experts(const Tensor& dy, Saved& saved, Tensor& d_gates,
-                          const Context& context) const;
+  void choose_experts(Saved& saved, const Context& context) const;
+  void score_experts(const kernels::RouterOptions& router, Saved& saved, Stream& stream) const;
+  Tensor forward_meanwhile(Saved& saved, const Context& context) const;
+  Tensor apply_experts(Saved& saved, Stream& stream) const;
+  Tensor backward_combination(const Tensor& dy, Saved& saved, Tensor& d_gates,
+                              const Context& context) const;
+  Tensor backward_with_experts_again(const Tensor& dy, Saved& saved, Tensor& d_gates,
+                                     const Context& context) const;
+  Tensor backward_meanwhile(const Tensor& dy, Saved& saved, const Context& context) const;
+  parallel::MovingRows backward_experts(Saved& saved, const Context& context) const;
   kernels::RouterOptions router_options(const Context& context) const;
 
   MoeOptions options_;

@@ -104,7 +104,10 @@ struct RecomputeOptions {
   bool norms = false;               // outputs of the two norms of a layer
   bool swiglu = false;              // outputs of SwiGLU
   bool mla_up_projections = false;  // q, k and v from their latents
-  bool layers = false;              // everything but a layer's input
+  bool layers = false;              // everything but a layer's input and its tokens' experts
+  bool experts = false;             // all that routed experts compute, and the rows brought to them
+
+  bool keeps_experts() const noexcept { return !experts && !layers; }
 };
 
 }  // namespace fathom::model

@@ -56,7 +56,6 @@ Context TransformerStage::context(int micro_batch) {
                  step_.micro_batches[static_cast<std::size_t>(micro_batch)],
                  step_.recompute,
                  step_.pass,
-                 true,
                  step_.assumed_imbalance,
                  step_.losses,
                  nullptr,

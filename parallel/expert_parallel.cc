@@ -104,30 +104,50 @@ ExpertRoute plan_expert_route(const Tensor& expert_ids, const ExpertRouteOptions
   return route;
 }
 
-Tensor send_to_experts(const ExpertRoute& route, const Tensor& home_rows, Communicator& expert,
-                       Stream& stream) {
+MovingRows send_to_experts(const ExpertRoute& route, const Tensor& home_rows, Communicator& expert,
+                           Stream& stream) {
   if (expert.world_size() == 1) {
-    return home_rows;
+    return {home_rows, Work()};
   }
-  const Shape shape{route.num_expert_rows, home_rows.size(1)};
-  Tensor arrived = Tensor::empty(shape, home_rows.dtype(), stream);
-  expert.all_to_all(home_rows, route.rows_to_each, arrived, route.rows_from_each, stream).wait();
-  Tensor rows = Tensor::empty(shape, home_rows.dtype(), stream);
-  kernels::gather_rows(arrived, route.arrival_of_row, rows, stream);
-  return rows;
+  Tensor arrived =
+      Tensor::empty(Shape{route.num_expert_rows, home_rows.size(1)}, home_rows.dtype(), stream);
+  Work work =
+      expert.all_to_all(home_rows, route.rows_to_each, arrived, route.rows_from_each, stream);
+  return {std::move(arrived), std::move(work)};
 }
 
-Tensor return_from_experts(const ExpertRoute& route, const Tensor& expert_rows,
-                           Communicator& expert, Stream& stream) {
+MovingRows return_from_experts(const ExpertRoute& route, const Tensor& arrived_rows,
+                               Communicator& expert, Stream& stream) {
   if (expert.world_size() == 1) {
-    return expert_rows;
+    return {arrived_rows, Work()};
   }
-  Tensor leaving = Tensor::empty(expert_rows.shape(), expert_rows.dtype(), stream);
-  kernels::gather_rows(expert_rows, route.row_of_arrival, leaving, stream);
   Tensor home =
-      Tensor::empty(Shape{route.num_home_rows, expert_rows.size(1)}, expert_rows.dtype(), stream);
-  expert.all_to_all(leaving, route.rows_from_each, home, route.rows_to_each, stream).wait();
-  return home;
+      Tensor::empty(Shape{route.num_home_rows, arrived_rows.size(1)}, arrived_rows.dtype(), stream);
+  Work work =
+      expert.all_to_all(arrived_rows, route.rows_from_each, home, route.rows_to_each, stream);
+  return {std::move(home), std::move(work)};
+}
+
+namespace {
+
+// The rows in the order of `index`; undefined: in their own.
+Tensor rearranged(const Tensor& rows, const Tensor& index, Stream& stream) {
+  if (!index.defined()) {
+    return rows;
+  }
+  Tensor result = Tensor::empty(rows.shape(), rows.dtype(), stream);
+  kernels::gather_rows(rows, index, result, stream);
+  return result;
+}
+
+}  // namespace
+
+Tensor rows_by_expert(const ExpertRoute& route, const Tensor& arrived_rows, Stream& stream) {
+  return rearranged(arrived_rows, route.arrival_of_row, stream);
+}
+
+Tensor rows_by_arrival(const ExpertRoute& route, const Tensor& expert_rows, Stream& stream) {
+  return rearranged(expert_rows, route.row_of_arrival, stream);
 }
 
 }  // namespace fathom::parallel

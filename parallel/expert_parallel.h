@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "core/stream.h"
@@ -42,12 +43,35 @@ struct ExpertRouteOptions {
 ExpertRoute plan_expert_route(const Tensor& expert_ids, const ExpertRouteOptions& options,
                               Communicator& expert, Stream& stream);
 
-// home rows [num_home_rows, hidden], sorted by expert  ->  expert rows [num_expert_rows, hidden],
-// by local expert
-Tensor send_to_experts(const ExpertRoute& route, const Tensor& home_rows, Communicator& expert,
-                       Stream& stream);
-// The way back: the inverse, which is also the backward of the way there.
-Tensor return_from_experts(const ExpertRoute& route, const Tensor& expert_rows,
-                           Communicator& expert, Stream& stream);
+// Rows under way to the experts of other ranks, or back. What the stream is given before wait()
+// does not wait for them. Like the Work that it holds: it keeps its tensors alive, and must not
+// outlive communicator and stream.
+class [[nodiscard]] MovingRows {
+ public:
+  // Of which `work` makes `rows`.
+  MovingRows(Tensor rows, Work work) : rows_(std::move(rows)), work_(std::move(work)) {}
+  // The rows, once, with the stream ordered after their arrival. Throws CommError.
+  Tensor wait() {
+    work_.wait();
+    return std::move(rows_);
+  }
+
+ private:
+  Tensor rows_;
+  Work work_;
+};
+
+// home rows [num_home_rows, size], sorted by expert  ->  [num_expert_rows, size] as they arrive: by
+// source rank, then by expert. Collective, as the way back, which is the inverse and also the
+// backward of the way there.
+MovingRows send_to_experts(const ExpertRoute& route, const Tensor& home_rows, Communicator& expert,
+                           Stream& stream);
+MovingRows return_from_experts(const ExpertRoute& route, const Tensor& arrived_rows,
+                               Communicator& expert, Stream& stream);
+
+// The expert rows [num_expert_rows, size] by local expert, as products take them, from those as
+// they arrived, and back. The tensor itself where both orders are the same.
+Tensor rows_by_expert(const ExpertRoute& route, const Tensor& arrived_rows, Stream& stream);
+Tensor rows_by_arrival(const ExpertRoute& route, const Tensor& expert_rows, Stream& stream);
 
 }  // namespace fathom::parallel

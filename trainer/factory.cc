@@ -17,8 +17,8 @@ model::PipelineOptions make_pipeline_options(const config::RunConfig& config) {
 }
 
 model::RecomputeOptions make_recompute_options(const config::Recompute& recompute) {
-  return {recompute.norms(), recompute.swiglu(), recompute.mla_up_projections(),
-          recompute.layers()};
+  return {recompute.norms(), recompute.swiglu(), recompute.mla_up_projections(), recompute.layers(),
+          recompute.experts()};
 }
 
 model::CacheForm make_cache_form(const config::RunConfig& config) {

@@ -26,10 +26,10 @@ same_bits "V3's architecture" \
   data=1,micro_batch_size=4,train.recompute.norms=true,train.recompute.swiglu=true,train.recompute.mla_up_projections=true \
   data=1,threads=2,train.recompute.layers=true \
   data=2 data=4,micro_batch_size=2,mesh.group_elements=1 tensor=2,micro_batch_size=4 tensor=4 pipeline=2 pipeline=4,micro_batch_size=2 \
-  data=2,expert=2 data=4,expert=4 tensor=2,expert=2 \
+  data=2,expert=2 data=4,expert=4,train.recompute.experts=true tensor=2,expert=2 \
   pipeline=2,data=2,mesh.group_elements=1 pipeline=2,tensor=2 data=2,tensor=2 data=2,tensor=2,expert=4,micro_batch_size=4,mesh.group_elements=1000 pipeline=2,data=2,expert=2 \
   pipeline=2,stages_per_rank=2 pipeline=2,mesh.layers_per_stage=1,mesh.layers_per_stage=3 \
-  pipeline=2,data=2,tensor=2 pipeline=2,data=2,tensor=2,expert=4,micro_batch_size=2 \
+  pipeline=2,data=2,tensor=2 pipeline=2,data=2,tensor=2,expert=4,micro_batch_size=2,train.recompute.experts=true,train.recompute.norms=true \
   pipeline=2,data=2,tensor=2,expert=2,stages_per_rank=2,threads=2,train.recompute.layers=true,mesh.group_elements=1 \
   data=4,tensor=4,expert=8 pipeline=2,data=4,tensor=2,expert=8 pipeline=2,data=2,tensor=4,expert=2,micro_batch_size=2
 same_bits "V2's architecture" data=1 tensor=2,data=2,expert=4 pipeline=2,data=2,expert=2 -- \

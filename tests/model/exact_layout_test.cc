@@ -42,6 +42,7 @@ const std::vector<Layout>& layouts() {
       {{1, 1, 1, 1}, {}, 8, {}, 2},
       {{1, 1, 1, 1}, {}, 2, {true, true, true, false}},
       {{1, 1, 1, 1}, {}, 2, {false, false, false, true}},
+      {{1, 1, 1, 1}, {}, 2, {false, false, false, false, true}},
       // each axis alone, at 2 and at 4
       {{1, 2, 1, 1}, {}, 1, {}},
       {{1, 4, 1, 1}, {}, 2, {}},
@@ -59,7 +60,7 @@ const std::vector<Layout>& layouts() {
       {{1, 2, 2, 2}, {}, 1, {}},
       {{1, 2, 2, 4}, {}, 2, {}},
       {{2, 2, 1, 2}, {}, 1, {}},
-      {{2, 1, 2, 2}, {}, 1, {true, true, true, false}},
+      {{2, 1, 2, 2}, {}, 1, {true, true, true, false, true}},
       // uneven stages, also without layers at either end and between; interleaving
       {{2, 1, 1, 1}, {1, {1, 3}}, 1, {}},
       {{2, 1, 1, 1}, {1, {2, 2}}, 1, {}},
@@ -74,7 +75,7 @@ const std::vector<Layout>& layouts() {
       {{2, 2, 2, 2}, {}, 2, {}, 2},
       {{2, 2, 2, 4}, {2, {}}, 1, {false, false, false, true}},
       {{1, 2, 4, 8}, {}, 2, {}},
-      {{2, 4, 2, 8}, {}, 1, {}},
+      {{2, 4, 2, 8}, {}, 1, {false, false, false, false, true}},
       {{4, 2, 2, 2}, {}, 1, {}},
       {{2, 2, 4, 4}, {}, 2, {}},
   };
@@ -99,10 +100,10 @@ void check_layouts(const model::ModelOptions& options, const std::vector<Layout>
 
 // A few layouts that together use every axis.
 std::vector<Layout> some_layouts() {
-  return {{{1, 4, 1, 4}, {}, 2, {}},
+  return {{{1, 4, 1, 4}, {}, 2, {false, false, false, false, true}},
           {{1, 1, 4, 2}, {}, 1, {}},
           {{2, 2, 2, 4}, {}, 1, {true, true, true, false}},
-          {{2, 1, 2, 1}, {2, {}}, 4, {}, 2}};
+          {{2, 1, 2, 1}, {2, {}}, 4, {false, false, false, true}, 2}};
 }
 
 }  // namespace

@@ -158,11 +158,12 @@ TEST_CASE("Both sequences in one micro-batch agree with PyTorch") {
 
 TEST_CASE("Every kind of recomputation agrees with PyTorch") {
   Layout layout;
-  const int kind = GENERATE(0, 1, 2, 3, 4);
+  const int kind = GENERATE(0, 1, 2, 3, 4, 5);
   layout.recompute.norms = kind == 0 || kind == 4;
   layout.recompute.swiglu = kind == 1 || kind == 4;
   layout.recompute.mla_up_projections = kind == 2 || kind == 4;
   layout.recompute.layers = kind == 3;
+  layout.recompute.experts = kind == 5;
   check_fixture("v3_mtp2_balance", layout);
   check_fixture("v3_no_q_lora", layout);
 }

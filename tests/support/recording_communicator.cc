@@ -1,5 +1,6 @@
 #include "tests/support/recording_communicator.h"
 
+#include <iterator>
 #include <utility>
 
 #include "tests/support/forwarding_communicator.h"
@@ -28,6 +29,23 @@ class RecordingCommunicator final : public ForwardingCommunicator {
     begin("reduce_scatter", full);
     return record("reduce_scatter", full, inner().reduce_scatter(full, shard, stream));
   }
+  Work all_to_all(const Tensor& send, std::span<const std::int64_t> send_rows, Tensor& recv,
+                  std::span<const std::int64_t> recv_rows, Stream& stream) override {
+    const Tensor& larger = send.numel() > recv.numel() ? send : recv;
+    begin("all_to_all", larger);
+    return record("all_to_all", larger,
+                  inner().all_to_all(send, send_rows, recv, recv_rows, stream));
+  }
+  void exchange_integers(std::span<const std::int64_t> to_each,
+                         std::span<std::int64_t> from_each) override {
+    begin("exchange_integers", std::ssize(to_each));
+    inner().exchange_integers(to_each, from_each);
+  }
+  void all_gather_integers(std::span<const std::int64_t> mine,
+                           std::span<std::int64_t> all) override {
+    begin("all_gather_integers", std::ssize(all));
+    inner().all_gather_integers(mine, all);
+  }
   std::unique_ptr<Communicator> group(std::span<const int> ranks,
                                       const std::string& group_name) override {
     auto made = inner().group(ranks, group_name);
@@ -36,9 +54,10 @@ class RecordingCommunicator final : public ForwardingCommunicator {
   }
 
  private:
-  void begin(const char* operation, const Tensor& x) {
+  void begin(const char* operation, const Tensor& x) { begin(operation, x.numel()); }
+  void begin(const char* operation, std::int64_t numel) {
     if (world_size() > 1) {
-      log_->push_back({name(), operation, x.numel(), false});
+      log_->push_back({name(), operation, numel, false});
     }
   }
   Work record(const char* operation, const Tensor& x, Work work) {

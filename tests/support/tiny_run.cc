@@ -40,6 +40,7 @@ std::string to_string(const Layout& layout) {
   text += recompute.swiglu ? ", recompute swiglu" : "";
   text += recompute.mla_up_projections ? ", recompute mla" : "";
   text += recompute.layers ? ", recompute layers" : "";
+  text += recompute.experts ? ", recompute experts" : "";
   text += layout.threads > 1 ? concat(", ", layout.threads, " threads") : "";
   return text;
 }

@@ -133,6 +133,7 @@ TEST_CASE(
       {"mesh.data=1"},
       {"mesh.data=2"},
       {"mesh.data=2", "mesh.expert=2"},
+      {"mesh.data=2", "train.recompute.experts=true", "mesh.expert=2"},
       {"mesh.data=1", "mesh.tensor=2"},
       {"mesh.data=1", "mesh.pipeline=2"},
       {"mesh.data=2", "mesh.pipeline=2", "mesh.expert=2"},
@@ -199,7 +200,7 @@ TEST_CASE("Each kind of recomputation saves the bytes that the plan announces") 
                      measure(config).front().peak_bytes);
   };
   const auto [plan_without, real_without] = peak({"mesh.data=1", "train.micro_batch_size=8"});
-  for (const char* kind : {"norms", "swiglu", "mla_up_projections", "layers"}) {
+  for (const char* kind : {"norms", "swiglu", "mla_up_projections", "experts", "layers"}) {
     INFO(kind);
     const auto [plan, real] = peak(
         {"mesh.data=1", "train.micro_batch_size=8", concat("train.recompute.", kind, "=true")});

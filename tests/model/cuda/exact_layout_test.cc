@@ -46,6 +46,8 @@ TEST_CASE("EXACT on CUDA: micro-batches and recomputation do not show") {
                 {
                     {{1, 1, 1, 1}, {}, 4, {true, true, true, false}},
                     {{1, 1, 1, 1}, {}, 2, {false, false, false, true}},
+                    {{1, 1, 1, 1}, {}, 4, {false, false, false, false, true}},
+                    {{1, 2, 1, 2}, {}, 4, {false, false, false, false, true}},
                 });
 }
 
@@ -73,7 +75,7 @@ TEST_CASE("EXACT on CUDA: layouts have the bits of one rank with V2's router") {
   model::ModelOptions options = with_v2_router(options_of(DType::kBFloat16));
   options.q_lora_rank = 0;
   options.mtp_depth = 0;
-  check_layouts(options, {{{1, 2, 2, 4}, {}, 4, {}}});
+  check_layouts(options, {{{1, 2, 2, 4}, {}, 4, {false, false, false, true}}});
 }
 
 TEST_CASE("EXACT on CUDA: the chunks of the head do not show") {

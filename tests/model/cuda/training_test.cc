@@ -79,6 +79,18 @@ TEST_CASE("The same layout on CUDA has the same bits again") {
   CHECK(once.weights == again.weights);
 }
 
+TEST_CASE("What is computed again on CUDA has the same bits") {
+  Layout layout;
+  layout.mesh = GENERATE(parallel::MeshShape{1, 1, 1, 1}, parallel::MeshShape{1, 2, 2, 4});
+  layout.micro_batch_size = 4;
+  const model::ModelOptions options = with_activations(DType::kBFloat16);
+  const Training kept = train(options, layout, on(kCuda, 2));
+  layout.recompute.layers = GENERATE(true, false);
+  layout.recompute.experts = !layout.recompute.layers;
+  INFO(to_string(layout));
+  CHECK(difference(kept, train(options, layout, on(kCuda, 2))) == "");
+}
+
 TEST_CASE("A step on CUDA sees nothing of what the memory of gradients held before it") {
   const Layout layout = GENERATE(Layout{{1, 1, 1, 1}, {}, 2, {}}, Layout{{2, 2, 1, 2}, {}, 2, {}});
   const model::ModelOptions options = with_activations(DType::kBFloat16);
@@ -89,7 +101,10 @@ TEST_CASE("A step on CUDA sees nothing of what the memory of gradients held befo
 }
 
 TEST_CASE("A step waits for the device once, at its end") {
-  const Layout layout = GENERATE(Layout{{1, 1, 1, 1}, {}, 2, {}}, Layout{{1, 1, 1, 1}, {}, 4, {}});
+  const Layout layout =
+      GENERATE(Layout{{1, 1, 1, 1}, {}, 2, {}}, Layout{{1, 1, 1, 1}, {}, 4, {}},
+               Layout{{1, 1, 1, 1}, {}, 4, {false, false, false, true}},
+               Layout{{1, 1, 1, 1}, {}, 4, {false, false, false, false, true}});
   const Training training = train(with_activations(DType::kBFloat16), layout, on(kCuda, 2));
   CHECK(training.ranks[0].num_host_waits == 1);
 }

@@ -115,8 +115,22 @@ void check_route(const Case& test, Communicator& expert, Stream& stream) {
   const Tensor x = make_tokens(expert.rank(), test.dtype, stream);
   Tensor home = Tensor::empty(Shape{kTokens * kTopK, kHiddenSize}, test.dtype, stream);
   kernels::permute_forward(x, route.slot_of_row, kTopK, home, stream);
-  const Tensor rows = send_to_experts(route, home, expert, stream);
-  const Tensor back = return_from_experts(route, rows, expert, stream);
+  // Two exchanges under way at a time, waited for in the other order.
+  Tensor slots = Tensor::empty(Shape{kTokens * kTopK, 1}, DType::kFloat32, stream);
+  std::vector<float> of_slots;
+  for (std::int64_t slot = 0; slot < kTokens * kTopK; ++slot) {
+    of_slots.push_back(element(expert.rank(), slot / kTopK, slot % kTopK));
+  }
+  from_host<float>(of_slots, slots, stream);
+  Tensor home_slots = Tensor::empty(slots.shape(), slots.dtype(), stream);
+  kernels::permute_forward(slots, route.slot_of_row, 1, home_slots, stream);
+  MovingRows moving = send_to_experts(route, home, expert, stream);
+  MovingRows moving_slots = send_to_experts(route, home_slots, expert, stream);
+  const Tensor arrived_slots = moving_slots.wait();
+  const Tensor rows = rows_by_expert(route, moving.wait(), stream);
+  const Tensor back =
+      return_from_experts(route, rows_by_arrival(route, rows, stream), expert, stream).wait();
+  const Tensor slots_back = return_from_experts(route, arrived_slots, expert, stream).wait();
 
   const Arranged want = arranged_for(expert.rank(), expert.world_size(), test);
   FATHOM_CHECK(floats_of(rows, stream) == want.rows, "rows on rank ", expert.rank());
@@ -126,6 +140,8 @@ void check_route(const Case& test, Communicator& expert, Stream& stream) {
                "part_offsets on rank ", expert.rank());
   FATHOM_CHECK(floats_of(back, stream) == floats_of(home, stream), "rows back on rank ",
                expert.rank());
+  FATHOM_CHECK(floats_of(slots_back, stream) == floats_of(home_slots, stream),
+               "slots back on rank ", expert.rank());
 }
 
 }  // namespace
