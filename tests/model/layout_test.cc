@@ -136,11 +136,15 @@ TEST_CASE("Each rank sends along the tensor, pipeline and expert axes what a for
   o.moe.forced_balance = true;
   constexpr std::int64_t kFloat = 4;
   const std::int64_t d = o.hidden_size;
+  const model::RecomputeOptions recompute =
+      GENERATE(model::RecomputeOptions{}, model::RecomputeOptions{.experts = true},
+               model::RecomputeOptions{.layers = true});
   for (const parallel::MeshShape& mesh :
        {parallel::MeshShape{1, 1, 2, 1}, parallel::MeshShape{1, 2, 2, 4},
         parallel::MeshShape{2, 1, 1, 1}, parallel::MeshShape{2, 2, 1, 2}}) {
     Layout layout;
     layout.mesh = mesh;
+    layout.recompute = recompute;
     INFO(testing::to_string(layout));
     const Training training = train(o, layout);
     const std::int64_t t = mesh.tensor;
@@ -149,11 +153,13 @@ TEST_CASE("Each rank sends along the tensor, pipeline and expert axes what a for
     // to t - 1 ranks.
     const auto moved = [&](std::int64_t width) { return (t - 1) * (tokens / t) * width * kFloat; };
     const std::int64_t latent = o.kv_lora_rank + o.qk_rope_head_dim;
-    // Forward: gather the latents, scatter the sum of outputs; backward: the reverse.
-    const std::int64_t attention = 2 * (moved(o.q_lora_rank) + moved(latent) + moved(d));
+    // Forward: gather the latents, scatter the sum of outputs; backward: the reverse. A layer that
+    // is computed again: the forward once more.
+    const std::int64_t again = recompute.layers ? 1 : 0;
+    const std::int64_t attention = (2 + again) * (moved(o.q_lora_rank) + moved(latent) + moved(d));
     // Forward gather and scatter, backward gather and scatter, and the gathered input once more for
-    // the weight.
-    const std::int64_t mlp = 5 * moved(d);
+    // the weight. Computed again: gathered, and not scattered, since its output is not needed.
+    const std::int64_t mlp = (5 + again) * moved(d);
     const std::int64_t embedding = 2 * moved(d);
     // Gather in, scatter back; maximum, sum and target logit of each token, short enough to be
     // gathered whole, per micro-batch.
@@ -172,6 +178,7 @@ TEST_CASE("Each rank sends along the tensor, pipeline and expert axes what a for
     }
     // Forced balance: slot j of token i goes to expert (i * top_k + j) mod experts. Rows travel out
     // and back, forward and backward; before them each layer's counts for other ranks' experts.
+    // Where experts compute again, rows travel out once more, gates out and their gradients back.
     std::int64_t remote_slots = 0;
     const std::int64_t plane = mesh.data * t;
     for (std::int64_t token = 0; token < kSequences * kLength; ++token) {
@@ -188,7 +195,8 @@ TEST_CASE("Each rank sends along the tensor, pipeline and expert axes what a for
     constexpr std::int64_t kCount = 8;
     const std::int64_t micro_batches = kSequences / mesh.data;
     const std::int64_t remote_experts = o.moe.num_experts - o.moe.num_experts / mesh.expert;
-    CHECK(expert_bytes ==
-          3 * 4 * remote_slots * d * kFloat + 3 * plane * micro_batches * remote_experts * kCount);
+    const std::int64_t numbers_a_slot = recompute.keeps_experts() ? 4 * d : 5 * d + 2;
+    CHECK(expert_bytes == 3 * remote_slots * numbers_a_slot * kFloat +
+                              3 * plane * micro_batches * remote_experts * kCount);
   }
 }

@@ -70,8 +70,10 @@ Found find(Communicator& expert, std::int64_t unit_tokens, Stream& stream) {
     home.mutable_values<float>()[static_cast<std::size_t>(row)] =
         value_of({0, expert.rank(), slot / kTopK, slot % kTopK});
   }
-  const Tensor there = send_to_experts(route, home, expert, stream);
-  const Tensor back = return_from_experts(route, there, expert, stream);
+  const Tensor there =
+      rows_by_expert(route, send_to_experts(route, home, expert, stream).wait(), stream);
+  const Tensor back =
+      return_from_experts(route, rows_by_arrival(route, there, stream), expert, stream).wait();
   const auto floats = [](const Tensor& x) {
     return std::vector<float>(x.values<float>().begin(), x.values<float>().end());
   };
