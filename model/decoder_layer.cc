@@ -24,7 +24,7 @@ Tensor DecoderLayer::attend(const Tensor& x, Saved& saved, const Context& contex
 
 Tensor DecoderLayer::forward(const Tensor& x, Saved& saved, const Context& context) const {
   Tensor branch = feed_forward_.forward(attend(x, saved, context), saved.feed_forward, context);
-  Tensor y = residual_.join(saved.h, branch, context.stream);
+  Tensor y = residual_.join(saved.h, std::move(branch), context.stream);
   if (context.pass != Pass::kTrain) {
     saved = Saved();
   } else if (context.recompute.layers) {

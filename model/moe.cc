@@ -244,9 +244,9 @@ Tensor Moe::backward_combination(const Tensor& dy, Saved& saved, Tensor& d_gates
   return dx;
 }
 
-// The same where nothing is left of the experts' forward: they compute it again. Their answers do not
-// travel home once more to meet dy and the gates. dy goes to the experts in place of its gated rows,
-// and the gates beside it: one exchange of rows less, and the products do not wait for it.
+// The same where nothing is left of the experts' forward: they compute it again. Their answers do
+// not travel home once more to meet dy and the gates. dy goes to the experts in place of its gated
+// rows, and the gates beside it: one exchange of rows less, and the products do not wait for it.
 Tensor Moe::backward_with_experts_again(const Tensor& dy, Saved& saved, Tensor& d_gates,
                                         const Context& context) const {
   Stream& stream = context.stream;

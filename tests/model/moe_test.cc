@@ -76,8 +76,8 @@ TEST_CASE("What is computed again has the bits of what was kept") {
 }
 
 TEST_CASE("Counts of rows are exchanged once, rows as often as they must be") {
-  // Counts, and rows there and back, in the forward; in the backward there and back, and where experts
-  // compute again their input, the gates, and the gates' gradients.
+  // Counts, and rows there and back, in the forward; in the backward there and back, and where
+  // experts compute again their input, the gates, and the gates' gradients.
   CHECK(exchanges_of({}).num_started == kMoeLayers * kMicroBatches * (3 + 2));
   CHECK(exchanges_of(kExperts).num_started == kMoeLayers * kMicroBatches * (3 + 5));
   CHECK(exchanges_of(kLayers).num_started == kMoeLayers * kMicroBatches * (3 + 5));

@@ -20,8 +20,8 @@ struct Communication {
 using CommunicationLog = std::vector<Communication>;
 
 // Writes into `log` what is done with the sums, gathers and exchanges of tensors and of integers of
-// `inner` and of the groups made from it, those of one rank left out. `log` belongs to this rank and
-// outlives it.
+// `inner` and of the groups made from it, those of one rank left out. `log` belongs to this rank
+// and outlives it.
 std::unique_ptr<parallel::Communicator> record_communication(parallel::Communicator& inner,
                                                              CommunicationLog& log);
 

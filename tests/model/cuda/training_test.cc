@@ -101,10 +101,9 @@ TEST_CASE("A step on CUDA sees nothing of what the memory of gradients held befo
 }
 
 TEST_CASE("A step waits for the device once, at its end") {
-  const Layout layout =
-      GENERATE(Layout{{1, 1, 1, 1}, {}, 2, {}}, Layout{{1, 1, 1, 1}, {}, 4, {}},
-               Layout{{1, 1, 1, 1}, {}, 4, {false, false, false, true}},
-               Layout{{1, 1, 1, 1}, {}, 4, {false, false, false, false, true}});
+  const Layout layout = GENERATE(Layout{{1, 1, 1, 1}, {}, 2, {}}, Layout{{1, 1, 1, 1}, {}, 4, {}},
+                                 Layout{{1, 1, 1, 1}, {}, 4, {false, false, false, true}},
+                                 Layout{{1, 1, 1, 1}, {}, 4, {false, false, false, false, true}});
   const Training training = train(with_activations(DType::kBFloat16), layout, on(kCuda, 2));
   CHECK(training.ranks[0].num_host_waits == 1);
 }
