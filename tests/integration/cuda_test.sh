@@ -62,7 +62,7 @@ what="GRPO"
 command=grpo
 grpo=("${small[@]}" --set train.steps=3 --set "data.train=[]" --set "train.init_from=$folder/cuda-cpu/checkpoints/step-00000003"
   --set "grpo.problems[0]={family: \"sorting\" difficulty: 2}" --set grpo.prompts_per_step=1 --set grpo.group_size=2
-  --set 'grpo.rewards[0]={kind: COMMAND command: "n=0; while read -r line; do n=$((n + 1)); echo $n; done"}'
+  --set 'grpo.rewards[0]={kind: COMMAND command: "while read -r line; do printf %s \"$line\" | cksum | cut -c1-3; done"}'
   --set rollout.max_new_tokens=4 --set train.sequence_length=32 --set checkpoint.interval=1 --set checkpoint.keep_last=0 --set grpo.objective.kl_weight=0.05)
 launch 1 "$folder/cuda-grpo" "${grpo[@]}" "${device[@]}"
 expect_status 0 "$what"
