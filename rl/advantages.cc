@@ -23,11 +23,12 @@ struct Range {
 Range range_of(Rewards rewards) {
   Range range;
   for (const std::optional<double>& reward : rewards) {
-    if (reward) {
-      FATHOM_CHECK(std::isfinite(*reward), "a reward of ", *reward);
-      range.low = std::min(range.low, *reward);
-      range.high = std::max(range.high, *reward);
+    if (!reward) {
+      continue;
     }
+    FATHOM_CHECK(std::isfinite(*reward), "a reward of ", *reward);
+    range.low = std::min(range.low, *reward);
+    range.high = std::max(range.high, *reward);
   }
   return range;
 }

@@ -144,10 +144,10 @@ RolloutSummary summarize(const Rollout& rollout, const PolicyLossOptions& loss) 
 std::string first_failure(const Rollout& rollout) {
   for (const RolloutGroup& group : rollout.groups) {
     for (const RolloutSample& sample : group.samples) {
-      for (const RewardValue& part : sample.score.parts) {
-        if (!part.value) {
-          return part.reason;
-        }
+      const auto& parts = sample.score.parts;
+      const auto failed = std::ranges::find_if(parts, [](const auto& part) { return !part.value; });
+      if (failed != parts.end()) {
+        return failed->reason;
       }
     }
   }

@@ -1,6 +1,7 @@
 #include "data/packing.h"
 
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <map>
 #include <vector>
@@ -136,8 +137,7 @@ std::vector<std::int32_t> packed_in_memory(const Documents& documents,
   const auto count = static_cast<std::int64_t>(documents.size());
   const IndexPermutation order(count, random("document_order"));
   const IndexPermutation fim_order(count, random("fim_documents"));
-  const auto num_fim =
-      static_cast<std::int64_t>(options.fim_rate * static_cast<double>(count) + 0.5);
+  const auto num_fim = std::llround(options.fim_rate * static_cast<double>(count));
   std::vector<std::int32_t> stream;
   for (std::int64_t position = 0; position < count; ++position) {
     const std::int64_t number =

@@ -36,16 +36,16 @@ struct Slot {
 // all tokens: by expert, then rank, token, choice.
 std::vector<Slot> slots_of(int num_ranks, int first, int last) {
   std::vector<Slot> slots;
-  for (int rank = 0; rank < num_ranks; ++rank) {
-    const std::vector<std::int32_t> ids = experts_of(rank);
-    for (int slot = 0; slot < std::ssize(ids); ++slot) {
-      const int expert = ids[static_cast<std::size_t>(slot)];
-      if (expert >= first && expert < last) {
-        slots.push_back({expert, rank, slot / kTopK, slot % kTopK});
+  for (int expert = first; expert < last; ++expert) {
+    for (int rank = 0; rank < num_ranks; ++rank) {
+      const std::vector<std::int32_t> ids = experts_of(rank);
+      for (auto slot = std::ranges::find(ids, expert); slot != ids.end();
+           slot = std::find(slot + 1, ids.end(), expert)) {
+        const auto number = static_cast<int>(slot - ids.begin());
+        slots.push_back({expert, rank, number / kTopK, number % kTopK});
       }
     }
   }
-  std::ranges::stable_sort(slots, {}, &Slot::expert);
   return slots;
 }
 

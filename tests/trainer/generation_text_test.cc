@@ -29,8 +29,8 @@ TEST_CASE("What may become a stop string is undecided") {
 TEST_CASE("A condition ends a completion with the token that completes a stop string") {
   const auto tokenizer =
       data::Tokenizer::load(test::source_path("tests/fixtures/tokenizer/llama3.json"));
-  const std::vector<std::string> kStops{"water wheel", "\n\n"};
-  const StopStrings stop(kStops);
+  const std::vector<std::string> stops{"water wheel", "\n\n"};
+  const StopStrings stop(stops);
   const auto is_stop = stop.condition(tokenizer);
   CHECK(!StopStrings().condition(tokenizer));
   for (const std::string text : {"the water wheels turn", "a\n\nb", "the water\nwheel"}) {
@@ -50,7 +50,7 @@ TEST_CASE("A condition ends a completion with the token that completes a stop st
                                 {},
                                 FinishReason::kStop};
     const auto [begin, stop_end] = stop.find(text);
-    CHECK(completion_text(tokenizer, completion, make_completion_end(tokenizer, kStops)) ==
+    CHECK(completion_text(tokenizer, completion, make_completion_end(tokenizer, stops)) ==
           CompletionText{text.substr(0, begin), text.substr(begin, stop_end - begin)});
   }
 }

@@ -150,7 +150,8 @@ TEST_CASE("As many completions are scored at once as the reward that waits most 
   std::vector<WeightedReward> list = fakes({{"a", 1.0}});
   list.push_back({"b", 1.0, std::make_unique<FakeReward>(3)});
   list.push_back({"c", 1.0, std::make_unique<FakeReward>(2)});
-  CHECK(WeightedRewards(std::move(list)).num_at_once() == 3);
+  const WeightedRewards rewards(std::move(list));
+  CHECK(rewards.num_at_once() == 3);
   CHECK(WeightedRewards(fakes({{"a", 1.0}})).num_at_once() == 1);
 }
 
