@@ -20,13 +20,32 @@ struct Cut {
   std::vector<int> layers;  // of each stage
 };
 
+constexpr double kNever = std::numeric_limits<double>::infinity();
+
+struct Least {
+  double cost = kNever;
+  std::size_t index = 0;
+};
+
+// Of cost_of(0) to cost_of(count - 1) the least, and of equal ones the first.
+template <class CostOf>
+Least least_of(std::size_t count, const CostOf& cost_of) {
+  Least least;
+  for (std::size_t i = 0; i < count; ++i) {
+    const double cost = cost_of(i);
+    if (cost < least.cost * (1.0 - kTie)) {
+      least = {cost, i};
+    }
+  }
+  return least;
+}
+
 // The cut of layers into consecutive stages whose costs, joined from the first to the last, are
 // least; of equal ones that with the fewest layers before the last stage, and so on.
 //   cost(stage, begin, end)  of the stage with the layers [begin, end)
 template <class Cost, class Join>
 Cut cheapest_cut(std::size_t num_layers, std::size_t num_stages, const Cost& cost,
                  const Join& join) {
-  constexpr double kNever = std::numeric_limits<double>::infinity();
   std::vector<double> best(num_layers + 1, kNever);  // of the stages so far, by layers they hold
   best[0] = 0.0;
   std::vector<std::vector<std::size_t>> begins;  // [stage][end]
@@ -34,13 +53,10 @@ Cut cheapest_cut(std::size_t num_layers, std::size_t num_stages, const Cost& cos
     std::vector<double> next(num_layers + 1, kNever);
     std::vector<std::size_t>& begin_of = begins.emplace_back(num_layers + 1, 0);
     for (std::size_t end = 0; end <= num_layers; ++end) {
-      for (std::size_t begin = 0; begin <= end; ++begin) {
-        const double joined = join(best[begin], cost(stage, begin, end));
-        if (joined < next[end] * (1.0 - kTie)) {
-          next[end] = joined;
-          begin_of[end] = begin;
-        }
-      }
+      const Least least = least_of(
+          end + 1, [&](std::size_t begin) { return join(best[begin], cost(stage, begin, end)); });
+      next[end] = least.cost;
+      begin_of[end] = least.index;
     }
     best = std::move(next);
   }
