@@ -139,7 +139,8 @@ void Session::use_device(const config::RunConfig& config) {
   });
   if (run.transport() == config::Run::NCCL && world().world_size() > 1) {
     if (config.numerics().deterministic()) {
-      // Sums by the switches of NVLink differ from call to call. What the user has set stays.
+      // Sums by the switches of NVLink differ from call to call. What the user has set stays. Not
+      // before MPI starts, as the rest is: it takes the config to know.
       setenv("NCCL_NVLS_ENABLE", "0", 0);
     }
     device_world_ = parallel::make_nccl_world(world(), device_, options_);

@@ -64,12 +64,13 @@ void check_time_limits(const RunConfig& config, Problems& problems) {
                  std::ceil(at_once / std::max(1, reward.processes()));
     }
   }
-  problems.require(!(seconds > 0 && seconds >= config.train().watchdog_timeout()),
-                   "grpo.rewards: a completion may take ", seconds,
-                   " s, 2 x the larger of time_limit and start_limit of all commands, not below "
-                   "train.watchdog_timeout (",
-                   config.train().watchdog_timeout(),
-                   "): commands that hang would end the run instead of their samples");
+  problems.require(
+      !(seconds > 0 && seconds >= config.train().watchdog_timeout()),
+      "grpo.rewards: a completion may take ", seconds,
+      " s, 2 x the larger of time_limit and start_limit of all commands, each as often "
+      "as completions queue for its processes, not below train.watchdog_timeout (",
+      config.train().watchdog_timeout(),
+      "): commands that hang would end the run instead of their samples");
 }
 
 void check_deciding_reward(const RunConfig& config, Problems& problems) {

@@ -65,8 +65,7 @@ std::size_t element_bytes(ElementType type) noexcept {
 // the library works in memory of ours, which is the file when it has closed it.
 struct Hdf5ImageWriter::State {
   std::string image;
-  std::size_t file_bytes = 0;
-  Hdf5Handle file;
+  Hdf5Handle file;  // after the image, which closing it may still resize
 
   static void* copy_pointer(void* self) noexcept { return self; }
   static herr_t keep(void*) noexcept { return 0; }
@@ -149,9 +148,9 @@ std::string Hdf5ImageWriter::finish() {
   const ssize_t size =
       H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0 ? H5Fget_file_image(file, nullptr, 0) : -1;
   want_written(size > 0, "a file");
-  state_->file_bytes = static_cast<std::size_t>(size);
-  want_written(state_->file.close() >= 0 && state_->image.size() >= state_->file_bytes, "a file");
-  state_->image.resize(state_->file_bytes);
+  const auto file_bytes = static_cast<std::size_t>(size);
+  want_written(state_->file.close() >= 0 && state_->image.size() >= file_bytes, "a file");
+  state_->image.resize(file_bytes);
   return std::move(state_->image);
 }
 

@@ -135,13 +135,7 @@ std::vector<TokenShard> open_token_shards(const std::vector<std::filesystem::pat
   std::vector<TokenShard> shards;
   for (const std::filesystem::path& path : paths) {
     for (const std::filesystem::path& file : files_of(path)) {
-      if (!shards.empty()) {
-        shards.emplace_back(file, shards.front());
-      } else if (like != nullptr) {
-        shards.emplace_back(file, *like);
-      } else {
-        shards.emplace_back(file);
-      }
+      shards.emplace_back(file, shards.empty() ? like : &shards.front());
       check_tokenizer_hash(shards.back(), shards.front().vocabulary().tokenizer_hash);
     }
   }

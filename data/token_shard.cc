@@ -46,11 +46,6 @@ std::int32_t special_token(const Hdf5Reader& file, const std::string& path, cons
 
 }  // namespace
 
-TokenShard::TokenShard(const std::filesystem::path& path) : TokenShard(path, nullptr) {}
-
-TokenShard::TokenShard(const std::filesystem::path& path, const TokenShard& like)
-    : TokenShard(path, &like) {}
-
 TokenShard::TokenShard(const std::filesystem::path& path, const TokenShard* like)
     : path_(path), files_(like != nullptr ? like->files_ : make_open_files()) {
   Vocabulary vocabulary;

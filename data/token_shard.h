@@ -56,9 +56,9 @@ class TokenShard {
  public:
   // Throws IoError for a missing or truncated file, ConfigError for one that is no token shard, of
   // a newer format or damaged; both name the file.
-  explicit TokenShard(const std::filesystem::path& path);
-  // Shares with `like` the bound on open files, and the vocabulary where it is the same.
-  TokenShard(const std::filesystem::path& path, const TokenShard& like);
+  // Shares with `like`, which may be null, the bound on open files, and the vocabulary where it is
+  // the same.
+  explicit TokenShard(const std::filesystem::path& path, const TokenShard* like = nullptr);
 
   const std::filesystem::path& path() const noexcept { return path_; }
   const Vocabulary& vocabulary() const noexcept { return *vocabulary_; }
@@ -87,7 +87,6 @@ class TokenShard {
     std::uint64_t checksum = 0;
   };
 
-  TokenShard(const std::filesystem::path& path, const TokenShard* like);
   Vocabulary read_header(const Hdf5Reader& file);
   void find_datasets(const Hdf5Reader& file, std::int64_t num_tokens, std::int64_t num_documents);
   Table find_table(const Hdf5Reader& file, std::string_view name, ElementType type,

@@ -68,10 +68,10 @@ std::vector<std::vector<TextChunk>> plan_shards(const TokenizeOptions& options) 
   const std::int64_t shard_bytes =
       options.shard_bytes > 0 ? options.shard_bytes : default_shard_bytes(options.files);
   std::vector<std::vector<TextChunk>> shards;
-  std::int64_t num_bytes = shard_bytes;  // of the last shard
+  std::int64_t num_bytes = 0;  // of the last shard
   for (const TextChunk& chunk : cut_into_chunks(options.files, shard_bytes, options.text)) {
     const std::int64_t size = chunk.end - chunk.begin;
-    if (num_bytes + size > shard_bytes || shards.empty()) {
+    if (shards.empty() || size > shard_bytes - num_bytes) {
       shards.emplace_back();
       num_bytes = 0;
     }

@@ -8,11 +8,9 @@ constinit KernelSlot<void(const Tensor&, const Tensor&, float, Tensor&, Tensor&,
     rms_norm_forward_slot{"rms_norm_forward"};
 constinit KernelSlot<void(const Tensor&, Tensor&, const Tensor&, float, Tensor&, Tensor&, Stream&)>
     add_rms_norm_forward_slot{"add_rms_norm_forward"};
-constinit KernelSlot<void(const Tensor&, const RmsNormInputs&, Tensor&, GradientSum&, Stream&)>
-    rms_norm_backward_slot{"rms_norm_backward"};
-constinit KernelSlot<void(const Tensor&, const RmsNormInputs&, const Tensor&, Tensor&, GradientSum&,
+constinit KernelSlot<void(const Tensor&, const RmsNormInputs&, const Tensor*, Tensor&, GradientSum&,
                           Stream&)>
-    add_rms_norm_backward_slot{"add_rms_norm_backward"};
+    rms_norm_backward_slot{"rms_norm_backward"};
 
 namespace {
 
@@ -62,7 +60,7 @@ void rms_norm_backward(const Tensor& dy, const RmsNormInputs& norm, Tensor& dx,
                        GradientSum& gain_grad, Stream& stream) {
   const TensorCheck check("rms_norm_backward", stream);
   check_backward(check, dy, norm, dx, gain_grad);
-  rms_norm_backward_slot(stream, dy, norm, dx, gain_grad);
+  rms_norm_backward_slot(stream, dy, norm, nullptr, dx, gain_grad);
   gain_grad.is_empty = false;
 }
 
@@ -71,7 +69,7 @@ void add_rms_norm_backward(const Tensor& dy, const RmsNormInputs& norm, const Te
   const TensorCheck check("add_rms_norm_backward", stream);
   const DType dtype = check_backward(check, dy, norm, dx, gain_grad);
   check.rows("dh", dh, dy.size(0), norm.gain.size(0), dtype);
-  add_rms_norm_backward_slot(stream, dy, norm, dh, dx, gain_grad);
+  rms_norm_backward_slot(stream, dy, norm, &dh, dx, gain_grad);
   gain_grad.is_empty = false;
 }
 

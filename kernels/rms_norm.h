@@ -52,11 +52,9 @@ extern constinit KernelSlot<void(const Tensor&, const Tensor&, float, Tensor&, T
 extern constinit KernelSlot<void(const Tensor&, Tensor&, const Tensor&, float, Tensor&, Tensor&,
                                  Stream&)>
     add_rms_norm_forward_slot;
-extern constinit KernelSlot<void(const Tensor&, const RmsNormInputs&, Tensor&, GradientSum&,
-                                 Stream&)>
-    rms_norm_backward_slot;
-extern constinit KernelSlot<void(const Tensor&, const RmsNormInputs&, const Tensor&, Tensor&,
+// Of both: without dh, null.
+extern constinit KernelSlot<void(const Tensor&, const RmsNormInputs&, const Tensor* dh, Tensor&,
                                  GradientSum&, Stream&)>
-    add_rms_norm_backward_slot;
+    rms_norm_backward_slot;
 
 }  // namespace fathom::kernels

@@ -40,11 +40,12 @@ parallel::Parameter expert_parameter(const std::string& prefix,
   return parameter;
 }
 
-// The rows of x for the experts, sorted by expert: those of slots, `rows_of_each` row of x.
-Tensor home_rows(const parallel::ExpertRoute& route, const Tensor& x, int rows_of_each,
+// A row for each slot, sorted by expert. x has a row for each `slots_of_row` slots: top_k where its
+// rows are tokens, 1 where they are slots.
+Tensor home_rows(const parallel::ExpertRoute& route, const Tensor& x, int slots_of_row,
                  Stream& stream) {
   Tensor rows = Tensor::empty(Shape{route.num_home_rows, x.size(1)}, x.dtype(), stream);
-  kernels::permute_forward(x, route.slot_of_row, rows_of_each, rows, stream);
+  kernels::permute_forward(x, route.slot_of_row, slots_of_row, rows, stream);
   return rows;
 }
 
@@ -258,8 +259,8 @@ Tensor Moe::backward_with_experts_again(const Tensor& dy, Saved& saved, Tensor& 
     return backward_combination(dy, saved, d_gates, context);
   }
   const Shape by_slot{saved.gates.numel(), 1};
-  const auto send = [&](const Tensor& x, int rows_of_each) {
-    return parallel::send_to_experts(route, home_rows(route, x, rows_of_each, stream), expert,
+  const auto send = [&](const Tensor& x, int slots_of_row) {
+    return parallel::send_to_experts(route, home_rows(route, x, slots_of_row, stream), expert,
                                      stream);
   };
   parallel::MovingRows moving_x = send(saved.x, options_.top_k);

@@ -95,7 +95,7 @@ std::vector<int> balanced_layers(std::span<const double> layer_work, double end_
   const auto squares = [&](std::size_t stage, std::size_t begin, std::size_t end) {
     const double mine = work(stage, begin, end);
     const bool shares_rank_with_last = stage + 1 < num_stages && stage % ranks == ranks - 1;
-    return mine > most * (1.0 + kTie) ? std::numeric_limits<double>::infinity()
+    return mine > most * (1.0 + kTie) ? kNever
                                       : mine * (mine + (shares_rank_with_last ? 2 * end_work : 0));
   };
   return cheapest_cut(layer_work.size(), num_stages, squares, std::plus<>()).layers;

@@ -23,8 +23,8 @@ namespace fathom::rl {
 namespace {
 
 constexpr std::int64_t kHeldOutOfFamily = 128;
-constexpr std::chrono::milliseconds kLookAtCommand{
-    500};  // a shell that finds no program ends within
+// Within which a shell that finds no program ends.
+constexpr std::chrono::milliseconds kLookAtCommand{500};
 
 Surrogate make_surrogate(config::Objective::Surrogate surrogate) {
   switch (surrogate) {

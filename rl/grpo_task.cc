@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <iomanip>
-#include <sstream>
 
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
@@ -44,12 +42,6 @@ std::string sampling_choices(const config::RunConfig& config, const GrpoSources&
     problems += to_json_line(*problem);
   }
   return concat(choices.SerializeAsString(), sources.tokenizer->hash(), data::checksum(problems));
-}
-
-std::string fixed(double value, int digits) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
 }
 
 bool is_exact(const config::RunConfig& config) {
@@ -254,7 +246,8 @@ void GrpoTask::report(const Rollout& rollout, const RolloutSummary& summary,
   const auto per_token = [&](double sum) {
     return statistics.num_tokens == 0 ? 0.0 : sum / static_cast<double>(statistics.num_tokens);
   };
-  std::vector<trainer::Metric> more = to_metrics(summary, sources_->rewards.names());
+  std::vector<trainer::Metric> more =
+      to_metrics(summary, sources_->rewards.names(), loop_->config().grpo().problems_size());
   const std::vector<trainer::Metric> of_update = {
       {"rollout_rounds", std::int64_t{rollout.num_rounds}},
       {"updates", std::int64_t{result.num_updates}},
@@ -283,15 +276,17 @@ void GrpoTask::report(const Rollout& rollout, const RolloutSummary& summary,
        .num_samples = summary.num_groups,
        .more = more,
        .learning_rate = learning_rate,
-       .shown = concat("reward ", summary.reward_mean ? fixed(*summary.reward_mean, 3) : "none",
-                       "  length ", fixed(summary.mean_length, 1), "  entropy ",
-                       fixed(summary.entropy, 3), "  ratio ", fixed(result.first_ratio_min, 6)),
+       .shown =
+           concat("reward ", summary.reward_mean ? trainer::fixed(*summary.reward_mean, 3) : "none",
+                  "  length ", trainer::fixed(summary.mean_length, 1), "  entropy ",
+                  trainer::fixed(summary.entropy, 3), "  ratio ",
+                  trainer::fixed(result.first_ratio_min, 6)),
        .seconds = seconds});
   if (trainer::Reporter* const reporter = loop_->reporter();
       reporter != nullptr && !summary.reward_mean) {
-    reporter->note(
-        concat("step ", loop_->progress().step, ": none of ", summary.num_samples,
-               " samples has a verdict, nothing was learnt; RUN/samples has the reasons"));
+    reporter->note(concat(
+        "step ", loop_->progress().step, ": none of ", summary.num_samples,
+        " samples has a verdict, nothing was learnt; the first reason: ", first_failure(rollout)));
   }
 }
 
@@ -354,7 +349,7 @@ void GrpoTask::evaluate() {
   metrics.insert(metrics.end(), more.begin(), more.end());
   reporter->write(metrics);
   reporter->note(concat("held-out problems: ", describe(values), ", ",
-                        fixed(found.scores.mean_tokens, 1), " tokens"));
+                        trainer::fixed(found.scores.mean_tokens, 1), " tokens"));
 }
 
 }  // namespace fathom::rl

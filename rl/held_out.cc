@@ -1,8 +1,6 @@
 #include "rl/held_out.h"
 
-#include <cmath>
-#include <iomanip>
-#include <sstream>
+#include <span>
 
 #include "core/error.h"
 
@@ -47,12 +45,6 @@ void add_by_source(const std::string& name, const Values& values, std::int64_t n
   }
 }
 
-std::string fixed(double value, int digits) {
-  std::ostringstream out;
-  out << std::fixed << std::setprecision(digits) << value;
-  return out.str();
-}
-
 }  // namespace
 
 std::vector<trainer::Metric> to_metrics(const HeldOutValues& values,
@@ -81,12 +73,12 @@ std::string describe(const HeldOutValues& values) {
   }
   std::string text;
   if (const auto solved = mean_over_samples(values.solved, values.num_samples)) {
-    text = concat(fixed(100.0 * solved->mean, 1), "% solved",
+    text = concat(trainer::fixed(100.0 * solved->mean, 1), "% solved",
                   solved->standard_error
-                      ? concat(" (+- ", fixed(100.0 * *solved->standard_error, 1), "), ")
+                      ? concat(" (+- ", trainer::fixed(100.0 * *solved->standard_error, 1), "), ")
                       : ", ");
   }
-  return concat(text, "reward ", fixed(reward->mean, 3));
+  return concat(text, "reward ", trainer::fixed(reward->mean, 3));
 }
 
 }  // namespace fathom::rl

@@ -22,7 +22,7 @@ using EncodeProblem = std::function<std::vector<std::int32_t>(const Problem&)>;
 struct ProblemEvaluationOptions {
   std::int64_t num_samples = 1;           // of each problem
   std::vector<std::int64_t> ks;           // of pass@k and maj@k, each in 1 .. num_samples
-  trainer::GenerationOptions generation;  // with the vocabulary, but without what `end` says
+  trainer::GenerationOptions generation;  // with the vocabulary; what ends a completion: `end`
   trainer::CompletionEnd end;
   // Thinking is open, too, where a problem ends in <think> as the model reads it.
   ExtractionOptions extraction{.mode = ExtractionMode::kLenient};

@@ -155,7 +155,7 @@ std::string first_failure(const Rollout& rollout) {
 }
 
 std::vector<trainer::Metric> to_metrics(const RolloutSummary& summary,
-                                        const std::vector<std::string>& names) {
+                                        const std::vector<std::string>& names, int num_sources) {
   std::vector<trainer::Metric> metrics = {{"groups_drawn", summary.num_groups},
                                           {"groups_learnt", summary.num_learnt},
                                           {"groups_with_spread", summary.spread_share},
@@ -173,7 +173,7 @@ std::vector<trainer::Metric> to_metrics(const RolloutSummary& summary,
       metrics.push_back({concat("reward_", names[i]), *summary.parts[i]});
     }
   }
-  for (std::size_t i = 0; summary.by_source.size() > 1 && i < summary.by_source.size(); ++i) {
+  for (std::size_t i = 0; num_sources > 1 && i < summary.by_source.size(); ++i) {
     if (summary.by_source[i]) {
       metrics.push_back({concat("reward_mean_problems_", i), *summary.by_source[i]});
     }

@@ -35,9 +35,10 @@ struct RolloutSummary {
 };
 RolloutSummary summarize(const Rollout& rollout, const PolicyLossOptions& loss);
 
-// names: of the rewards. Means of each source where there are several, "reward_mean_problems_1".
+// names: of the rewards. num_sources: of grpo.problems; means of each that was drawn from where
+// there are several, "reward_mean_problems_1".
 std::vector<trainer::Metric> to_metrics(const RolloutSummary& summary,
-                                        const std::vector<std::string>& names);
+                                        const std::vector<std::string>& names, int num_sources);
 
 // The reason that the first reward without a value gives; empty where all have one.
 std::string first_failure(const Rollout& rollout);

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "parallel/comm/agree.h"
+#include "parallel/comm/sums.h"
 #include "rl/rollout_journal.h"
 #include "rl/verifiers/verifier.h"
 
@@ -73,11 +74,9 @@ class OwnSamples {
   const ReadCompletion* read_;
 };
 
-bool are_all(bool mine, parallel::Communicator& world) {
-  const std::int64_t number = mine ? 1 : 0;
-  std::vector<std::int64_t> all(static_cast<std::size_t>(world.world_size()));
-  world.all_gather_integers(std::span(&number, 1), all);
-  return std::ranges::find(all, 0) == all.end();
+bool are_all_done(const OwnSamples& own, parallel::Communicator& world) {
+  const std::int64_t num_at_work = own.is_done() ? 0 : 1;
+  return parallel::sum_integers(std::span(&num_at_work, 1), world)[0] == 0;
 }
 
 }  // namespace
@@ -96,7 +95,7 @@ std::vector<Score> score_samples(std::span<const SampleToScore> samples,
   OwnSamples own(std::move(mine), rewards, read);
   do {
     parallel::agree(world, [&] { own.score_until(Clock::now() + kTurn, progress); });
-  } while (!are_all(own.is_done(), world));
+  } while (!are_all_done(own, world));
   std::vector<std::vector<Score>> by_rank = all_gather_scores(own.scores(), world);
   std::vector<std::size_t> num_taken(by_rank.size(), 0);
   std::vector<Score> scores;

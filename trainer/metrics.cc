@@ -66,10 +66,6 @@ std::string padded(const std::string& text, std::size_t width) {
   return std::string(width > text.size() ? width - text.size() : 0, ' ') + text;
 }
 
-std::string fixed(double value, int digits) {
-  return characters_of(value, std::chars_format::fixed, digits);
-}
-
 std::string scientific(double value) {
   return characters_of(value, std::chars_format::scientific, 1);
 }
@@ -85,6 +81,10 @@ std::string with_prefix(double value) {
 }
 
 }  // namespace
+
+std::string fixed(double value, int digits) {
+  return characters_of(value, std::chars_format::fixed, digits);
+}
 
 MetricsWriter::MetricsWriter(const std::filesystem::path& run_folder,
                              std::optional<std::int64_t> resume_step)

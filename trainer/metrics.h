@@ -64,6 +64,9 @@ struct StepLine {
 // aligned from line to line.
 std::string format_step_line(const StepLine& line);
 
+// With so many digits after the point.
+std::string fixed(double value, int digits);
+
 // "45s", "3m12s", "2h05m", "3d04h".
 std::string format_duration(double seconds);
 

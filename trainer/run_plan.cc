@@ -9,11 +9,18 @@
 #include "core/error.h"
 #include "trainer/factory.h"
 #include "trainer/generation_plan.h"
-#include "trainer/mebibytes.h"
 #include "trainer/rank_plan.h"
 
 namespace fathom::trainer {
 namespace {
+
+// A column of a table: twelve characters, one digit after the point.
+std::string mebibytes(std::int64_t bytes) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(1) << std::setw(12)
+      << static_cast<double>(bytes) / (1024.0 * 1024.0);
+  return out.str();
+}
 
 std::string describe_numerics(const config::Numerics& numerics) {
   if (numerics.mode() == config::Numerics::FAST) {

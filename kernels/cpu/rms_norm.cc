@@ -183,8 +183,8 @@ void add_gains(const Tensor& dy, const RmsNormInputs& norm, GradientSum& gain_gr
 
 // The gain's sums first: dx may lie where dy does. `dh` is null, or what is added to the gradient
 // through the norm, row by row while it is in the cache.
-void backward(const Tensor& dy, const RmsNormInputs& norm, const Tensor* dh, Tensor& dx,
-              GradientSum& gain_grad, Stream& stream) {
+void rms_norm_backward_cpu(const Tensor& dy, const RmsNormInputs& norm, const Tensor* dh,
+                           Tensor& dx, GradientSum& gain_grad, Stream& stream) {
   add_gains(dy, norm, gain_grad, stream);
   const Gain gains{norm.gain.data<float>(), norm.gain.size(0)};
   const Rows gradients = rows_of(dy);
@@ -201,24 +201,12 @@ void backward(const Tensor& dy, const RmsNormInputs& norm, const Tensor* dh, Ten
   });
 }
 
-void rms_norm_backward_cpu(const Tensor& dy, const RmsNormInputs& norm, Tensor& dx,
-                           GradientSum& gain_grad, Stream& stream) {
-  backward(dy, norm, nullptr, dx, gain_grad, stream);
-}
-
-void add_rms_norm_backward_cpu(const Tensor& dy, const RmsNormInputs& norm, const Tensor& dh,
-                               Tensor& dx, GradientSum& gain_grad, Stream& stream) {
-  backward(dy, norm, &dh, dx, gain_grad, stream);
-}
-
 const KernelRegistration register_forward(rms_norm_forward_slot, DeviceType::kCpu,
                                           rms_norm_forward_cpu);
 const KernelRegistration register_add_forward(add_rms_norm_forward_slot, DeviceType::kCpu,
                                               add_rms_norm_forward_cpu);
 const KernelRegistration register_backward(rms_norm_backward_slot, DeviceType::kCpu,
                                            rms_norm_backward_cpu);
-const KernelRegistration register_add_backward(add_rms_norm_backward_slot, DeviceType::kCpu,
-                                               add_rms_norm_backward_cpu);
 
 }  // namespace
 }  // namespace fathom::kernels

@@ -14,11 +14,11 @@ namespace fathom::kernels::cuda {
 // shape; the first call of a shape compiles it, which takes seconds and must not happen while a
 // CUDA graph is captured.
 
-// Whether it computes this call, forward and backward: bfloat16, parts of rows and addresses of
+// Whether it computes this call's forward: bfloat16, parts of rows and addresses of
 // whole 16 bytes, heads of up to 256 numbers, some segment of two tokens.
 bool cudnn_supports(const ExpandedAttention& attention);
-// For the backward; not where a segment is so long that its scratch would not be bearable
-// (kernels/cuda/attention_scratch.h).
+// And its backward: the same, but not where a segment is so long that the deterministic backward's
+// scratch would not be bearable (kernels/cuda/attention_scratch.h).
 bool cudnn_supports_backward(const ExpandedAttention& attention);
 
 // Segments of one length are a batch; others are given by offsets that a kernel makes, as a ragged

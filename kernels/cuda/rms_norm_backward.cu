@@ -322,8 +322,8 @@ void backward_to_units(const BackwardArguments<typename L::T>& given, GradientSu
 }
 
 // `dh` is null, or what is added to the gradient through the norm.
-void backward_cuda(const Tensor& dy, const RmsNormInputs& norm, const Tensor* dh, Tensor& dx,
-                   GradientSum& gain_grad, Stream& stream) {
+void rms_norm_backward_cuda(const Tensor& dy, const RmsNormInputs& norm, const Tensor* dh,
+                            Tensor& dx, GradientSum& gain_grad, Stream& stream) {
   if (dy.size(0) == 0) {
     fill_if_empty(gain_grad, stream);
     return;
@@ -355,20 +355,8 @@ void backward_cuda(const Tensor& dy, const RmsNormInputs& norm, const Tensor* dh
   });
 }
 
-void rms_norm_backward_cuda(const Tensor& dy, const RmsNormInputs& norm, Tensor& dx,
-                            GradientSum& gain_grad, Stream& stream) {
-  backward_cuda(dy, norm, nullptr, dx, gain_grad, stream);
-}
-
-void add_rms_norm_backward_cuda(const Tensor& dy, const RmsNormInputs& norm, const Tensor& dh,
-                                Tensor& dx, GradientSum& gain_grad, Stream& stream) {
-  backward_cuda(dy, norm, &dh, dx, gain_grad, stream);
-}
-
 const KernelRegistration register_backward(rms_norm_backward_slot, DeviceType::kCuda,
                                            rms_norm_backward_cuda);
-const KernelRegistration register_add_backward(add_rms_norm_backward_slot, DeviceType::kCuda,
-                                               add_rms_norm_backward_cuda);
 
 }  // namespace
 }  // namespace fathom::kernels

@@ -206,10 +206,6 @@ class MpiCommunicator final : public HostCommunicator {
   std::shared_ptr<MpiGroup> group_;
 };
 
-}  // namespace
-
-namespace {
-
 void check_tags(MPI_Comm comm) {
   const int* largest = nullptr;
   int is_known = 0;
@@ -227,6 +223,7 @@ void check_tags(MPI_Comm comm) {
 std::unique_ptr<Communicator> MpiEnvironment::make_world(CommOptions options) const {
   MPI_Comm comm = MPI_COMM_NULL;
   check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &comm), "MPI_Comm_dup");
+  auto group = std::make_shared<MpiGroup>(comm);
   check_tags(comm);
   if (ranks_per_node_ > cores_per_node_) {
     options.spin_time = std::chrono::microseconds(0);
@@ -234,7 +231,7 @@ std::unique_ptr<Communicator> MpiEnvironment::make_world(CommOptions options) co
   std::vector<int> world_ranks(static_cast<std::size_t>(world_size_));
   std::iota(world_ranks.begin(), world_ranks.end(), 0);
   return stage_device_tensors(std::make_unique<MpiCommunicator>(
-      rank_, std::move(world_ranks), std::move(options), std::make_shared<MpiGroup>(comm)));
+      rank_, std::move(world_ranks), std::move(options), std::move(group)));
 }
 
 }  // namespace fathom::parallel

@@ -3,7 +3,7 @@
 #include <optional>
 #include <string>
 
-#include "rl/problems/draws.h"
+#include "core/draws.h"
 
 namespace fathom::rl {
 

@@ -20,7 +20,7 @@ struct ExactNumber {
 
 struct NumberReading {
   std::optional<ExactNumber> number;
-  // Why no verdict is possible: the number is beyond the limits, or can be read in two ways. Empty
+  // Why it is not read: the number is beyond the limits, or can be read in two ways. Empty
   // when the text is a number, or none at all.
   std::string failure;
 };

@@ -10,7 +10,8 @@ enum class Verdict {
   kCorrect,
   kWrong,
   // The truth could not be compared, whatever the answer: the sample is dropped and counted, never
-  // scored 0. Never because of what a model wrote, which could raise its rate with it.
+  // scored 0. Never because of what a model wrote, which could raise its rate with it. The
+  // verifiers here refuse such a truth when they are made; a COMMAND reward may say it.
   kVerifierFailed,
 };
 

@@ -44,6 +44,8 @@ pass_on() {
 # run COMMAND
 run() {
   trap pass_on USR1
+  trap 'rm -f "$marker"' EXIT
+  trap 'exit 143' TERM
   launch "$1"
   local status=1
   while :; do  # a signal ends `wait` before the job ends
@@ -52,7 +54,6 @@ run() {
     kill -0 "$job" 2>/dev/null || break
   done
   if [ -e "$marker" ]; then
-    rm -f "$marker"
     status=75
     echo "stopped in time with a checkpoint; the job goes back into the queue and resumes"
     scontrol requeue "$SLURM_JOB_ID"

@@ -137,16 +137,16 @@ TEST_CASE("rewards that mean nothing are reported") {
         "grpo.rewards[1].processes (1025) is not in [1, 1024]"}},
       {{"grpo.rewards[1]={kind: COMMAND command: \"judge\" time_limit: 300}"},
        {"grpo.rewards: a completion may take 600 s, 2 x the larger of time_limit and start_limit "
-        "of "
-        "all commands, not below train.watchdog_timeout (600): commands that hang would end the "
+        "of all commands, each as often as completions queue for its processes, not below "
+        "train.watchdog_timeout (600): commands that hang would end the "
         "run "
         "instead of their samples"}},
       {{"grpo.rewards[1]={kind: COMMAND command: \"judge\" start_limit: 200}",
         "grpo.rewards[2]={kind: COMMAND command: \"other\" name: \"b\" processes: 1}"},
        // Four completions at once wait for one process of the second: 400 + 4 x 120.
        {"grpo.rewards: a completion may take 880 s, 2 x the larger of time_limit and start_limit "
-        "of "
-        "all commands, not below train.watchdog_timeout (600): commands that hang would end the "
+        "of all commands, each as often as completions queue for its processes, not below "
+        "train.watchdog_timeout (600): commands that hang would end the "
         "run "
         "instead of their samples"}},
       {{"grpo.rewards[1]={kind: COMMAND command: \"judge\" time_limit: 299}"}, {}},

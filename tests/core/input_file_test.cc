@@ -1,6 +1,5 @@
 #include "core/input_file.h"
 
-#include <array>
 #include <fstream>
 #include <string>
 

@@ -102,20 +102,20 @@ TEST_CASE("Shards of one tokenizer share its table, others have their own") {
     return folder.path() / name;
   };
   const TokenShard first(write("a.h5"));
-  const TokenShard same(write("b.h5"), first);
+  const TokenShard same(write("b.h5"), &first);
   CHECK(&same.vocabulary() == &first.vocabulary());
   content.vocabulary.text_bytes_per_token[5] += 1;
-  const TokenShard other_table(write("c.h5"), first);
+  const TokenShard other_table(write("c.h5"), &first);
   CHECK(other_table.vocabulary().text_bytes_per_token == content.vocabulary.text_bytes_per_token);
   CHECK(first.vocabulary().text_bytes_per_token[5] + 1 ==
         other_table.vocabulary().text_bytes_per_token[5]);
   content.vocabulary.text_bytes_per_token[5] -= 1;
   content.vocabulary.special_tokens.pad = -1;
-  const TokenShard other_tokens(write("d.h5"), first);
+  const TokenShard other_tokens(write("d.h5"), &first);
   CHECK(other_tokens.vocabulary().special_tokens.pad == -1);
   content.vocabulary.special_tokens.pad = first.vocabulary().special_tokens.pad;
   content.vocabulary.tokenizer_hash = "fedcba9876543210";
-  const TokenShard other_hash(write("e.h5"), first);
+  const TokenShard other_hash(write("e.h5"), &first);
   CHECK(other_hash.vocabulary().tokenizer_hash == "fedcba9876543210");
 }
 
@@ -126,7 +126,7 @@ TEST_CASE("A shard that was replaced while it was closed is refused by name") {
   std::vector<std::int32_t> tokens(2);
   shard.read_tokens(0, tokens);
   for (const std::string name : {"b.h5", "c.h5", "d.h5", "e.h5"}) {
-    const TokenShard other(test::write_shard(folder.path() / name, {{1, 2}}), shard);
+    const TokenShard other(test::write_shard(folder.path() / name, {{1, 2}}), &shard);
     other.read_tokens(0, tokens);
   }
   test::write_shard(folder.path() / "a.h5", test::made_up_documents("longer", 5000));

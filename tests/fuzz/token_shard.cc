@@ -143,6 +143,17 @@ std::string made_up_shard(Changes changes) {
   return file.finish();
 }
 
+// Look-ups, which are not held against a checksum.
+void look_up_documents(const std::filesystem::path& path) {
+  const data::TokenShard shard(path);
+  for (std::int64_t i = 0; i < shard.num_documents(); ++i) {
+    const data::TokenRange range = shard.document(i);
+    test::must(
+        range.begin >= 0 && range.size >= 0 && range.size <= shard.num_tokens() - range.begin,
+        "a document out of range");
+  }
+}
+
 void read_all(const std::filesystem::path& path) {
   const data::TokenShard shard(path);
   shard.verify();
@@ -159,6 +170,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t siz
   const std::string_view input = test::as_text(bytes, size);
   const bool is_file = !input.empty() && input[0] == '\0';
   const FuzzedFile file(is_file ? std::string(input.substr(1)) : made_up_shard(Changes(input)));
+  test::unless_refused([&] {
+    look_up_documents(file.path());
+    return true;
+  });
   test::unless_refused([&] {
     read_all(file.path());
     return true;

@@ -48,8 +48,7 @@ void for_each_slot(const Visit& visit) {
   each(keep_in_pages_slot, paged_attention_forward_slot);
   each(sort_slots_slot, arrange_rows_slot, permute_forward_slot, permute_backward_slot,
        combine_forward_slot, combine_backward_slot, gather_rows_slot);
-  each(rms_norm_forward_slot, rms_norm_backward_slot, add_rms_norm_forward_slot,
-       add_rms_norm_backward_slot);
+  each(rms_norm_forward_slot, rms_norm_backward_slot, add_rms_norm_forward_slot);
   each(rope_slot);
   each(router_forward_slot, router_backward_slot, count_experts_slot, balance_statistics_slot,
        selection_statistics_slot, balance_backward_slot);

@@ -1,34 +1,12 @@
 #include "model/flops.h"
 
 #include "tests/support/catch.h"
+#include "tests/support/published_options.h"
 
 namespace fathom::model {
-namespace {
-
-// DeepSeek-V2-Lite's widths with one dense layer and four of experts.
-ModelOptions five_layers() {
-  ModelOptions options;
-  options.vocab_size = 129280;
-  options.hidden_size = 2048;
-  options.num_layers = 5;
-  options.num_dense_layers = 1;
-  options.intermediate_size = 10944;
-  options.num_attention_heads = 16;
-  options.kv_lora_rank = 512;
-  options.qk_nope_head_dim = 128;
-  options.qk_rope_head_dim = 64;
-  options.v_head_dim = 128;
-  options.moe.num_experts = 64;
-  options.moe.num_shared_experts = 2;
-  options.moe.top_k = 6;
-  options.moe.intermediate_size = 1408;
-  return options;
-}
-
-}  // namespace
 
 TEST_CASE("The operations of a token are those worked out by hand for V2-Lite's widths") {
-  ModelOptions options = five_layers();
+  ModelOptions options = test::published_options("lite-3b");
   // By layer: attention 6,291,456 + 1,179,648 + 2,097,152 + 4,194,304 weights; dense 67,239,936;
   // experts 131,072 + 8 x 8,650,752; head 264,765,440. Attention of 4,096 tokens: 20,971,520
   // forward and 54,525,952 backward a layer.
@@ -46,7 +24,7 @@ TEST_CASE("The operations of a token are those worked out by hand for V2-Lite's 
 
 TEST_CASE(
     "Queries through a latent count both of its matrices, and a model without experts its layers") {
-  ModelOptions options = five_layers();
+  ModelOptions options = test::published_options("lite-3b");
   options.num_layers = 1;
   options.moe = {};
   const double plain = flops_per_token(options, 4096);

@@ -10,6 +10,7 @@
 #include "core/rng.h"
 #include "model/flops.h"
 #include "tests/support/catch.h"
+#include "tests/support/published_options.h"
 
 namespace fathom::model {
 namespace {
@@ -42,27 +43,7 @@ double slowest_stage(const std::vector<int>& layers, const std::vector<double>& 
   return slowest;
 }
 
-// DeepSeek-V3's widths (arXiv:2412.19437, section 4.2).
-ModelOptions v3() {
-  ModelOptions options;
-  options.vocab_size = 129280;
-  options.hidden_size = 7168;
-  options.num_layers = 61;
-  options.num_dense_layers = 3;
-  options.intermediate_size = 18432;
-  options.num_attention_heads = 128;
-  options.q_lora_rank = 1536;
-  options.kv_lora_rank = 512;
-  options.qk_nope_head_dim = 128;
-  options.qk_rope_head_dim = 64;
-  options.v_head_dim = 128;
-  options.mtp_depth = 1;
-  options.moe.num_experts = 256;
-  options.moe.num_shared_experts = 1;
-  options.moe.top_k = 8;
-  options.moe.intermediate_size = 2048;
-  return options;
-}
+ModelOptions v3() { return test::published_options("deepseek-v3"); }
 
 std::vector<int> layers_of(const std::vector<StageOptions>& stages) {
   std::vector<int> layers;

@@ -71,7 +71,7 @@ TEST_CASE("The summary of a rollout: worked out by hand") {
 }
 
 TEST_CASE("A reward without any verdict has no column, others go by their names") {
-  const auto metrics = to_metrics(summarize(make_rollout(), {}), {"accuracy", "judge"});
+  const auto metrics = to_metrics(summarize(make_rollout(), {}), {"accuracy", "judge"}, 3);
   const auto has = [&](const std::string& name) {
     return std::any_of(metrics.begin(), metrics.end(),
                        [&](const trainer::Metric& metric) { return metric.name == name; });

@@ -27,7 +27,9 @@ class TextReward final : public Reward {
   TextReward(Seen& seen, int num_at_once) : seen_(&seen), num_at_once_(num_at_once) {}
   RewardValue score(const RewardInput& input) const override {
     const int inside = ++seen_->num_inside;
-    seen_->most_inside = std::max(seen_->most_inside.load(), inside);
+    for (int most = seen_->most_inside;
+         most < inside && !seen_->most_inside.compare_exchange_weak(most, inside);) {
+    }
     {
       const std::lock_guard lock(seen_->mutex);
       seen_->asked.insert(input.problem->id + "/" + std::string(input.completion));

@@ -1,6 +1,5 @@
 #include "tests/support/recording_communicator.h"
 
-#include <iterator>
 #include <utility>
 
 #include "tests/support/forwarding_communicator.h"
@@ -36,16 +35,6 @@ class RecordingCommunicator final : public ForwardingCommunicator {
     return record("all_to_all", larger,
                   inner().all_to_all(send, send_rows, recv, recv_rows, stream));
   }
-  void exchange_integers(std::span<const std::int64_t> to_each,
-                         std::span<std::int64_t> from_each) override {
-    begin("exchange_integers", std::ssize(to_each));
-    inner().exchange_integers(to_each, from_each);
-  }
-  void all_gather_integers(std::span<const std::int64_t> mine,
-                           std::span<std::int64_t> all) override {
-    begin("all_gather_integers", std::ssize(all));
-    inner().all_gather_integers(mine, all);
-  }
   std::unique_ptr<Communicator> group(std::span<const int> ranks,
                                       const std::string& group_name) override {
     auto made = inner().group(ranks, group_name);
@@ -54,10 +43,9 @@ class RecordingCommunicator final : public ForwardingCommunicator {
   }
 
  private:
-  void begin(const char* operation, const Tensor& x) { begin(operation, x.numel()); }
-  void begin(const char* operation, std::int64_t numel) {
+  void begin(const char* operation, const Tensor& x) {
     if (world_size() > 1) {
-      log_->push_back({name(), operation, numel, false});
+      log_->push_back({name(), operation, x.numel(), false});
     }
   }
   Work record(const char* operation, const Tensor& x, Work work) {

@@ -3,7 +3,6 @@
 #include <google/protobuf/message.h>
 
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 
 #include "configs/schema/run.pb.h"
@@ -28,18 +27,18 @@ bool is_number_or_choice(const Field& field) {
   }
 }
 
-std::int64_t draw_integer(Draws& draws) {
+std::int64_t draw_integer(Choices& draws) {
   return draws.one_of<std::int64_t>(
       {0, -1, 1, 2, 3, 5, 7, 16, 60, std::numeric_limits<std::int32_t>::max(),
        std::numeric_limits<std::int32_t>::min(), std::numeric_limits<std::int64_t>::max(),
        std::numeric_limits<std::int64_t>::min()});
 }
 
-double draw_real(Draws& draws) {
+double draw_real(Choices& draws) {
   return draws.one_of({0.0, -1.0, 1e-300, 1e-9, 0.5, 1.0, 3.0, 1e9, 1e300, HUGE_VAL, std::nan("")});
 }
 
-void set_field(Draws& draws, const Field& field, pb::Message& message, ChangedField& changed) {
+void set_field(Choices& draws, const Field& field, pb::Message& message, ChangedField& changed) {
   const pb::Reflection& reflection = *message.GetReflection();
   constexpr std::int64_t kSmall = 100;
   if (field.cpp_type() == Field::CPPTYPE_DOUBLE) {
@@ -69,7 +68,7 @@ void set_field(Draws& draws, const Field& field, pb::Message& message, ChangedFi
 }
 
 // Steps into messages that are set until it meets a field that it can set.
-ChangedField change_below(Draws& draws, const std::string& prefix, pb::Message& message) {
+ChangedField change_below(Choices& draws, const std::string& prefix, pb::Message& message) {
   while (true) {
     const pb::Descriptor& descriptor = *message.GetDescriptor();
     const Field& field =
@@ -90,7 +89,7 @@ ChangedField change_below(Draws& draws, const std::string& prefix, pb::Message& 
 
 }  // namespace
 
-ChangedField change_a_field(Draws& draws, config::RunConfig& config) {
+ChangedField change_a_field(Choices& draws, config::RunConfig& config) {
   switch (draws.between(0, 7)) {
     case 0:
       return change_below(draws, "optimizer", *config.mutable_optimizer());

@@ -3,7 +3,7 @@
 #include <string>
 
 #include "configs/run_config.h"
-#include "tests/trainer/draws.h"
+#include "tests/trainer/choices.h"
 
 namespace fathom::testing {
 
@@ -15,6 +15,6 @@ struct ChangedField {
 
 // Gives one number, switch or choice of model, mesh, train, optimizer or numerics a value that
 // nobody has thought about.
-ChangedField change_a_field(Draws& draws, config::RunConfig& config);
+ChangedField change_a_field(Choices& draws, config::RunConfig& config);
 
 }  // namespace fathom::testing

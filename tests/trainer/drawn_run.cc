@@ -1,12 +1,11 @@
 #include "tests/trainer/drawn_run.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "configs/resolve.h"
 #include "configs/validate.h"
 #include "core/error.h"
-#include "tests/trainer/draws.h"
+#include "tests/trainer/choices.h"
 #include "tests/trainer/made_up_prompt.h"
 
 namespace fathom::testing {
@@ -16,7 +15,7 @@ constexpr int kMaxRanks = 16;
 constexpr std::int64_t kMaxTokens = 600;  // of a step
 
 // One of the numbers that divide `size`.
-std::int64_t divisor_of(std::int64_t size, Draws& draws) {
+std::int64_t divisor_of(std::int64_t size, Choices& draws) {
   std::int64_t divisor = draws.between(1, size);
   while (size % divisor != 0) {
     --divisor;
@@ -24,7 +23,7 @@ std::int64_t divisor_of(std::int64_t size, Draws& draws) {
   return divisor;
 }
 
-void draw_attention(std::int64_t chunks, Draws& draws, config::Model& model) {
+void draw_attention(std::int64_t chunks, Choices& draws, config::Model& model) {
   model.set_num_attention_heads(chunks * draws.between(1, chunks > 2 ? 2 : 4));
   model.set_q_lora_rank(draws.one_in(3) ? 0 : draws.between(1, 20));
   model.set_kv_lora_rank(draws.between(1, 20));
@@ -41,7 +40,7 @@ void draw_attention(std::int64_t chunks, Draws& draws, config::Model& model) {
   }
 }
 
-void draw_balance(Draws& draws, config::MixtureOfExperts& moe) {
+void draw_balance(Choices& draws, config::MixtureOfExperts& moe) {
   const auto coefficient = [&] { return draws.one_in(2) ? 0.0 : draws.one_of({1e-4, 0.01, 0.5}); };
   moe.set_sequence_balance_coefficient(coefficient());
   moe.set_expert_balance_coefficient(coefficient());
@@ -52,7 +51,7 @@ void draw_balance(Draws& draws, config::MixtureOfExperts& moe) {
   moe.set_selection_bias_update_rate(draws.one_of({0.0, 0.001, 0.1}));
 }
 
-void draw_experts(std::int64_t chunks, Draws& draws, config::MixtureOfExperts& moe) {
+void draw_experts(std::int64_t chunks, Choices& draws, config::MixtureOfExperts& moe) {
   using Moe = config::MixtureOfExperts;
   moe.set_num_experts(draws.one_of({1, 2, 3, 4, 6, 8, 8, 12, 16}));
   moe.set_num_shared_experts(draws.between(0, 3));
@@ -68,7 +67,7 @@ void draw_experts(std::int64_t chunks, Draws& draws, config::MixtureOfExperts& m
   draw_balance(draws, moe);
 }
 
-void draw_model(std::int64_t chunks, Draws& draws, config::Model& model) {
+void draw_model(std::int64_t chunks, Choices& draws, config::Model& model) {
   model.set_vocab_size(chunks * draws.between(2, 40));
   model.set_hidden_size(draws.one_in(10) ? 1 : draws.between(2, 40));
   model.set_num_layers(draws.between(1, 6));
@@ -85,7 +84,7 @@ void draw_model(std::int64_t chunks, Draws& draws, config::Model& model) {
   model.set_mtp_depth(draws.one_of({0, 0, 1, 1, 2, 3}));
 }
 
-void draw_batch(Draws& draws, config::RunConfig& config) {
+void draw_batch(Choices& draws, config::RunConfig& config) {
   config::Train& train = *config.mutable_train();
   train.set_steps(draws.between(2, 3));
   train.set_sequence_length(draws.one_in(4)   ? draws.between(65, 150)
@@ -106,7 +105,7 @@ void draw_batch(Draws& draws, config::RunConfig& config) {
       draws.one_in(3) ? 0 : train.sequence_length() + draws.between(0, 60));
 }
 
-void draw_optimizer(Draws& draws, config::Optimizer& optimizer) {
+void draw_optimizer(Choices& draws, config::Optimizer& optimizer) {
   optimizer.set_lr(draws.one_of({1e-4, 1e-3, 1e-2}));
   optimizer.set_weight_decay(draws.one_of({0.0, 0.1, 0.5}));
   optimizer.set_clip_norm(draws.one_of({0.0, 1e-3, 1.0}));
@@ -122,7 +121,7 @@ void draw_optimizer(Draws& draws, config::Optimizer& optimizer) {
   }
 }
 
-void draw_numerics(std::int64_t chunks, Draws& draws, config::RunConfig& config) {
+void draw_numerics(std::int64_t chunks, Choices& draws, config::RunConfig& config) {
   config::Numerics& numerics = *config.mutable_numerics();
   const config::Train& train = config.train();
   if (!draws.one_in(3)) {
@@ -140,7 +139,7 @@ void draw_numerics(std::int64_t chunks, Draws& draws, config::RunConfig& config)
 }
 
 // What chooses the bits, on one rank.
-config::RunConfig draw_bits(Draws& draws) {
+config::RunConfig draw_bits(Choices& draws) {
   config::RunConfig config;
   const std::int64_t chunks = draws.one_of({1, 2, 4, 4, 4, 8});
   draw_model(chunks, draws, *config.mutable_model());
@@ -161,7 +160,7 @@ config::RunConfig draw_bits(Draws& draws) {
   return config;
 }
 
-void draw_stages(Draws& draws, const config::Model& model, config::Mesh& mesh) {
+void draw_stages(Choices& draws, const config::Model& model, config::Mesh& mesh) {
   mesh.set_pipeline(draws.one_of({1, 1, 2, 2, 3, 4}));
   mesh.set_stages_per_rank(mesh.pipeline() == 1 ? 1 : draws.one_of({1, 1, 2, 3}));
   const std::int64_t num_stages = std::int64_t{mesh.pipeline()} * mesh.stages_per_rank();
@@ -175,15 +174,17 @@ void draw_stages(Draws& draws, const config::Model& model, config::Mesh& mesh) {
   mesh.mutable_layers_per_stage()->Assign(layers.begin(), layers.end());
 }
 
-void draw_recomputation(Draws& draws, config::Recompute& recompute) {
+void draw_recomputation(Choices& draws, config::Recompute& recompute) {
   recompute.set_norms(draws.one_in(3));
   recompute.set_swiglu(draws.one_in(3));
   recompute.set_mla_up_projections(draws.one_in(3));
-  recompute.set_layers(draws.one_in(4));
+  const std::int64_t kind = draws.between(1, 4);
+  recompute.set_layers(kind == 1);
+  recompute.set_experts(kind == 2);
 }
 
 // How to take it; changes nothing that draw_bits() set but the micro-batch and the threads.
-void draw_layout(Draws& draws, config::RunConfig& config) {
+void draw_layout(Choices& draws, config::RunConfig& config) {
   config::Mesh& mesh = *config.mutable_mesh();
   draw_stages(draws, config.model(), mesh);
   mesh.set_tensor(static_cast<std::int32_t>(draws.one_of({1, 1, 2, 2, 4, 8})));
@@ -205,7 +206,7 @@ bool accept(config::RunConfig& config, int num_ranks) {
   return config::find_problems(config, num_ranks).empty();
 }
 
-trainer::GenerationOptions draw_generation(Draws& draws, const config::RunConfig& config) {
+trainer::GenerationOptions draw_generation(Choices& draws, const config::RunConfig& config) {
   trainer::GenerationOptions options;
   const std::int64_t vocabulary = config.model().vocab_size();
   options.seed = config.run().seed();
@@ -223,7 +224,7 @@ trainer::GenerationOptions draw_generation(Draws& draws, const config::RunConfig
 }
 
 // How to sample; changes nothing of what is sampled.
-void draw_generation_layout(Draws& draws, const config::RunConfig& config,
+void draw_generation_layout(Choices& draws, const config::RunConfig& config,
                             trainer::GenerationOptions& options) {
   constexpr std::int64_t kPage = 64;
   options.max_sequences = draws.between(1, 6);
@@ -232,7 +233,7 @@ void draw_generation_layout(Draws& draws, const config::RunConfig& config,
   options.cache_tokens = draws.one_in(2) ? 0 : kPage * (longest + draws.between(0, 2));
 }
 
-std::vector<trainer::Prompt> draw_prompts(Draws& draws, const config::Model& model) {
+std::vector<trainer::Prompt> draw_prompts(Choices& draws, const config::Model& model) {
   std::vector<trainer::Prompt> prompts;
   for (std::int64_t i = draws.between(1, 5); i > 0; --i) {
     trainer::Prompt prompt{.id = concat("prompt ", i), .sample = draws.between(0, 3), .tokens = {}};
@@ -250,7 +251,7 @@ std::vector<trainer::Prompt> draw_prompts(Draws& draws, const config::Model& mod
 
 // Axes of at least these sizes, so that layouts of few ranks, which the rules accept most often,
 // are not the only ones.
-config::Mesh draw_wish(Draws& draws) {
+config::Mesh draw_wish(Choices& draws) {
   config::Mesh wish;
   wish.set_pipeline(draws.one_of({1, 1, 2, 3}));
   wish.set_data(draws.one_of({1, 1, 2, 3}));
@@ -267,7 +268,7 @@ bool fulfils(const config::Mesh& mesh, const config::Mesh& wish) {
 }
 
 // A layout that the rules accept; num_ranks 0 where none is found.
-DrawnLayout find_layout(Draws& draws, const DrawnLayout& alone) {
+DrawnLayout find_layout(Choices& draws, const DrawnLayout& alone) {
   constexpr int kTries = 300;  // for a wish
   constexpr int kWishes = 20;
   config::Mesh wish;
@@ -291,7 +292,7 @@ DrawnLayout find_layout(Draws& draws, const DrawnLayout& alone) {
 }  // namespace
 
 DrawnRun draw_run(std::uint64_t seed, int num_layouts) {
-  Draws draws(seed, "run");
+  Choices draws(seed, "run");
   DrawnRun run;
   do {
     run.alone.config = draw_bits(draws);

@@ -5,7 +5,7 @@
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
 #include "data/micro_batch.h"
-#include "tests/trainer/draws.h"
+#include "tests/trainer/choices.h"
 
 namespace fathom::testing {
 namespace {
@@ -32,7 +32,7 @@ class MadeUpData final : public data::HeldOutSource {
 
  private:
   data::Window window(std::int64_t sample) const {
-    Draws draws(seed_, concat(purpose_, ' ', sample));
+    Choices draws(seed_, concat(purpose_, ' ', sample));
     data::Window window;
     const std::int64_t length = builder_.window_tokens();
     window.size = draws.one_in(4) ? draws.between(1, length) : length;

@@ -13,8 +13,8 @@
 #include "tests/support/broken_communicator.h"
 #include "tests/support/catch.h"
 #include "tests/trainer/changed_field.h"
+#include "tests/trainer/choices.h"
 #include "tests/trainer/drawn_run.h"
-#include "tests/trainer/draws.h"
 #include "tests/trainer/recorded_run.h"
 
 using namespace fathom;
@@ -65,7 +65,7 @@ std::string difference_on(const DrawnLayout& layout, const DrawnRun& run,
 }
 
 // A quarter of the runs take their first steps on another of the layouts.
-RecordOptions draw_resume(Draws& draws, const DrawnRun& run) {
+RecordOptions draw_resume(Choices& draws, const DrawnRun& run) {
   RecordOptions options;
   if (draws.one_in(4)) {
     const std::int64_t other = draws.between(0, std::ssize(run.others) - 1);
@@ -108,7 +108,7 @@ TEST_CASE("Whatever a field of a config holds, the rules refuse it by name, or t
   for (const std::uint64_t seed : seeds()) {
     const DrawnRun run = draw_run(seed, 1);
     DrawnLayout layout = run.others.empty() ? run.alone : run.others.front();
-    Draws draws(seed, "change");
+    Choices draws(seed, "change");
     const ChangedField changed = change_a_field(draws, layout.config);
     const config::Mesh& mesh = layout.config.mesh();
     const std::int64_t num_ranks = std::int64_t{mesh.pipeline()} * mesh.data() * mesh.tensor();
@@ -128,7 +128,7 @@ TEST_CASE("EXACT: runs drawn at random have the bits of one rank on layouts draw
     INFO(kVariable << '=' << seed << " repeats this");
     const DrawnRun run = draw_run(seed, kLayouts);
     const RunRecord reference = take_run(run.alone, run.prompts);
-    Draws draws(seed, "resumes");
+    Choices draws(seed, "resumes");
     for (const DrawnLayout& layout : run.others) {
       const RecordOptions options = draw_resume(draws, run);
       INFO(config::to_text(layout.config) << beginning_of(options));

@@ -1,9 +1,9 @@
 #include "tests/trainer/recorded_run.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <optional>
 
 #include "core/error.h"

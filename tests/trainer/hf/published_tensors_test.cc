@@ -3,11 +3,9 @@
 #include <algorithm>
 #include <string>
 
-#include "configs/load.h"
 #include "core/error.h"
-#include "model/factory.h"
 #include "tests/support/catch.h"
-#include "tests/support/paths.h"
+#include "tests/support/published_options.h"
 #include "trainer/hf/safetensors_plan.h"
 
 using namespace fathom;
@@ -16,16 +14,11 @@ using namespace fathom::trainer;
 
 namespace {
 
-model::ModelOptions model_of(const std::string& name) {
-  return model::make_model_options(
-      config::load_model(source_path("configs/models/" + name + ".textproto")));
-}
-
 constexpr std::int64_t kOneFile = std::int64_t{1} << 60;
 
 // Tensors and bytes of a release in one file.
 std::pair<std::int64_t, std::int64_t> size_of_release(const std::string& name, WeightDType dtype) {
-  const auto files = plan_safetensors(published_tensors(model_of(name)), dtype, kOneFile);
+  const auto files = plan_safetensors(published_tensors(published_options(name)), dtype, kOneFile);
   REQUIRE(files.size() == 1);
   return {std::ssize(files[0].entries), files[0].data_bytes()};
 }
@@ -52,7 +45,7 @@ TEST_CASE("DeepSeek-V2 and V2-Lite have the published number of bytes") {
 }
 
 TEST_CASE("names, shapes and kinds of V3's tensors are the published ones") {
-  const std::vector<PublishedTensor> tensors = published_tensors(model_of("deepseek-v3"));
+  const std::vector<PublishedTensor> tensors = published_tensors(published_options("deepseek-v3"));
   struct Row {
     const char* name;
     Shape shape;
@@ -94,7 +87,7 @@ TEST_CASE("names, shapes and kinds of V3's tensors are the published ones") {
     CHECK(tensor.is_float32 == row.is_float32);
     CHECK(tensor.copy_of == row.copy_of);
   }
-  const auto lite = published_tensors(model_of("deepseek-v2-lite"));
+  const auto lite = published_tensors(published_options("deepseek-v2-lite"));
   CHECK(find(lite, "model.layers.0.self_attn.q_proj.weight").shape == Shape{3072, 2048});
   CHECK(find(lite, "model.layers.1.mlp.shared_experts.up_proj.weight").shape == Shape{2816, 2048});
   CHECK(std::ranges::none_of(lite, [](const PublishedTensor& tensor) {
@@ -103,7 +96,7 @@ TEST_CASE("names, shapes and kinds of V3's tensors are the published ones") {
 }
 
 TEST_CASE("a model of more tensors than a checkpoint may have is refused before they are listed") {
-  model::ModelOptions model = model_of("deepseek-v3");
+  model::ModelOptions model = published_options("deepseek-v3");
   model.num_layers = INT32_MAX;
   CHECK_THROWS_AS(published_tensors(model), ConfigError);
   model.num_layers = 1;

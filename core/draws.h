@@ -5,9 +5,9 @@
 
 #include "core/rng.h"
 
-namespace fathom::rl {
+namespace fathom {
 
-// The random numbers of one problem, one after another: a function of (seed, purpose) alone.
+// Random numbers one after another: a function of (seed, purpose) and of how many came before.
 class Draws {
  public:
   Draws(std::uint64_t seed, std::string_view purpose) : source_(seed, purpose) {}
@@ -23,4 +23,4 @@ class Draws {
   std::uint64_t next_ = 0;
 };
 
-}  // namespace fathom::rl
+}  // namespace fathom
