@@ -144,12 +144,12 @@ rl::ProblemEvaluation evaluate_on_problems(const EvaluationRequest& request,
   session.heartbeat().begin_phase("evaluate problems");
   trainer::Generator generator(loaded.model(), loaded.mesh(), loaded.stream());
   rl::ProblemEvaluationOptions options;
-  options.num_samples = request.generation.num_samples;
+  options.sampling = {.num_samples = request.generation.num_samples,
+                      .generation = prepared.generation,
+                      .progress = [&] { session.heartbeat().count_progress(); }};
   options.ks = request.ks;
-  options.generation = prepared.generation;
   options.end = prepared.end;
   options.extraction.mode = request.extraction;
-  options.progress = [&] { session.heartbeat().count_progress(); };
   return rl::evaluate_problems(generator, *prepared.stored.tokenizer, prepared.problems,
                                prepared.encode_problem, options);
 }

@@ -37,8 +37,7 @@ ordered_json to_json(const rl::ProblemScores& scores) {
   ordered_json object;
   object["num_problems"] = scores.num_problems;
   object["num_samples"] = scores.num_samples;
-  object["num_failed"] = scores.num_failed;
-  object["solve_rate"] = scores.solve_rate ? to_json(*scores.solve_rate) : ordered_json(nullptr);
+  object["solve_rate"] = to_json(scores.solve_rate);
   object["pass_at"] = to_json(scores.pass_at);
   object["majority_at"] = to_json(scores.majority_at);
   object["mean_tokens"] = scores.mean_tokens;
@@ -64,16 +63,12 @@ void add_texts(const std::vector<TextScore>& texts, std::ostream& out) {
   }
 }
 
-void add_mean(const std::string& name, const rl::MeanOverProblems& mean, std::int64_t num_all,
-              std::ostream& out) {
+void add_mean(const std::string& name, const rl::MeanOverProblems& mean, std::ostream& out) {
   constexpr int kNameWidth = 20;
   out << "  " << std::left << std::setw(kNameWidth) << name << std::right << std::setprecision(4)
       << mean.mean;
   if (mean.standard_error) {
     out << " +- " << *mean.standard_error;
-  }
-  if (mean.num_problems != num_all) {
-    out << "  (" << mean.num_problems << " problems with enough samples)";
   }
   out << '\n';
 }
@@ -81,18 +76,15 @@ void add_mean(const std::string& name, const rl::MeanOverProblems& mean, std::in
 void add_problems(const std::string& source, const rl::ProblemScores& scores, std::ostream& out) {
   out << source << ": " << scores.num_problems << " problems, "
       << scores.num_samples / scores.num_problems << " samples each\n";
-  if (scores.solve_rate) {
-    add_mean("solve rate", *scores.solve_rate, scores.num_problems, out);
-  }
+  add_mean("solve rate", scores.solve_rate, out);
   for (const auto& [k, mean] : scores.pass_at) {
-    add_mean("pass@" + std::to_string(k), mean, scores.num_problems, out);
+    add_mean("pass@" + std::to_string(k), mean, out);
   }
   for (const auto& [k, mean] : scores.majority_at) {
-    add_mean("maj@" + std::to_string(k), mean, scores.num_problems, out);
+    add_mean("maj@" + std::to_string(k), mean, out);
   }
   out << std::setprecision(1) << "  mean length         " << scores.mean_tokens << " tokens, "
-      << 100.0 * scores.cut_off_share << "% of the samples cut off\n"
-      << "  without a verdict   " << scores.num_failed << " samples\n";
+      << 100.0 * scores.cut_off_share << "% of the samples cut off\n";
 }
 
 }  // namespace
@@ -109,10 +101,10 @@ std::string to_table(const EvaluationReport& report) {
     add_problems(report.problem_source, *report.problems, out);
   }
   if (report.choices) {
-    const std::int64_t num_questions = std::ssize(report.choices->questions);
-    out << '\n' << report.choice_source << ": " << num_questions << " questions\n";
-    add_mean("accuracy", report.choices->accuracy, num_questions, out);
-    add_mean("accuracy per byte", report.choices->accuracy_per_byte, num_questions, out);
+    out << '\n'
+        << report.choice_source << ": " << report.choices->questions.size() << " questions\n";
+    add_mean("accuracy", report.choices->accuracy, out);
+    add_mean("accuracy per byte", report.choices->accuracy_per_byte, out);
   }
   return out.str();
 }

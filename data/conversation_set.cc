@@ -81,23 +81,41 @@ void ConversationSet::read_padding(std::int64_t window_tokens, Window& window) c
   window.first_target = 0;
 }
 
+void ConversationSet::append(std::int64_t conversation, Window& window) const {
+  const auto begin = starts_[static_cast<std::size_t>(conversation)];
+  const auto end = starts_[static_cast<std::size_t>(conversation) + 1];
+  std::copy(tokens_.begin() + begin, tokens_.begin() + end, window.tokens.begin() + window.size);
+  std::copy(is_response_.begin() + begin, is_response_.begin() + end,
+            window.is_target.begin() + window.size);
+  window.size += end - begin;
+}
+
 void ConversationSet::read(std::int64_t sequence, std::int64_t window_tokens,
                            Window& window) const {
   read_padding(window_tokens, window);
   for (const std::int64_t conversation : sequences_[static_cast<std::size_t>(sequence)]) {
-    const auto begin = starts_[static_cast<std::size_t>(conversation)];
-    const auto end = starts_[static_cast<std::size_t>(conversation) + 1];
     if (window.size > 0) {
       window.document_starts.push_back(window.size);
     }
-    std::copy(tokens_.begin() + begin, tokens_.begin() + end, window.tokens.begin() + window.size);
-    std::copy(is_response_.begin() + begin, is_response_.begin() + end,
-              window.is_target.begin() + window.size);
-    window.size += end - begin;
+    append(conversation, window);
   }
-  // What is left belongs to no conversation.
-  if (window.size < window_tokens) {
-    window.document_starts.push_back(window.size);
+  repeat_as_padding(window);
+}
+
+// A router's balance counts every token: one token over and over would be tens of times the load
+// of its experts, and the selection biases would turn against them.
+void ConversationSet::repeat_as_padding(Window& window) {
+  const auto size = window.size;
+  const std::vector<std::int64_t> starts = window.document_starts;
+  for (auto begin = size; begin < std::ssize(window.tokens); begin += size) {
+    window.document_starts.push_back(begin);
+    for (const std::int64_t start : starts) {
+      if (begin + start < std::ssize(window.tokens)) {
+        window.document_starts.push_back(begin + start);
+      }
+    }
+    const auto count = std::min(size, std::ssize(window.tokens) - begin);
+    std::copy_n(window.tokens.begin(), count, window.tokens.begin() + begin);
   }
 }
 

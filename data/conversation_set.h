@@ -37,16 +37,19 @@ class ConversationSet {
 
   std::int64_t num_sequences() const noexcept { return std::ssize(sequences_); }
   const ConversationCounts& counts() const noexcept { return counts_; }
-  // The conversations of one sequence, each isolated from the others and from what is left of the
-  // sequence, with the answers as the only targets. window_tokens: see Window.
+  // The conversations of one sequence, each isolated from the others, with the answers as the only
+  // targets. What is left of the sequence is padded with the same ones again, without targets.
+  // window_tokens: see Window.
   void read(std::int64_t sequence, std::int64_t window_tokens, Window& window) const;
-  // A sequence without any conversation.
+  // A sequence without any conversation, for evaluation.
   void read_padding(std::int64_t window_tokens, Window& window) const;
 
  private:
   void read_file(const std::filesystem::path& file, Encoder& encoder, const ChatTemplate& chat,
                  TooLong too_long);
   void add(const ChatTokens& chat, TooLong too_long);
+  void append(std::int64_t conversation, Window& window) const;
+  static void repeat_as_padding(Window& window);
 
   std::int64_t sequence_length_;
   std::int32_t padding_token_;

@@ -117,8 +117,11 @@ void LmHead::backward_from_last(const Tokens& all, Tensor held, const Context& c
   }
 }
 
+// Whoever takes the losses as log-probabilities compares them with a sampler's, which come from
+// float32 logits (logits()): a rounding to bfloat16 would move them by up to 1/16 nat each.
 Tensor LmHead::scaled_logits(const Tensor& x, const Context& context) const {
-  Tensor logits = linear_.forward(x, logits_dtype_, context.stream);
+  const DType dtype = context.token_loss != nullptr ? DType::kFloat32 : logits_dtype_;
+  Tensor logits = linear_.forward(x, dtype, context.stream);
   scale_logits(logits, context);
   return logits;
 }

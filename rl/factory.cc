@@ -147,13 +147,14 @@ WeightedRewards make_rewards(const config::RunConfig& config) {
   return WeightedRewards(std::move(rewards));
 }
 
-std::optional<ExtractionOptions> make_extraction_options(const config::RunConfig& config) {
+std::optional<std::size_t> find_accuracy_reward(const config::RunConfig& config) {
   const auto& rewards = config.grpo().rewards();
-  const auto accuracy = std::ranges::find(rewards, config::Reward::ACCURACY, &config::Reward::kind);
-  if (accuracy != rewards.end()) {
-    return make_extraction(config.grpo(), *accuracy);
+  if (rewards.empty()) {
+    return 0;  // what make_rewards() makes of none
   }
-  return rewards.empty() ? std::optional(make_extraction(config.grpo(), {})) : std::nullopt;
+  const auto found = std::ranges::find(rewards, config::Reward::ACCURACY, &config::Reward::kind);
+  return found == rewards.end() ? std::nullopt
+                                : std::optional<std::size_t>(found - rewards.begin());
 }
 
 std::optional<std::size_t> find_deciding_reward(const config::RunConfig& config) {

@@ -22,9 +22,8 @@ namespace fathom::rl {
 PolicyLossOptions make_policy_loss_options(const config::RunConfig& config);
 // Starts the commands of rewards, and refuses those that end at once.
 WeightedRewards make_rewards(const config::RunConfig& config);
-// Where answers stand: as in the first reward of kind ACCURACY. Nothing where rewards are given and
-// none is of that kind.
-std::optional<ExtractionOptions> make_extraction_options(const config::RunConfig& config);
+// The first reward of kind ACCURACY, by its place; nothing where none is of that kind.
+std::optional<std::size_t> find_accuracy_reward(const config::RunConfig& config);
 // The reward, by its place, that dynamic sampling keeps groups by; nothing: their sum.
 std::optional<std::size_t> find_deciding_reward(const config::RunConfig& config);
 std::vector<ProblemSource> make_problem_sources(const config::RunConfig& config);

@@ -48,24 +48,19 @@ bool is_exact(const config::RunConfig& config) {
   return config.numerics().mode() == config::Numerics::EXACT;
 }
 
-// A completion would be cut off by the end of the positions, and count as a wrong answer.
 void require_room(const HeldOutProblems& held_out, const GrpoSources& sources,
                   const config::RunConfig& config) {
-  const std::int64_t max_tokens =
-      std::max(config.model().max_position(), config.train().sequence_length()) + 1;
-  const std::int64_t max_new_tokens = config.rollout().max_new_tokens();
+  const PromptRoom room = {
+      .max_tokens = std::max(config.model().max_position(), config.train().sequence_length()) + 1,
+      .max_new_tokens = config.rollout().max_new_tokens(),
+      .limited_by = "model.max_position"};
   auto problem = held_out.problems.begin();
   for (std::size_t i = 0; i < held_out.num_of_source.size(); ++i) {
     for (std::int64_t j = 0; j < held_out.num_of_source[i]; ++j, ++problem) {
-      const std::size_t size =
-          trainer::make_prompt(*sources.tokenizer, problem->id, sources.encode(*problem))
-              .tokens.size();
-      if (static_cast<std::int64_t>(size) + max_new_tokens > max_tokens) {
-        throw ConfigError(concat("grpo.held_out[", i, "]: problem ", problem->id, ": a prompt of ",
-                                 size, " tokens and rollout.max_new_tokens (", max_new_tokens,
-                                 ") are more than the ", max_tokens,
-                                 " that model.max_position allows: raise it, or take the problem "
-                                 "out"));
+      try {
+        encode_prompt(*problem, sources.encode, *sources.tokenizer, room);
+      } catch (const ConfigError& error) {
+        throw ConfigError(concat("grpo.held_out[", i, "]: ", error.message()));
       }
     }
   }
@@ -131,6 +126,12 @@ PolicyUpdateOptions GrpoTask::update_options() const {
 }
 
 void GrpoTask::begin() {
+  const config::Rollout& rollout = loop_->config().rollout();
+  if (loop_->reporter() != nullptr && (rollout.top_k() > 0 || rollout.top_p() < 1)) {
+    loop_->reporter()->note(
+        "rollout.top_k or rollout.top_p cuts the choice of the sampler, and the loss takes the "
+        "log-probabilities of all tokens: its gradient is not that of the policy that sampled");
+  }
   if (loop_->progress().step == 0 && reference_) {
     reference_->refresh();
   }
@@ -290,25 +291,34 @@ void GrpoTask::report(const Rollout& rollout, const RolloutSummary& summary,
   }
 }
 
-HeldOutValues GrpoTask::score(const ProblemEvaluation& evaluation) const {
-  const bool rewards_accuracy = make_extraction_options(loop_->config()).has_value();
+std::vector<Score> GrpoTask::score(std::span<const trainer::Completion> completions) const {
+  const auto num_of_problem =
+      static_cast<std::size_t>(loop_->config().evaluation().samples_per_problem());
   std::vector<SampleToScore> samples;
-  HeldOutValues values;
-  values.num_samples = loop_->config().evaluation().samples_per_problem();
-  for (const EvaluatedSample& sample : evaluation.samples) {
-    samples.push_back({&sources_->held_out.problems[sample.problem], &sample.completion,
-                       static_cast<std::int64_t>(sample.problem)});
-    if (rewards_accuracy) {
-      const Verdict verdict = sample.judgement.verdict;
-      values.solved.push_back(verdict == Verdict::kVerifierFailed
-                                  ? std::nullopt
-                                  : std::optional(verdict == Verdict::kCorrect ? 1.0 : 0.0));
-    }
+  for (std::size_t i = 0; i < completions.size(); ++i) {
+    const std::size_t problem = i / num_of_problem;
+    samples.push_back({&sources_->held_out.problems[problem], &completions[i],
+                       static_cast<std::int64_t>(problem)});
   }
-  values.scores =
-      score_samples(samples, sources_->rewards, sampler_.text(), loop_->environment().world,
-                    [this] { loop_->environment().heartbeat.count_progress(); });
-  return values;
+  return score_samples(samples, sources_->rewards, sampler_.text(), loop_->environment().world,
+                       [this] { loop_->environment().heartbeat.count_progress(); });
+}
+
+HeldOutSamples GrpoTask::sample_held_out() {
+  const config::Evaluation& evaluation = loop_->config().evaluation();
+  ProblemSamplingOptions options;
+  options.num_samples = evaluation.samples_per_problem();
+  options.generation = make_rollout_options(loop_->config(), *sources_->tokenizer);
+  options.generation.sampling = {.temperature = static_cast<float>(evaluation.temperature())};
+  options.generation.purpose = "evaluation";
+  options.progress = [this] { loop_->environment().heartbeat.count_progress(); };
+  HeldOutSamples samples;
+  samples.num_of_problem = options.num_samples;
+  samples.completions = sample_problems(generator_, *sources_->tokenizer,
+                                        sources_->held_out.problems, sources_->encode, options);
+  samples.scores = score(samples.completions);
+  samples.accuracy = find_accuracy_reward(loop_->config());
+  return samples;
 }
 
 void GrpoTask::evaluate() {
@@ -318,38 +328,20 @@ void GrpoTask::evaluate() {
   }
   loop_->begin_phase("evaluate");
   const trainer::Stopwatch watch;
-  const config::Evaluation& evaluation = loop_->config().evaluation();
-  ProblemEvaluationOptions options;
-  options.num_samples = evaluation.samples_per_problem();
-  options.generation = make_rollout_options(loop_->config(), *sources_->tokenizer);
-  options.generation.sampling = {.temperature = static_cast<float>(evaluation.temperature())};
-  options.generation.purpose = "evaluation";
-  options.end = make_rollout_end(loop_->config(), *sources_->tokenizer);
-  options.extraction = make_extraction_options(loop_->config()).value_or(ExtractionOptions());
-  options.progress = [this] { loop_->environment().heartbeat.count_progress(); };
-  const ProblemEvaluation found = evaluate_problems(generator_, *sources_->tokenizer,
-                                                    held_out.problems, sources_->encode, options);
-  const HeldOutValues values = score(found);
+  const HeldOutSamples samples = sample_held_out();
   trainer::Reporter* const reporter = loop_->reporter();
   if (reporter == nullptr) {
     return;
   }
-  std::vector<trainer::Metric> metrics = {
-      {"event", std::string("eval")},
-      {"step", loop_->progress().step},
-      {"tokens", loop_->progress().tokens},
-      {"eval_problems", found.scores.num_problems},
-      {"eval_without_verdict",
-       std::int64_t{
-           std::ranges::count_if(values.scores, [](const Score& score) { return !score.total; })}},
-      {"eval_length_mean", found.scores.mean_tokens},
-      {"eval_truncated_share", found.scores.cut_off_share},
-      {"eval_ms", watch.seconds() * 1e3}};
-  const std::vector<trainer::Metric> more = to_metrics(values, held_out, sources_->rewards.names());
+  std::vector<trainer::Metric> metrics = {{"event", std::string("eval")},
+                                          {"step", loop_->progress().step},
+                                          {"tokens", loop_->progress().tokens},
+                                          {"eval_ms", watch.seconds() * 1e3}};
+  const std::vector<trainer::Metric> more =
+      to_metrics(samples, held_out, sources_->rewards.names());
   metrics.insert(metrics.end(), more.begin(), more.end());
   reporter->write(metrics);
-  reporter->note(concat("held-out problems: ", describe(values), ", ",
-                        trainer::fixed(found.scores.mean_tokens, 1), " tokens"));
+  reporter->note(concat("held-out problems: ", describe(samples)));
 }
 
 }  // namespace fathom::rl

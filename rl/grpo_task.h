@@ -3,12 +3,14 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "configs/run_config.h"
 #include "data/tokenizer.h"
 #include "rl/factory.h"
+#include "rl/held_out.h"
 #include "rl/policy_update.h"
 #include "rl/problem_stream.h"
 #include "rl/reference_policy.h"
@@ -57,7 +59,8 @@ class GrpoTask final : public trainer::TrainingTask {
   void report(const Rollout& rollout, const RolloutSummary& summary, PolicyUpdateResult& result,
               double learning_rate, double seconds);
   void end_without_verdicts(const Rollout& rollout, const RolloutSummary& summary);
-  HeldOutValues score(const ProblemEvaluation& evaluation) const;
+  std::vector<Score> score(std::span<const trainer::Completion> completions) const;
+  HeldOutSamples sample_held_out();
 
   trainer::TrainingLoop* loop_;
   const GrpoSources* sources_;

@@ -46,13 +46,24 @@ Term kl_term(double log_reference_ratio, double ratio, KlEstimator estimator) {
   return {.value = ratio * k3, .grad = -ratio * log_reference_ratio};
 }
 
-// 1/T sum_t log(pi / pi_old)
-double mean_log_ratio(const SequenceLogprobs& logprobs) {
+// 1/T sum_t log(pi / pi_before)
+double mean_log_ratio(std::span<const float> policy, std::span<const float> before) {
   double sum = 0;
-  for (std::size_t t = 0; t < logprobs.policy.size(); ++t) {
-    sum += static_cast<double>(logprobs.policy[t]) - static_cast<double>(logprobs.old[t]);
+  for (std::size_t t = 0; t < policy.size(); ++t) {
+    sum += static_cast<double>(policy[t]) - static_cast<double>(before[t]);
   }
-  return sum / static_cast<double>(logprobs.policy.size());
+  return sum / static_cast<double>(policy.size());
+}
+
+// By what the sampler drew by, so that its distance from the trainer counts beside that of the
+// weights.
+bool is_off_policy(const SequenceLogprobs& logprobs, double advantage,
+                   const PolicyLossOptions& options) {
+  if (!options.off_policy_threshold || advantage >= 0) {
+    return false;
+  }
+  const auto sampled = logprobs.sampled.empty() ? logprobs.old : logprobs.sampled;
+  return -mean_log_ratio(logprobs.policy, sampled) > *options.off_policy_threshold;
 }
 
 void check_lengths(const SequenceLogprobs& logprobs, const PolicyLossOptions& options,
@@ -63,6 +74,8 @@ void check_lengths(const SequenceLogprobs& logprobs, const PolicyLossOptions& op
                size, " tokens");
   FATHOM_CHECK(options.kl_weight == 0 || logprobs.reference.size() == size,
                logprobs.reference.size(), " reference log-probabilities for ", size, " tokens");
+  FATHOM_CHECK(logprobs.sampled.empty() || logprobs.sampled.size() == size, logprobs.sampled.size(),
+               " sampled log-probabilities for ", size, " tokens");
   FATHOM_CHECK(loss_size == size && grad_size == size, "outputs of ", loss_size, " and ", grad_size,
                " tokens for ", size);
 }
@@ -135,10 +148,8 @@ PolicyStatistics policy_loss(const SequenceLogprobs& logprobs, double advantage,
                              const PolicyLossOptions& options, std::span<double> loss,
                              std::span<double> logprob_grad) {
   check_lengths(logprobs, options, loss.size(), logprob_grad.size());
-  const double mean = mean_log_ratio(logprobs);
-  const double sequence_ratio = std::exp(mean);
-  const bool is_masked =
-      options.off_policy_threshold && advantage < 0 && -mean > *options.off_policy_threshold;
+  const double sequence_ratio = std::exp(mean_log_ratio(logprobs.policy, logprobs.old));
+  const bool is_masked = is_off_policy(logprobs, advantage, options);
   PolicyStatistics statistics{.num_sequences = 1,
                               .num_masked_sequences = is_masked ? 1 : 0,
                               .num_tokens = static_cast<std::int64_t>(logprobs.policy.size())};

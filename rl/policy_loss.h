@@ -42,8 +42,8 @@ struct PolicyLossOptions {
   KlEstimator kl_estimator = KlEstimator::kK3;
   // Leave out sequences that were cut off at the limit of tokens (DAPO, sec. 3.4).
   bool masks_truncated = false;
-  // delta: a sequence with A < 0 and 1/T sum_t log(pi_old / pi) > delta has no policy term, only
-  // that of the KL (off-policy sequence masking, DeepSeek-V3.2, sec. 3).
+  // delta: a sequence with A < 0 and 1/T sum_t log(pi_sampled / pi) > delta has no policy term,
+  // only that of the KL (off-policy sequence masking, DeepSeek-V3.2, sec. 3).
   std::optional<double> off_policy_threshold = std::nullopt;
 };
 
@@ -52,9 +52,10 @@ void validate(const PolicyLossOptions& options);
 
 // A completion: log-probabilities in nats, one per token.
 struct SequenceLogprobs {
-  std::span<const float> policy;     // under the weights being trained
-  std::span<const float> old;        // under those that sampled it
-  std::span<const float> reference;  // empty when kl_weight is 0
+  std::span<const float> policy;          // under the weights being trained
+  std::span<const float> old;             // under those that sampled it, as the trainer computes it
+  std::span<const float> reference = {};  // empty when kl_weight is 0
+  std::span<const float> sampled = {};    // what the sampler drew by; empty: `old`
 };
 
 struct SequenceInfo {

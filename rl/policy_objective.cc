@@ -50,8 +50,8 @@ void PolicyObjective::weigh(int micro_batch, const Tensor& losses, Tensor& weigh
     const std::vector<float> policy = logprobs_at(values, place.first_token, size);
     std::vector<double> loss(size);
     std::vector<double> logprob_grad(size);
-    count(policy_loss({policy, sequence.old, sequence.reference}, sequence.advantage,
-                      sequence.weight, options_, loss, logprob_grad));
+    count(policy_loss({policy, sequence.old, sequence.reference, sequence.sampled},
+                      sequence.advantage, sequence.weight, options_, loss, logprob_grad));
     compare(policy, sequence.old);
     // The head asks for dL/d(-log pi).
     std::transform(logprob_grad.begin(), logprob_grad.end(), out.begin() + place.first_token,

@@ -43,7 +43,8 @@ class PolicyObjective final : public model::TokenLoss {
   // What is known of a sequence before the pass.
   struct Sequence {
     std::span<const float> old;
-    std::span<const float> reference;  // empty where there is none
+    std::span<const float> reference = {};  // empty where there is none
+    std::span<const float> sampled = {};    // as SequenceLogprobs has them
     double advantage = 0;
     double weight = 0;  // token_weight()
   };

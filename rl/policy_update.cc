@@ -144,6 +144,7 @@ void PolicyUpdater::train(MiniBatch& mini_batch, const PolicyUpdateOptions& opti
     if (!mini_batch.reference.empty()) {
       sequences[i].reference = mini_batch.reference[i];
     }
+    sequences[i].sampled = sample.completion.logprobs;
     sequences[i].advantage = sample.advantage;
     sequences[i].weight =
         share * token_weight(mini_batch.counts, std::ssize(sample.completion.tokens), options.loss);

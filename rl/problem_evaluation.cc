@@ -1,7 +1,6 @@
 #include "rl/problem_evaluation.h"
 
 #include <memory>
-#include <set>
 #include <string_view>
 
 #include "core/error.h"
@@ -45,48 +44,49 @@ SampleOutcome outcome_of(const EvaluatedSample& sample) {
 
 }  // namespace
 
-ProblemEvaluation evaluate_problems(trainer::Generator& generator, const data::Tokenizer& tokenizer,
-                                    std::span<const Problem> problems, const EncodeProblem& encode,
-                                    const ProblemEvaluationOptions& options) {
+std::vector<trainer::Completion> sample_problems(trainer::Generator& generator,
+                                                 const data::Tokenizer& tokenizer,
+                                                 std::span<const Problem> problems,
+                                                 const EncodeProblem& encode,
+                                                 const ProblemSamplingOptions& options) {
   if (problems.empty() || options.num_samples < 1) {
     throw ConfigError(concat("evaluation on problems: ", problems.size(), " problems with ",
                              options.num_samples, " samples each; want at least one of both"));
   }
-  check_ks(options.ks, options.num_samples);
-  std::set<std::string_view> ids;
-  for (const Problem& problem : problems) {
-    if (!ids.insert(problem.id).second) {
-      throw ConfigError(concat("evaluation on problems: two have the id \"", problem.id,
-                               "\", by which completions are drawn: give each one of its own"));
-    }
-  }
-  std::vector<std::unique_ptr<const Verifier>> verifiers;
-  for (const Problem& problem : problems) {
-    verifiers.push_back(make_verifier(problem.verifier, problem.answer));
-  }
   trainer::GenerationEvents events;
   events.step = [&](std::int64_t, const std::vector<trainer::Completion>&) { options.progress(); };
-  trainer::GenerationOptions generation = options.generation;
-  trainer::set_end(tokenizer, options.end, generation);
-  const std::vector<trainer::Prompt> prompts =
-      make_prompts(problems, tokenizer, encode, options.num_samples);
-  std::vector<trainer::Completion> completions = generator.generate(prompts, generation, events);
+  return generator.generate(make_prompts(problems, tokenizer, encode, options.num_samples),
+                            options.generation, events);
+}
+
+ProblemEvaluation evaluate_problems(trainer::Generator& generator, const data::Tokenizer& tokenizer,
+                                    std::span<const Problem> problems, const EncodeProblem& encode,
+                                    const ProblemEvaluationOptions& options) {
+  const std::int64_t num_samples = options.sampling.num_samples;
+  check_ks(options.ks, num_samples);
+  std::vector<std::unique_ptr<const Verifier>> verifiers;
+  std::vector<ExtractionOptions> extractions;
+  for (const Problem& problem : problems) {
+    verifiers.push_back(make_verifier(problem.verifier, problem.answer));
+    ExtractionOptions& extraction = extractions.emplace_back(options.extraction);
+    extraction.thinking_is_open =
+        extraction.thinking_is_open || ends_in_thinking(tokenizer.decode(encode(problem)));
+  }
+  std::vector<trainer::Completion> completions =
+      sample_problems(generator, tokenizer, problems, encode, options.sampling);
   ProblemEvaluation evaluation;
   std::vector<SampleOutcome> outcomes;
   for (std::size_t i = 0; i < completions.size(); ++i) {
     EvaluatedSample sample;
-    sample.problem = i / static_cast<std::size_t>(options.num_samples);
-    sample.sample = static_cast<std::int64_t>(i) % options.num_samples;
+    sample.problem = i / static_cast<std::size_t>(num_samples);
+    sample.sample = static_cast<std::int64_t>(i) % num_samples;
     sample.text = trainer::completion_text(tokenizer, completions[i], options.end);
     sample.completion = std::move(completions[i]);
-    ExtractionOptions extraction = options.extraction;
-    extraction.thinking_is_open =
-        extraction.thinking_is_open || ends_in_thinking(tokenizer.decode(prompts[i].tokens));
-    judge_sample(*verifiers[sample.problem], extraction, sample);
+    judge_sample(*verifiers[sample.problem], extractions[sample.problem], sample);
     outcomes.push_back(outcome_of(sample));
     evaluation.samples.push_back(std::move(sample));
   }
-  evaluation.scores = score_problems(outcomes, options.num_samples, options.ks);
+  evaluation.scores = score_problems(outcomes, num_samples, options.ks);
   return evaluation;
 }
 

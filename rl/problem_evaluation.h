@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "data/tokenizer.h"
+#include "rl/problem_prompt.h"
 #include "rl/problems/problem.h"
 #include "rl/sample_statistics.h"
 #include "rl/verifiers/extract.h"
@@ -16,17 +17,29 @@
 
 namespace fathom::rl {
 
-// What the model reads of a problem.
-using EncodeProblem = std::function<std::vector<std::int32_t>(const Problem&)>;
+struct ProblemSamplingOptions {
+  std::int64_t num_samples = 1;            // of each problem
+  trainer::GenerationOptions generation;   // with the vocabulary and what ends a completion
+  std::function<void()> progress = [] {};  // called on every rank as tokens are drawn
+};
+
+// Completions of every problem, a problem's back to back. A sample is a function of weights,
+// generation options, the problem's id and prompt, and its number among the problem's samples, as
+// trainer::Generator says; no two problems have the same id. Collective over the generator's mesh,
+// with the same arguments on all ranks; the same result on all. Throws ConfigError for no problem,
+// and what the generator throws.
+std::vector<trainer::Completion> sample_problems(trainer::Generator& generator,
+                                                 const data::Tokenizer& tokenizer,
+                                                 std::span<const Problem> problems,
+                                                 const EncodeProblem& encode,
+                                                 const ProblemSamplingOptions& options);
 
 struct ProblemEvaluationOptions {
-  std::int64_t num_samples = 1;           // of each problem
-  std::vector<std::int64_t> ks;           // of pass@k and maj@k, each in 1 .. num_samples
-  trainer::GenerationOptions generation;  // with the vocabulary; what ends a completion: `end`
-  trainer::CompletionEnd end;
+  ProblemSamplingOptions sampling;
+  std::vector<std::int64_t> ks;  // of pass@k and maj@k, each in 1 .. sampling.num_samples
+  trainer::CompletionEnd end;    // the generation's
   // Thinking is open, too, where a problem ends in <think> as the model reads it.
   ExtractionOptions extraction{.mode = ExtractionMode::kLenient};
-  std::function<void()> progress = [] {};  // called on every rank as tokens are drawn
 };
 
 struct EvaluatedSample {
@@ -43,12 +56,9 @@ struct ProblemEvaluation {
   ProblemScores scores;
 };
 
-// Draws completions of every problem, judges them and counts. A sample is a function of weights,
-// generation options, the problem's id and prompt, and its number among the problem's samples, as
-// trainer::Generator says; votes are answers in normalized form (rl/verifiers/normalize.h).
-// Collective over the generator's mesh, with the same arguments on all ranks; the same result on
-// all. Throws ConfigError for a problem without a known verifier, two problems of one id, a k out
-// of range, no problem at all, and what the generator throws.
+// Draws completions of every problem as sample_problems() does, judges them and counts. Votes are
+// answers in normalized form (rl/verifiers/normalize.h). Throws, besides, ConfigError for a problem
+// without a known verifier and a k out of range.
 ProblemEvaluation evaluate_problems(trainer::Generator& generator, const data::Tokenizer& tokenizer,
                                     std::span<const Problem> problems, const EncodeProblem& encode,
                                     const ProblemEvaluationOptions& options);

@@ -62,8 +62,4 @@ class RolloutJournal {
   parallel::Communicator* world_;
 };
 
-// Collective: what each rank gives, by rank, on every rank.
-std::vector<std::vector<Score>> all_gather_scores(std::span<const Score> mine,
-                                                  parallel::Communicator& world);
-
 }  // namespace fathom::rl

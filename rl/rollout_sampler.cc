@@ -65,16 +65,10 @@ RolloutSampler::RolloutSampler(const RolloutSources& sources, RolloutOptions opt
 }
 
 std::vector<std::int32_t> RolloutSampler::encode(const Problem& problem) const {
-  std::vector<std::int32_t> tokens =
-      trainer::make_prompt(sources_.tokenizer, problem.id, sources_.encode(problem)).tokens;
-  if (std::ssize(tokens) + options_.generation.max_new_tokens > options_.max_tokens) {
-    throw ConfigError(
-        concat("problem ", problem.id, ": a prompt of ", tokens.size(),
-               " tokens and rollout.max_new_tokens (", options_.generation.max_new_tokens,
-               ") are more than the ", options_.max_tokens,
-               " that train.sequence_length allows: raise it, or take the problem out"));
-  }
-  return tokens;
+  return encode_prompt(problem, sources_.encode, sources_.tokenizer,
+                       {.max_tokens = options_.max_tokens,
+                        .max_new_tokens = options_.generation.max_new_tokens,
+                        .limited_by = "train.sequence_length"});
 }
 
 Rollout RolloutSampler::sample(trainer::Generator& generator, std::int64_t step,

@@ -7,7 +7,7 @@
 
 #include "data/tokenizer.h"
 #include "parallel/comm/communicator.h"
-#include "rl/problem_evaluation.h"
+#include "rl/problem_prompt.h"
 #include "rl/problem_stream.h"
 #include "rl/rollout.h"
 #include "rl/rollout_journal.h"

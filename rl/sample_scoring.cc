@@ -8,7 +8,7 @@
 
 #include "parallel/comm/agree.h"
 #include "parallel/comm/sums.h"
-#include "rl/rollout_journal.h"
+#include "rl/rewards/score_state.h"
 #include "rl/verifiers/verifier.h"
 
 namespace fathom::rl {

@@ -13,30 +13,16 @@ std::int64_t num_correct(std::span<const SampleOutcome> samples) {
   return std::ranges::count(samples, Verdict::kCorrect, &SampleOutcome::verdict);
 }
 
-// The samples of each problem that have a verdict.
-std::vector<std::vector<SampleOutcome>> judged_samples(std::span<const SampleOutcome> outcomes,
-                                                       std::int64_t num_samples) {
-  std::vector<std::vector<SampleOutcome>> judged(outcomes.size() /
-                                                 static_cast<std::size_t>(num_samples));
-  for (std::size_t i = 0; i < outcomes.size(); ++i) {
-    if (outcomes[i].verdict != Verdict::kVerifierFailed) {
-      judged[i / static_cast<std::size_t>(num_samples)].push_back(outcomes[i]);
-    }
-  }
-  return judged;
-}
-
-// The mean of value(samples) over the problems that have `at_least` samples.
+// The mean of value(samples) over the problems.
 template <class Value>
-std::optional<MeanOverProblems> mean_over(const std::vector<std::vector<SampleOutcome>>& problems,
-                                          std::int64_t at_least, Value value) {
+MeanOverProblems mean_over(std::span<const SampleOutcome> outcomes, std::int64_t num_samples,
+                           Value value) {
   std::vector<double> values;
-  for (const std::vector<SampleOutcome>& samples : problems) {
-    if (std::ssize(samples) >= at_least) {
-      values.push_back(value(samples));
-    }
+  for (std::size_t begin = 0; begin < outcomes.size();
+       begin += static_cast<std::size_t>(num_samples)) {
+    values.push_back(value(outcomes.subspan(begin, static_cast<std::size_t>(num_samples))));
   }
-  return mean_over_problems(values);
+  return *mean_over_problems(values);
 }
 
 }  // namespace
@@ -138,34 +124,28 @@ ProblemScores score_problems(std::span<const SampleOutcome> outcomes, std::int64
   FATHOM_CHECK(num_samples >= 1 && !outcomes.empty() && std::ssize(outcomes) % num_samples == 0,
                outcomes.size(), " samples, ", num_samples, " a problem");
   check_ks(ks, num_samples);
-  const std::vector<std::vector<SampleOutcome>> problems = judged_samples(outcomes, num_samples);
   ProblemScores scores;
-  scores.num_problems = std::ssize(problems);
+  scores.num_problems = std::ssize(outcomes) / num_samples;
   scores.num_samples = std::ssize(outcomes);
   std::int64_t num_tokens = 0;
   std::int64_t num_cut_off = 0;
   for (const SampleOutcome& outcome : outcomes) {
-    scores.num_failed += outcome.verdict == Verdict::kVerifierFailed ? 1 : 0;
     num_tokens += outcome.num_tokens;
     num_cut_off += outcome.is_cut_off ? 1 : 0;
   }
   const auto count = static_cast<double>(outcomes.size());
   scores.mean_tokens = static_cast<double>(num_tokens) / count;
   scores.cut_off_share = static_cast<double>(num_cut_off) / count;
-  scores.solve_rate = mean_over(problems, 1, [](const std::vector<SampleOutcome>& samples) {
+  using Samples = std::span<const SampleOutcome>;
+  scores.solve_rate = mean_over(outcomes, num_samples, [](Samples samples) {
     return static_cast<double>(num_correct(samples)) / static_cast<double>(samples.size());
   });
   for (const std::int64_t k : ks) {
-    const auto pass = mean_over(problems, k, [k](const std::vector<SampleOutcome>& samples) {
+    scores.pass_at[k] = mean_over(outcomes, num_samples, [k](Samples samples) {
       return pass_at_k(std::ssize(samples), num_correct(samples), k);
     });
-    const auto majority = mean_over(problems, k, [k](const std::vector<SampleOutcome>& samples) {
-      return majority_at_k(samples, k);
-    });
-    if (pass) {
-      scores.pass_at[k] = *pass;
-      scores.majority_at[k] = *majority;
-    }
+    scores.majority_at[k] = mean_over(outcomes, num_samples,
+                                      [k](Samples samples) { return majority_at_k(samples, k); });
   }
   return scores;
 }

@@ -37,16 +37,12 @@ std::optional<MeanOverProblems> mean_over_problems(std::span<const double> value
 std::optional<MeanOverProblems> mean_over_samples(std::span<const std::optional<double>> values,
                                                   std::int64_t num_samples);
 
-// Samples without a verdict are left out of all but the two last numbers.
 struct ProblemScores {
   std::int64_t num_problems = 0;
   std::int64_t num_samples = 0;
-  std::int64_t num_failed = 0;  // samples without a verdict: the verifier gave up
-  // Share of a problem's samples that are correct: pass@1. Nothing when no sample has a verdict.
-  std::optional<MeanOverProblems> solve_rate;
-  // By k; a k is missing when no problem has k samples with a verdict.
-  std::map<std::int64_t, MeanOverProblems> pass_at;
-  std::map<std::int64_t, MeanOverProblems> majority_at;
+  MeanOverProblems solve_rate;  // share of a problem's samples that are correct: pass@1
+  std::map<std::int64_t, MeanOverProblems> pass_at;      // by k
+  std::map<std::int64_t, MeanOverProblems> majority_at;  // by k
   double mean_tokens = 0.0;
   double cut_off_share = 0.0;
 
@@ -61,16 +57,15 @@ double pass_at_k(std::int64_t num_samples, std::int64_t num_correct, std::int64_
 
 // Whether the answer that most of the first k samples give is correct. Samples without an answer
 // have no vote. Answers with equally many votes share the win: the value is the share of them that
-// are correct. Without any vote it is 0. No sample may be without a verdict; 1 <= k <= their
-// number. An answer is correct when the first sample that gives it is.
+// are correct. Without any vote it is 0. An answer is correct when the first sample that gives it
+// is. 1 <= k <= the number of samples.
 double majority_at_k(std::span<const SampleOutcome> samples, std::int64_t k);
 
 // Throws ConfigError for a k that is not in 1 .. num_samples.
 void check_ks(std::span<const std::int64_t> ks, std::int64_t num_samples);
 
 // outcomes [num_problems * num_samples]: a problem's samples back to back, in the order in which
-// they were drawn. pass@k and maj@k are means over the problems with at least k samples that have a
-// verdict. Sums in double, in order. Throws what check_ks() throws.
+// they were drawn. Sums in double, in order. Throws what check_ks() throws.
 ProblemScores score_problems(std::span<const SampleOutcome> outcomes, std::int64_t num_samples,
                              std::span<const std::int64_t> ks);
 

@@ -13,9 +13,6 @@ RewardValue AccuracyReward::score(const RewardInput& input) const {
     text.remove_suffix(input.num_stop_bytes);
   }
   Judgement judgement = judge(text, *input.verifier, extraction_);
-  if (judgement.verdict == Verdict::kVerifierFailed) {
-    return {.value = std::nullopt, .reason = std::move(judgement.reason)};
-  }
   return {.value = judgement.verdict == Verdict::kCorrect ? 1.0 : 0.0,
           .reason = std::move(judgement.reason)};
 }

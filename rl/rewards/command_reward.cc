@@ -13,6 +13,8 @@ namespace {
 
 using Ending = LineProcess::Ending;
 
+// What a command says of a completion that it has no verdict on.
+constexpr std::string_view kFailed = "failed";
 constexpr std::size_t kMaxReasonBytes = 200;  // of an answer that is not understood
 
 std::string question(const RewardInput& input) {
@@ -39,7 +41,7 @@ RewardValue read_verdict(std::string_view line) {
   if (word == to_text(Verdict::kWrong)) {
     return {.value = 0.0, .reason = std::string(word)};
   }
-  if (word == to_text(Verdict::kVerifierFailed)) {
+  if (word == kFailed) {
     return {.value = std::nullopt, .reason = std::string(word)};
   }
   double value = 0;
@@ -152,7 +154,7 @@ RewardValue CommandReward::score(const RewardInput& input) const {
     return {.value = std::nullopt, .reason = failure(answer.ending, limit)};
   }
   RewardValue value = read_verdict(answer.line);
-  if (!value.value && trim(answer.line) != to_text(Verdict::kVerifierFailed)) {
+  if (!value.value && trim(answer.line) != kFailed) {
     loan.judge().process.reset();
   }
   return value;

@@ -15,8 +15,6 @@ std::string_view to_text(Verdict verdict) {
       return "correct";
     case Verdict::kWrong:
       return "wrong";
-    case Verdict::kVerifierFailed:
-      return "failed";
   }
   return "";
 }

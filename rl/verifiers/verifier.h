@@ -6,21 +6,15 @@
 
 namespace fathom::rl {
 
-enum class Verdict {
-  kCorrect,
-  kWrong,
-  // The truth could not be compared, whatever the answer: the sample is dropped and counted, never
-  // scored 0. Never because of what a model wrote, which could raise its rate with it. The
-  // verifiers here refuse such a truth when they are made; a COMMAND reward may say it.
-  kVerifierFailed,
-};
+// There is no third: a truth that cannot be compared is refused when its verifier is made.
+enum class Verdict { kCorrect, kWrong };
 
-// "correct", "wrong", "failed"
+// "correct", "wrong"
 std::string_view to_text(Verdict verdict);
 
 struct Verification {
   Verdict verdict = Verdict::kWrong;
-  std::string reason;  // for the log of samples: the rule that decided, or why there is no verdict
+  std::string reason;  // for the log of samples: the rule that decided
 
   bool operator==(const Verification&) const = default;
 };

@@ -15,7 +15,6 @@ EvaluationReport full_report() {
   rl::ProblemScores scores;
   scores.num_problems = 2;
   scores.num_samples = 8;
-  scores.num_failed = 1;
   scores.solve_rate = {.mean = 0.5, .standard_error = 0.25, .num_problems = 2};
   scores.pass_at[4] = {.mean = 1.0, .standard_error = {}, .num_problems = 1};
   scores.majority_at[4] = {.mean = 0.75, .standard_error = {}, .num_problems = 1};
@@ -36,10 +35,9 @@ TEST_CASE("The table of an evaluation") {
         "\n"
         "sorting: 2 problems, 4 samples each\n"
         "  solve rate          0.5000 +- 0.2500\n"
-        "  pass@4              1.0000  (1 problems with enough samples)\n"
-        "  maj@4               0.7500  (1 problems with enough samples)\n"
-        "  mean length         3.5 tokens, 12.5% of the samples cut off\n"
-        "  without a verdict   1 samples\n");
+        "  pass@4              1.0000\n"
+        "  maj@4               0.7500\n"
+        "  mean length         3.5 tokens, 12.5% of the samples cut off\n");
 }
 
 TEST_CASE("The results of an evaluation as JSON, with all their bits") {
@@ -49,7 +47,7 @@ TEST_CASE("The results of an evaluation as JSON, with all their bits") {
   CHECK(object["problems"]["solve_rate"]["standard_error"] == 0.25);
   CHECK(object["problems"]["pass_at"]["4"]["mean"] == 1.0);
   CHECK(object["problems"]["pass_at"]["4"]["standard_error"].is_null());
-  CHECK(object["problems"]["num_failed"] == 1);
+  CHECK(object["problems"]["num_samples"] == 8);
   CHECK_FALSE(object.contains("choices"));
 }
 

@@ -29,7 +29,7 @@ TEST_CASE("Rejection sampling keeps the first different correct samples of each 
       sample(0, "thus 2", rl::Verdict::kCorrect),                             // a third one
       sample(1, "4", rl::Verdict::kCorrect, trainer::FinishReason::kLength),  // cut off
       sample(1, "4 \"quoted\"", rl::Verdict::kCorrect),
-      sample(2, "6", rl::Verdict::kVerifierFailed),
+      sample(2, "5", rl::Verdict::kWrong),
   };
   CHECK(accepted_lines(problems, samples, {"Q: {prompt}", "<think>"}, 2) ==
         "{\"prompt\":\"Q: 1 + 1 =\",\"completion\":\"<think>2\"}\n"

@@ -56,8 +56,8 @@ TEST_CASE("Whole conversations share a sequence, isolated, and only answers are 
   CHECK(batch.tokens == Tokens{kBegin, kUser, 'a',        kAssistant, 'b',        kEnd,
                                kBegin, kUser, kAssistant, 'x',        kEnd,  //
                                kBegin, kUser, 'a',        'b',        kAssistant, 'c',
-                               'd',    kEnd,  kPad,       kPad,       kPad});
-  CHECK(batch.segments == Tokens{0, 6, 11, 19, 22});  // what is left over is by itself
+                               'd',    kEnd,  kBegin,     kUser,      'a'});
+  CHECK(batch.segments == Tokens{0, 6, 11, 19, 22});  // what is left over begins once more
   CHECK(batch.positions ==
         Tokens{0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2});
   CHECK(copy(batch.weights_at(0)) == std::vector<float>{0, 0, 0, 1, 1, 0, 0, 0, 1, 1, 0,  //
@@ -69,6 +69,21 @@ TEST_CASE("Whole conversations share a sequence, isolated, and only answers are 
   CHECK(batch.targets_at(1)[2] == 'b');
   CHECK(batch.target_bytes == Tokens{0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0,  //
                                      0, 0, 0, 0, 1, 1, 0, 0, 0, 0, 0});
+}
+
+TEST_CASE("What is left of a sequence repeats its conversations, each by itself, without targets") {
+  // Of 6 and 5 tokens, which 25 hold twice, and the first 3 tokens once more.
+  const Fixture fixture(line("a", "b") + line("", "x"));
+  MicroBatch batch;
+  fixture.held_out({.sequence_length = 25}).read(0, 1, batch);
+  CHECK(batch.tokens ==
+        Tokens{kBegin, kUser, 'a', kAssistant, 'b', kEnd, kBegin, kUser, kAssistant, 'x', kEnd,
+               kBegin, kUser, 'a', kAssistant, 'b', kEnd, kBegin, kUser, kAssistant, 'x', kEnd,
+               kBegin, kUser, 'a'});
+  CHECK(batch.segments == Tokens{0, 6, 11, 17, 22, 25});
+  std::vector<float> weights(25, 0.0F);
+  weights[3] = weights[4] = weights[8] = weights[9] = 1.0F;
+  CHECK(batch.loss_weights == weights);
 }
 
 TEST_CASE("A conversation that fills a sequence has its last token as a target alone") {

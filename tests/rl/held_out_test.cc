@@ -25,24 +25,27 @@ HeldOutProblems make_problems() {
       .num_of_source = {2, 1}};
 }
 
-HeldOutValues make_values() {
-  return {.num_samples = 2,
-          .scores = {make_score(1.0, 0.5), make_score(0.0, std::nullopt), make_score(2.0, 1.0),
-                     make_score(std::nullopt, std::nullopt), make_score(-1.0, std::nullopt),
-                     make_score(-1.0, std::nullopt)},
-          .solved = {1.0, 0.0, 1.0, std::nullopt, 0.0, 0.0}};
+HeldOutSamples make_samples() {
+  HeldOutSamples samples = {
+      .num_of_problem = 2,
+      .completions = std::vector<trainer::Completion>(6, {{1, 2}, {-1.0F, -1.0F}}),
+      .scores = {make_score(1.0, 1.0), make_score(0.0, 0.0), make_score(2.0, 1.0),
+                 make_score(std::nullopt, std::nullopt), make_score(-1.0, 0.0),
+                 make_score(-1.0, 0.0)},
+      .accuracy = 1};
+  samples.completions[2] = {{1, 2, 3, 4, 5}, std::vector<float>(5), trainer::FinishReason::kLength};
+  return samples;
 }
 
 }  // namespace
 
 TEST_CASE("Held-out problems are measured by what the run rewards, pooled and by source") {
-  const auto metrics = to_metrics(make_values(), make_problems(), {"accuracy", "judge"});
+  const auto metrics = to_metrics(make_samples(), make_problems(), {"judge", "accuracy"});
   // Means of the problems: 0.5, 2 and -1.
   CHECK(value_of(metrics, "reward_mean") == 0.5);
   CHECK(value_of(metrics, "reward_mean_error") == Approx(std::sqrt(4.5 / 6.0)));
+  CHECK(value_of(metrics, "reward_judge") == 0.5);
   CHECK(value_of(metrics, "reward_accuracy") == 0.5);
-  CHECK(value_of(metrics, "reward_judge") ==
-        0.75);                                    // of the two problems that it says something of
   CHECK(value_of(metrics, "solve_rate") == 0.5);  // of 0.5, 1 and 0
   CHECK(value_of(metrics, "solve_rate_error") == Approx(std::sqrt(0.5 / 6.0)));
   CHECK(value_of(metrics, "reward_mean_held_out_0") == 1.25);
@@ -50,31 +53,32 @@ TEST_CASE("Held-out problems are measured by what the run rewards, pooled and by
   CHECK_FALSE(value_of(metrics, "reward_mean_held_out_1_error"));
   CHECK(value_of(metrics, "solve_rate_held_out_0") == 0.75);
   CHECK(value_of(metrics, "solve_rate_held_out_1") == 0.0);
-  CHECK(describe(make_values()) == "50.0% solved (+- 28.9), reward 0.500");
+  CHECK(describe(make_samples()) == "50.0% solved (+- 28.9), reward 0.500, 2.5 tokens");
 }
 
 TEST_CASE("A run that does not reward accuracy has no solve rate") {
-  HeldOutValues values = make_values();
-  values.solved.clear();
-  const auto metrics = to_metrics(values, make_problems(), {"judge", "length"});
+  HeldOutSamples samples = make_samples();
+  samples.accuracy.reset();
+  const auto metrics = to_metrics(samples, make_problems(), {"judge", "length"});
   CHECK(value_of(metrics, "reward_mean") == 0.5);
   CHECK(std::ranges::none_of(metrics, [](const trainer::Metric& metric) {
     return metric.name.starts_with("solve_rate");
   }));
-  CHECK(describe(values) == "reward 0.500");
+  CHECK(describe(samples) == "reward 0.500, 2.5 tokens");
 }
 
 TEST_CASE("One source has no columns of its own, and no verdict is no number") {
   HeldOutProblems problems = make_problems();
   problems.num_of_source = {3};
-  const auto metrics = to_metrics(make_values(), problems, {"accuracy", "judge"});
+  const auto metrics = to_metrics(make_samples(), problems, {"judge", "accuracy"});
   CHECK(value_of(metrics, "solve_rate") == 0.5);
   CHECK_FALSE(value_of(metrics, "solve_rate_held_out_0"));
-  const HeldOutValues failed{.num_samples = 3,
-                             .scores = std::vector(3, make_score(std::nullopt, std::nullopt)),
-                             .solved = {}};
-  problems.num_of_source = {1};
-  CHECK(to_metrics(failed, problems, {"accuracy", "judge"}).empty());
+  HeldOutSamples failed = make_samples();
+  failed.scores.assign(6, make_score(std::nullopt, std::nullopt));
+  const auto none = to_metrics(failed, problems, {"judge", "accuracy"});
+  CHECK(none.size() == 4);  // what is counted of samples alone
+  CHECK(none[1].name == "eval_without_verdict");
+  CHECK(std::get<std::int64_t>(none[1].value) == 6);
   CHECK(describe(failed) == "no completion has a verdict");
 }
 

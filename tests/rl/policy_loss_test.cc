@@ -151,6 +151,24 @@ TEST_CASE("Off-policy sequences with a negative advantage keep their KL alone") 
   CHECK_FALSE(masked(1, 0.39));
 }
 
+TEST_CASE("How far the policy is from its sampler is measured by what the sampler drew by") {
+  std::vector<float> sampled(kPolicy.begin(), kPolicy.end());
+  for (float& logprob : sampled) {
+    logprob += 0.5F;
+  }
+  std::vector<double> loss(3);
+  std::vector<double> grad(3);
+  const auto num_masked = [&](double threshold) {
+    return policy_loss({.policy = kPolicy, .old = kPolicy, .sampled = sampled}, -1, 1,
+                       {.off_policy_threshold = threshold}, loss, grad)
+        .num_masked_sequences;
+  };
+  CHECK(num_masked(0.49) == 1);
+  CHECK(grad == std::vector<double>(3));
+  CHECK(num_masked(0.51) == 0);
+  CHECK(grad != std::vector<double>(3));
+}
+
 TEST_CASE("On policy the ratio is exactly 1, whatever the log-probabilities") {
   const RandomSource random(1, "logprobs");
   std::vector<float> logprobs;

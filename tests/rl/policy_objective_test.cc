@@ -160,9 +160,12 @@ class Bench {
     policy_.run().load(weights_);
     std::vector<PolicyObjective::Sequence> sequences;
     for (std::size_t i = 0; i < c.texts.size(); ++i) {
-      sequences.push_back({c.old[i],
-                           c.reference.empty() ? std::span<const float>() : c.reference[i],
-                           c.texts[i].advantage, c.weight_of(i)});
+      sequences.push_back(
+          {.old = c.old[i],
+           .reference = c.reference.empty() ? std::span<const float>() : c.reference[i],
+           .sampled = {},
+           .advantage = c.texts[i].advantage,
+           .weight = c.weight_of(i)});
     }
     PolicyObjective objective(c.options, batch_, std::move(sequences));
     Gradient gradient;
@@ -301,7 +304,8 @@ TEST_CASE("A report is the same on all ranks, and counts tensor ranks once") {
     PolicyBatch batch;
     batch.places = {{{static_cast<std::size_t>(part), 1}}};
     const std::vector<float> old{-1.0F, -2.0F};
-    PolicyObjective objective({}, batch, {{old, {}, 1.0, 0.5}, {old, {}, 1.0, 0.5}});
+    const PolicyObjective::Sequence sequence = {.old = old, .advantage = 1.0, .weight = 0.5};
+    PolicyObjective objective({}, batch, {sequence, sequence});
     Tensor losses = Tensor::zeros(Shape{4}, DType::kFloat32, stream);
     losses.mutable_data<float>()[1] = part == 0 ? 1.0F : 0.5F;  // ratios 1 and e^0.5
     losses.mutable_data<float>()[2] = 2.0F;

@@ -311,7 +311,16 @@ TEST_CASE("Where samples are not exact the trainer's own log-probabilities are t
     CHECK(outcome.results[0].first_ratio_min == 1.0);
     CHECK(outcome.results[0].first_ratio_max == 1.0);
     CHECK(outcome.state == run({}).state);
+    CHECK(outcome.results[0].statistics.num_masked_sequences == 0);
   }
+  // The weights have not moved; the sampler is away from the trainer, which the mask looks at.
+  setting.change = [](Rollout& rollout) {
+    for (float& logprob : rollout.groups[1].samples[1].completion.logprobs) {
+      logprob += 0.5F;
+    }
+  };
+  setting.options.loss.off_policy_threshold = 0.25;
+  CHECK(run(setting).results[0].statistics.num_masked_sequences == 1);
 }
 
 }  // namespace fathom::rl

@@ -80,7 +80,6 @@ PolicyReport train(TinyPolicy& policy, const testing::Layout& layout, std::int64
   for (const std::size_t i : order) {
     sequences.push_back({prompts[i].tokens, completions[i].tokens});
     known.push_back({.old = completions[i].logprobs,
-                     .reference = {},
                      .advantage = random.uniform(100 + i) - 0.5,
                      .weight = 1e-2});
   }

@@ -10,7 +10,6 @@ namespace {
 
 constexpr Verdict kCorrect = Verdict::kCorrect;
 constexpr Verdict kWrong = Verdict::kWrong;
-constexpr Verdict kFailed = Verdict::kVerifierFailed;
 
 // Share of the subsets of k of n samples, of which the first c are correct, with a correct one.
 double pass_by_enumeration(int n, int c, int k) {
@@ -76,9 +75,9 @@ TEST_CASE("Scores of problems, by hand") {
       // 1 of 4 correct: pass@2 = 0.5, maj@2 = 0.5, maj@4: 5 has two votes
       outcome("3", kCorrect, 2), outcome("5", kWrong, 4), outcome("5", kWrong, 6),
       outcome("", kWrong, 8, true),
-      // 2 of 2 with a verdict correct: pass@2 = 1, maj@2 = 1; has no four samples
-      outcome("9", kCorrect, 1), outcome("huge", kFailed, 3, true), outcome("9", kCorrect, 1),
-      outcome("huge", kFailed, 3),
+      // 3 of 4 correct: pass@2 = 1 - C(1, 2) / C(4, 2) = 1, maj@2 = 0.5
+      outcome("9", kCorrect, 1), outcome("8", kWrong, 3, true), outcome("9", kCorrect, 1),
+      outcome("9", kCorrect, 3),
       // 0 of 4
       outcome("1", kWrong, 1), outcome("1", kWrong, 1), outcome("1", kWrong, 1),
       outcome("1", kWrong, 1)};
@@ -86,35 +85,26 @@ TEST_CASE("Scores of problems, by hand") {
   const ProblemScores scores = score_problems(outcomes, 4, ks);
   CHECK(scores.num_problems == 3);
   CHECK(scores.num_samples == 12);
-  CHECK(scores.num_failed == 2);
   CHECK(scores.mean_tokens == Approx(32.0 / 12.0));
   CHECK(scores.cut_off_share == Approx(2.0 / 12.0));
-  REQUIRE(scores.solve_rate);
-  CHECK(scores.solve_rate->mean == Approx((0.25 + 1.0 + 0.0) / 3.0));
-  // deviations -1/6, 7/12, -5/12: squares 4/144 + 49/144 + 25/144 = 78/144; / (3 * 2)
-  REQUIRE(scores.solve_rate->standard_error);
-  CHECK(*scores.solve_rate->standard_error == Approx(std::sqrt(78.0 / 144.0 / 6.0)));
-  CHECK(scores.pass_at.at(1).mean == Approx(scores.solve_rate->mean));
+  CHECK(scores.solve_rate.mean == Approx((0.25 + 0.75 + 0.0) / 3.0));
+  // deviations -1/12, 5/12, -4/12: squares 1/144 + 25/144 + 16/144 = 42/144; / (3 * 2)
+  REQUIRE(scores.solve_rate.standard_error);
+  CHECK(*scores.solve_rate.standard_error == Approx(std::sqrt(42.0 / 144.0 / 6.0)));
+  CHECK(scores.pass_at.at(1).mean == Approx(scores.solve_rate.mean));
   CHECK(scores.pass_at.at(2).mean == Approx((0.5 + 1.0 + 0.0) / 3.0));
   CHECK(scores.pass_at.at(2).num_problems == 3);
-  CHECK(scores.pass_at.at(4).mean == Approx((1.0 + 0.0) / 2.0));
-  CHECK(scores.pass_at.at(4).num_problems == 2);
+  CHECK(scores.pass_at.at(4).mean == Approx((1.0 + 1.0 + 0.0) / 3.0));
   CHECK(scores.majority_at.at(1).mean == Approx((1.0 + 1.0 + 0.0) / 3.0));
-  CHECK(scores.majority_at.at(2).mean == Approx((0.5 + 1.0 + 0.0) / 3.0));
-  CHECK(scores.majority_at.at(4).mean == 0.0);
+  CHECK(scores.majority_at.at(2).mean == Approx((0.5 + 0.5 + 0.0) / 3.0));
+  CHECK(scores.majority_at.at(4).mean == Approx((0.0 + 1.0 + 0.0) / 3.0));
 }
 
-TEST_CASE("Scores without a verdict or with one problem say what they lack") {
-  const std::vector<SampleOutcome> failed(2, outcome("x", kFailed));
-  const ProblemScores none = score_problems(failed, 2, std::vector<std::int64_t>{1});
-  CHECK_FALSE(none.solve_rate);
-  CHECK(none.pass_at.empty());
-  CHECK(none.majority_at.empty());
-  CHECK(none.num_failed == 2);
+TEST_CASE("Scores of one problem have no standard error, and no k above the samples") {
   const std::vector<SampleOutcome> one{outcome("x", kCorrect), outcome("y", kWrong)};
   const ProblemScores alone = score_problems(one, 2, {});
-  CHECK(alone.solve_rate->mean == 0.5);
-  CHECK_FALSE(alone.solve_rate->standard_error);
+  CHECK(alone.solve_rate.mean == 0.5);
+  CHECK_FALSE(alone.solve_rate.standard_error);
   CHECK_THROWS_WITH(score_problems(one, 2, std::vector<std::int64_t>{3}),
                     Catch::Contains("pass@3: want a k of 1 to 2"));
   CHECK_THROWS_AS(score_problems(one, 2, std::vector<std::int64_t>{0}), ConfigError);

@@ -102,15 +102,10 @@ std::string_view to_text(FinishReason reason) {
   return reason == FinishReason::kStop ? "stop" : "length";
 }
 
-void set_end(const data::Tokenizer& tokenizer, const CompletionEnd& end,
-             GenerationOptions& options) {
-  options.end_tokens = end.tokens;
-  options.is_stop = end.strings.condition(tokenizer);
-}
-
 void set_vocabulary(const data::Tokenizer& tokenizer, const CompletionEnd& end,
                     GenerationOptions& options) {
-  set_end(tokenizer, end, options);
+  options.end_tokens = end.tokens;
+  options.is_stop = end.strings.condition(tokenizer);
   // Rows of the model's vocabulary that the tokenizer does not have are padding.
   options.num_allowed = tokenizer.vocab_size();
 }

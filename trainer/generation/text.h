@@ -77,10 +77,8 @@ std::span<const std::int32_t> tokens_of_text(const Completion& completion,
 // "stop" or "length".
 std::string_view to_text(FinishReason reason);
 
-// Tells the options what ends a completion. The tokenizer outlives them.
-void set_end(const data::Tokenizer& tokenizer, const CompletionEnd& end,
-             GenerationOptions& options);
-// The same, and which ids the tokenizer has.
+// Tells the options which ids the tokenizer has and what ends a completion. The tokenizer outlives
+// them.
 void set_vocabulary(const data::Tokenizer& tokenizer, const CompletionEnd& end,
                     GenerationOptions& options);
 
