@@ -108,6 +108,12 @@ int train(std::span<const std::string> arguments, Session& session, const Traini
   const std::unique_ptr<RunFolder> folder = open_run_folder(session, config);
   const std::optional<std::int64_t> resume = choose_checkpoint(invocation, config);
 
+  const std::filesystem::path heartbeats =
+      std::filesystem::path(config.run().directory()) / "log" / "heartbeat";
+  // Before the loop: it also watches over how the ranks leave each other.
+  const parallel::Watchdog watchdog(
+      session.heartbeat(),
+      watchdog_options(session, config, heartbeats, draw_job_id(session.world())));
   trainer::TrainingLoop loop(
       config, opened.tokenizer_hash,
       {session.device_world(), session.device(), session.heartbeat(), [&](const std::string& line) {
@@ -116,11 +122,6 @@ int train(std::span<const std::string> arguments, Session& session, const Traini
          }
        }});
   const std::unique_ptr<trainer::TrainingTask> task = opened.make(loop);
-  const std::filesystem::path heartbeats =
-      std::filesystem::path(config.run().directory()) / "log" / "heartbeat";
-  const parallel::Watchdog watchdog(
-      session.heartbeat(),
-      watchdog_options(session, config, heartbeats, draw_job_id(session.world())));
   return exit_code_of(loop.run(resume, *task, [&] { session.begin_running(); }));
 }
 

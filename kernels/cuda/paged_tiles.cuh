@@ -35,7 +35,8 @@ template <class T>
 using PagedInputs = AttentionTiles<T, PageKeys<T>>;
 
 // out = sum over splits of exp(maximum - largest) sums / the same of weights; 0 for a query that no
-// split has. A warp a query.
+// split has. A split without a key of the query has the weight 0, one whose scores are no numbers a
+// NaN, which goes into the result. A warp a query.
 template <class T>
 __global__ void __launch_bounds__(kAttentionThreads)
     combine_splits(PartialSums partial, int num_splits, std::int64_t num_queries, int value_size,
@@ -46,7 +47,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
   }
   float largest = -INFINITY;
   for (int split = 0; split < num_splits; ++split) {
-    if (partial.weights[split * num_queries + query] > 0.0F) {
+    if (partial.weights[split * num_queries + query] != 0.0F) {
       largest = Max::of(largest, partial.maxima[split * num_queries + query]);
     }
   }
@@ -56,13 +57,13 @@ __global__ void __launch_bounds__(kAttentionThreads)
     float weight = 0.0F;
     for (int split = 0; split < num_splits; ++split) {
       const std::int64_t at = split * num_queries + query;
-      if (partial.weights[at] > 0.0F) {
+      if (partial.weights[at] != 0.0F) {
         const float share = __expf(partial.maxima[at] - largest);
         sum += share * partial.sums[at * value_size + column];
         weight += share * partial.weights[at];
       }
     }
-    out[query * value_size + column] = from_float<T>(weight > 0.0F ? sum / weight : 0.0F);
+    out[query * value_size + column] = from_float<T>(weight != 0.0F ? sum / weight : 0.0F);
   }
 }
 

@@ -68,10 +68,7 @@ class Communicator {
   // Returns when all ranks have called it.
   virtual void barrier() = 0;
 
-  // Host integers, synchronous: received[r] is what rank r gave for this rank (exchange) or gave at
-  // all (gather, `count` numbers each, rank by rank).
-  virtual void exchange_integers(std::span<const std::int64_t> to_each,
-                                 std::span<std::int64_t> from_each) = 0;
+  // Host integers, synchronous: what every rank gave, as many each, rank by rank.
   virtual void all_gather_integers(std::span<const std::int64_t> mine,
                                    std::span<std::int64_t> all) = 0;
 

@@ -222,14 +222,6 @@ void HostCommunicator::barrier() {
   gather(Operation::kBarrier, {&here, 1}, all);
 }
 
-void HostCommunicator::exchange_integers(std::span<const std::int64_t> to_each,
-                                         std::span<std::int64_t> from_each) {
-  FATHOM_CHECK(to_each.size() == world_ranks_.size() && from_each.size() == world_ranks_.size(),
-               to_each.size(), " numbers to and ", from_each.size(), " from ", world_size(),
-               " ranks");
-  exchange(Operation::kExchangeIntegers, to_each, from_each, 1);
-}
-
 void HostCommunicator::all_gather_integers(std::span<const std::int64_t> mine,
                                            std::span<std::int64_t> all) {
   FATHOM_CHECK(all.size() == world_ranks_.size() * mine.size(), mine.size(), " from each of ",
@@ -242,10 +234,26 @@ void HostCommunicator::gather(Operation operation, std::span<const std::int64_t>
                               std::span<std::int64_t> all) {
   constexpr int kMaxDirect = 32;
   if (world_size() <= kMaxDirect) {
-    exchange(operation, mine, all, 0);
+    gather_directly(operation, mine, all);
   } else {
     gather_in_rounds(operation, mine, all);
   }
+}
+
+void HostCommunicator::gather_directly(Operation operation, std::span<const std::int64_t> mine,
+                                       std::span<std::int64_t> all) {
+  const auto block = [&](int rank) {
+    return all.subspan(static_cast<std::size_t>(rank) * mine.size(), mine.size());
+  };
+  std::ranges::copy(mine, block(rank_).begin());
+  const auto bytes = static_cast<std::int64_t>(mine.size_bytes());
+  for (int distance = 1; distance < world_size() && bytes > 0; ++distance) {
+    const int peer = peer_at(distance);
+    sends_.push_back({peer, reinterpret_cast<std::byte*>(block(rank_).data()), bytes});
+    receives_.push_back({peer, reinterpret_cast<std::byte*>(block(peer).data()), bytes});
+  }
+  Pending pending = begin(operation, num_collectives_++, {});
+  finish(pending);
 }
 
 // Before a round of distance d a rank has what it and the d - 1 ranks after it gave, which the rank
@@ -271,30 +279,6 @@ void HostCommunicator::gather_in_rounds(Operation operation, std::span<const std
   const auto first = static_cast<std::size_t>(rank_) * mine.size();
   std::ranges::rotate_copy(from_here_on, from_here_on.end() - static_cast<std::ptrdiff_t>(first),
                            all.begin());
-}
-
-// Gives rank r the numbers from r * send_stride on, as many as there are of each rank in
-// `from_each`.
-void HostCommunicator::exchange(Operation operation, std::span<const std::int64_t> to_each,
-                                std::span<std::int64_t> from_each, std::size_t send_stride) {
-  const std::size_t count = from_each.size() / world_ranks_.size();
-  const auto own = static_cast<std::size_t>(rank_);
-  std::copy_n(to_each.begin() + static_cast<std::ptrdiff_t>(own * send_stride), count,
-              from_each.begin() + static_cast<std::ptrdiff_t>(own * count));
-  std::vector<std::int64_t> leaving(to_each.begin(), to_each.end());
-  if (count > 0) {
-    const auto bytes = static_cast<std::int64_t>(count * sizeof(std::int64_t));
-    for (int distance = 1; distance < world_size(); ++distance) {
-      const int peer = peer_at(distance);
-      const auto index = static_cast<std::size_t>(peer);
-      sends_.push_back(
-          {peer, reinterpret_cast<std::byte*>(leaving.data() + index * send_stride), bytes});
-      receives_.push_back(
-          {peer, reinterpret_cast<std::byte*>(from_each.data() + index * count), bytes});
-    }
-  }
-  Pending pending = begin(operation, num_collectives_++, {});
-  finish(pending);
 }
 
 void HostCommunicator::check_peer(int peer, Operation operation) const {

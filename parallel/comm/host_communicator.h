@@ -73,8 +73,6 @@ class HostCommunicator : public Communicator {
   Work send(const Tensor& x, int to, Stream& stream) override;
   Work recv(Tensor& x, int from, Stream& stream) override;
   void barrier() override;
-  void exchange_integers(std::span<const std::int64_t> to_each,
-                         std::span<std::int64_t> from_each) override;
   void all_gather_integers(std::span<const std::int64_t> mine,
                            std::span<std::int64_t> all) override;
   std::int64_t bytes_sent() const noexcept override { return bytes_sent_; }
@@ -114,7 +112,6 @@ class HostCommunicator : public Communicator {
     kSend,
     kRecv,
     kBarrier,
-    kExchangeIntegers,
     kAllGatherIntegers,
   };
 
@@ -136,9 +133,9 @@ class HostCommunicator : public Communicator {
   void wait(Pending& pending);
   bool is_given_up() const noexcept;
   [[noreturn]] void fail(const Pending& pending, std::string_view reason) const;
-  void exchange(Operation operation, std::span<const std::int64_t> to_each,
-                std::span<std::int64_t> from_each, std::size_t send_stride);
   void gather(Operation operation, std::span<const std::int64_t> mine, std::span<std::int64_t> all);
+  void gather_directly(Operation operation, std::span<const std::int64_t> mine,
+                       std::span<std::int64_t> all);
   void gather_in_rounds(Operation operation, std::span<const std::int64_t> mine,
                         std::span<std::int64_t> all);
   void all_reduce_short(Tensor& x, ReduceOp op, Stream& stream);

@@ -34,10 +34,9 @@ int tag_of(int kind, bool is_point_to_point, std::uint64_t number) {
 }  // namespace
 
 const char* HostCommunicator::name_of(Operation operation) noexcept {
-  static constexpr std::array<const char*, 11> kNames{
-      "all_reduce",         "all_reduce", "all_gather", "reduce_scatter", "broadcast",
-      "all_to_all",         "send",       "recv",       "barrier",        "exchange_integers",
-      "all_gather_integers"};
+  static constexpr std::array<const char*, 10> kNames{
+      "all_reduce", "all_reduce", "all_gather", "reduce_scatter", "broadcast",
+      "all_to_all", "send",       "recv",       "barrier",        "all_gather_integers"};
   return kNames[static_cast<std::size_t>(operation)];
 }
 

@@ -23,14 +23,6 @@ class MetaCommunicator final : public HostCommunicator {
 
   void barrier() override {}
 
-  void exchange_integers(std::span<const std::int64_t> to_each,
-                         std::span<std::int64_t> from_each) override {
-    FATHOM_CHECK(to_each.size() == world_ranks().size() && from_each.size() == to_each.size(),
-                 to_each.size(), " numbers to and ", from_each.size(), " from ", world_size(),
-                 " ranks");
-    std::copy(to_each.begin(), to_each.end(), from_each.begin());
-  }
-
   void all_gather_integers(std::span<const std::int64_t> mine,
                            std::span<std::int64_t> all) override {
     FATHOM_CHECK(all.size() == world_ranks().size() * mine.size(), mine.size(), " from each of ",

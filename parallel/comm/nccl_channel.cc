@@ -30,7 +30,8 @@ cudaStream_t stream_of(Stream& stream) {
 
 void check_nccl(ncclResult_t result, const char* call) {
   if (result != ncclSuccess && result != ncclInProgress) {
-    throw CommError(concat(call, ": ", ncclGetErrorString(result)));
+    throw CommError(
+        concat(call, ": ", ncclGetErrorString(result), ", ", ncclGetLastError(nullptr)));
   }
 }
 
@@ -115,7 +116,13 @@ NcclChannel::NcclChannel(OperationName group, NcclRank& owner)
     heartbeat_group_ = heartbeat->keep_name(name_.group);
   }
   check_cuda(cudaSetDevice(owner_.device), "cudaSetDevice");
-  check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+  int least = 0;
+  int greatest = 0;
+  check_cuda(cudaDeviceGetStreamPriorityRange(&least, &greatest),
+             "cudaDeviceGetStreamPriorityRange");
+  // What others wait for goes before computations that become ready at the same time.
+  check_cuda(cudaStreamCreateWithPriority(&stream_, cudaStreamNonBlocking, greatest),
+             "cudaStreamCreateWithPriority");
   check_cuda(cudaEventCreateWithFlags(&compute_ready_, cudaEventDisableTiming), "cudaEventCreate");
 }
 
@@ -153,32 +160,33 @@ void NcclChannel::connect(const ncclUniqueId& id, ChannelUse use) {
   try {
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
-    if (use == ChannelUse::kMessages) {
+    if (use != ChannelUse::kCollectives) {
       config.maxCTAs = kMessageBlocks;
     }
     check_nccl(ncclCommInitRankConfig(&comm_, size, id, rank, &config), "ncclCommInitRankConfig");
     settle("ncclCommInitRankConfig");
-    if (use == ChannelUse::kMessages) {
-      exchange_first_messages();
+    if (use != ChannelUse::kCollectives) {
+      pass_first_message(use);
     }
   } catch (const CommError& error) {
     fail(error.message());
   }
 }
 
-// NCCL connects two ranks when they first send to one another, which waits for both: here, where
-// both are, and not in the middle of a schedule in which each waits for the other somewhere else.
-void NcclChannel::exchange_first_messages() {
+// NCCL connects two ranks when one first sends to the other, which waits for both: here, where both
+// are, and not in the middle of a schedule in which each waits for the other somewhere else. Only
+// the way that is used: a connection takes memory of both.
+void NcclChannel::pass_first_message(ChannelUse use) {
   const int peer = 1 - name_.rank;
-  void* bytes = nullptr;
-  check_cuda(cudaMallocAsync(&bytes, 2, stream_), "cudaMallocAsync");
-  NcclGroup calls;
-  check_nccl(ncclSend(bytes, 1, ncclInt8, peer, comm_, stream_), "ncclSend");
-  check_nccl(ncclRecv(static_cast<std::byte*>(bytes) + 1, 1, ncclInt8, peer, comm_, stream_),
-             "ncclRecv");
-  calls.end();
-  settle("the first messages");
-  check_cuda(cudaFreeAsync(bytes, stream_), "cudaFreeAsync");
+  void* byte = nullptr;
+  check_cuda(cudaMallocAsync(&byte, 1, stream_), "cudaMallocAsync");
+  if (use == ChannelUse::kSends) {
+    check_nccl(ncclSend(byte, 1, ncclInt8, peer, comm_, stream_), "ncclSend");
+  } else {
+    check_nccl(ncclRecv(byte, 1, ncclInt8, peer, comm_, stream_), "ncclRecv");
+  }
+  settle("the first message");
+  check_cuda(cudaFreeAsync(byte, stream_), "cudaFreeAsync");
   wait_until([this] {
     const cudaError_t status = cudaStreamQuery(stream_);
     if (status != cudaErrorNotReady) {

@@ -98,7 +98,9 @@ class NcclOperation final : public DeviceOperation {
 
 enum class ChannelUse {
   kCollectives,  // and exchanges between all ranks
-  kMessages,     // from one rank to another, which may wait for a long time
+  // Messages from one rank to another, which may wait for a long time: as seen by each of the two.
+  kSends,
+  kReceives,
 };
 
 // A communicator of NCCL, non-blocking, with a CUDA stream on which its operations follow each
@@ -128,7 +130,7 @@ class NcclChannel final : public DeviceTransport {
  private:
   NcclChannel(OperationName group, NcclRank& owner);
   void connect(const ncclUniqueId& id, ChannelUse use);
-  void exchange_first_messages();
+  void pass_first_message(ChannelUse use);
   void issue_between_events(NcclOperation& operation, Stream& compute, const Steps& steps);
   // Returns when the last call is no longer under way.
   void settle(const char* call);

@@ -52,6 +52,17 @@ class NcclCommunicator final : public Communicator {
     FATHOM_CHECK(world_size() > 1, "NCCL for a group of one");
   }
 
+  // To leave a channel waits, on a node, until the other rank leaves it too (the proxy threads of
+  // the two are connected), so all ranks leave theirs in one order: that in which they connect.
+  ~NcclCommunicator() override {
+    for (auto& [peer, line] : lines_) {
+      line.from_lower.reset();
+      line.from_upper.reset();
+    }
+  }
+  NcclCommunicator(const NcclCommunicator&) = delete;
+  NcclCommunicator& operator=(const NcclCommunicator&) = delete;
+
   int rank() const noexcept override { return host_->rank(); }
   int world_size() const noexcept override { return host_->world_size(); }
   const std::string& name() const noexcept override { return host_->name(); }
@@ -151,13 +162,13 @@ class NcclCommunicator final : public Communicator {
     if (x.numel() == 0) {
       return {};
     }
-    return finish_later(line.sends->start("send", stream, {[&](ncclComm_t comm, cudaStream_t on) {
-                                            check_nccl(
-                                                ncclSend(x.raw(), count_of(x), nccl_type(x.dtype()),
-                                                         line.peer, comm, on),
-                                                "ncclSend");
-                                          }}),
-                        {x, x}, stream);
+    return finish_later(
+        line.sends().start("send", stream, {[&](ncclComm_t comm, cudaStream_t on) {
+                             check_nccl(ncclSend(x.raw(), count_of(x), nccl_type(x.dtype()),
+                                                 line.peer(), comm, on),
+                                        "ncclSend");
+                           }}),
+        {x, x}, stream);
   }
 
   Work recv(Tensor& x, int from, Stream& stream) override {
@@ -169,11 +180,11 @@ class NcclCommunicator final : public Communicator {
       return {};
     }
     return finish_later(
-        line.receives->start("recv", stream, {[&](ncclComm_t comm, cudaStream_t on) {
-                               check_nccl(ncclRecv(x.raw(), count_of(x), nccl_type(x.dtype()),
-                                                   line.peer, comm, on),
-                                          "ncclRecv");
-                             }}),
+        line.receives().start("recv", stream, {[&](ncclComm_t comm, cudaStream_t on) {
+                                check_nccl(ncclRecv(x.raw(), count_of(x), nccl_type(x.dtype()),
+                                                    line.peer(), comm, on),
+                                           "ncclRecv");
+                              }}),
         {x, x}, stream);
   }
 
@@ -195,11 +206,6 @@ class NcclCommunicator final : public Communicator {
     owner_->monitor.check();
     host_->barrier();
   }
-  void exchange_integers(std::span<const std::int64_t> to_each,
-                         std::span<std::int64_t> from_each) override {
-    owner_->monitor.check();
-    host_->exchange_integers(to_each, from_each);
-  }
   void all_gather_integers(std::span<const std::int64_t> mine,
                            std::span<std::int64_t> all) override {
     owner_->monitor.check();
@@ -220,8 +226,12 @@ class NcclCommunicator final : public Communicator {
   // Both directions between this rank and another, each of which waits for nothing but itself:
   // a send passes a receive that still waits.
   struct Line {
-    std::shared_ptr<NcclChannel> sends, receives;
-    int peer = 0;  // the other rank's number on the line
+    std::shared_ptr<NcclChannel> from_lower, from_upper;  // by the rank that sends
+    bool is_lower = false;                                // this rank
+
+    NcclChannel& sends() const { return is_lower ? *from_lower : *from_upper; }
+    NcclChannel& receives() const { return is_lower ? *from_upper : *from_lower; }
+    int peer() const { return is_lower ? 1 : 0; }  // the other rank's number on the line
   };
 
   std::int64_t others() const { return world_size() - 1; }
@@ -275,10 +285,13 @@ class NcclCommunicator final : public Communicator {
       std::memcpy(both.data(), ids.raw(), sizeof(both));
     }
     const OperationName here = name_for_messages(is_lower ? 0 : 1, 2);
-    const auto from_lower = NcclChannel::make(both[0], ChannelUse::kMessages, here, *owner_);
-    const auto from_upper = NcclChannel::make(both[1], ChannelUse::kMessages, here, *owner_);
-    return {is_lower ? from_lower : from_upper, is_lower ? from_upper : from_lower,
-            is_lower ? 1 : 0};
+    const auto make = [&](const ncclUniqueId& id, bool sends) {
+      return NcclChannel::make(id, sends ? ChannelUse::kSends : ChannelUse::kReceives, here,
+                               *owner_);
+    };
+    auto from_lower = make(both[0], is_lower);
+    auto from_upper = make(both[1], !is_lower);
+    return {std::move(from_lower), std::move(from_upper), is_lower};
   }
 
   Line& line_to(int peer) {

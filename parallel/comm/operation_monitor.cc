@@ -66,7 +66,7 @@ void OperationMonitor::fail(const std::string& message) noexcept {
   {
     std::unique_lock lock(mutex_);
     if (failure_.has_value()) {
-      given_up_signal_.wait(lock, [this] { return is_given_up_; });
+      given_up_signal_.wait_for(lock, options_.abort_time, [this] { return is_given_up_; });
       return;
     }
     failure_ = message;

@@ -56,6 +56,9 @@ class OperationMonitor {
   struct Options {
     std::chrono::milliseconds deadline{std::chrono::minutes(30)};
     std::chrono::milliseconds interval{20};
+    // How long one thread waits for another's aborts: NCCL's may wait for other processes of the
+    // node, which end when this one says what has failed.
+    std::chrono::milliseconds abort_time{std::chrono::seconds(30)};
     Heartbeat* heartbeat = nullptr;  // may be null; outlives the monitor
     // Around the aborts of all transports; may be empty.
     std::function<void()> before_aborts = {};
@@ -74,7 +77,7 @@ class OperationMonitor {
   void check() const;
   bool has_failed() const noexcept;
   // The caller has found a failure: aborts all transports, or waits until another thread that does
-  // so has done it. Only the first message is kept.
+  // so has done it, up to abort_time. Only the first message is kept.
   void fail(const std::string& message) noexcept;
 
  private:

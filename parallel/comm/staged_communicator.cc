@@ -121,10 +121,6 @@ class StagedCommunicator final : public Communicator {
 
   void connect(std::span<const int> peers) override { host_->connect(peers); }
   void barrier() override { host_->barrier(); }
-  void exchange_integers(std::span<const std::int64_t> to_each,
-                         std::span<std::int64_t> from_each) override {
-    host_->exchange_integers(to_each, from_each);
-  }
   void all_gather_integers(std::span<const std::int64_t> mine,
                            std::span<std::int64_t> all) override {
     host_->all_gather_integers(mine, all);

@@ -3,6 +3,7 @@
 #include "nccl.h"
 
 #include <algorithm>
+#include <condition_variable>
 #include <cstdint>
 #include <cstring>
 #include <deque>
@@ -46,6 +47,8 @@ struct Collective {
 struct Group {
   std::mutex mutex;
   int num_joined = 0;
+  int num_left = 0;  // finalized or aborted
+  std::condition_variable left;
   std::map<std::uint64_t, Collective> collectives;
   std::map<std::pair<int, int>, std::deque<Bytes>> messages;  // from, to
 };
@@ -133,6 +136,12 @@ struct Receive {
   std::size_t bytes = 0;
   int peer = 0;
 };
+
+void leave(Group& group) {
+  const std::lock_guard lock(group.mutex);
+  ++group.num_left;
+  group.left.notify_all();
+}
 
 // The groups of the process by the number in their id.
 std::shared_ptr<Group> group_of(const ncclUniqueId& id) {
@@ -258,13 +267,28 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* state) {
 }
 
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
-  return begin_call(comm) ? ncclSuccess : ncclInvalidArgument;
+  if (!begin_call(comm)) {
+    return ncclInvalidArgument;
+  }
+  leave(*comm->group);
+  return ncclSuccess;
 }
+// Waits for the other ranks as NCCL does on one node, where the proxy thread of each ends when all
+// that are connected to it have left.
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  {
+    Group& group = *comm->group;
+    std::unique_lock lock(group.mutex);
+    group.left.wait(lock, [&] { return group.num_left >= comm->num_ranks; });
+  }
   delete comm;
   return ncclSuccess;
 }
-ncclResult_t ncclCommAbort(ncclComm_t comm) { return ncclCommDestroy(comm); }
+ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  leave(*comm->group);
+  delete comm;
+  return ncclSuccess;
+}
 
 const char* ncclGetErrorString(ncclResult_t result) {
   return result == ncclInvalidUsage ? "invalid usage" : "an error of the stand-in";

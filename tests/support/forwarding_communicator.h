@@ -44,10 +44,6 @@ class ForwardingCommunicator : public parallel::Communicator {
   }
   void connect(std::span<const int> peers) override { inner_->connect(peers); }
   void barrier() override { inner_->barrier(); }
-  void exchange_integers(std::span<const std::int64_t> to_each,
-                         std::span<std::int64_t> from_each) override {
-    inner_->exchange_integers(to_each, from_each);
-  }
   void all_gather_integers(std::span<const std::int64_t> mine,
                            std::span<std::int64_t> all) override {
     inner_->all_gather_integers(mine, all);

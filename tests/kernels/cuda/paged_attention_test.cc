@@ -148,6 +148,25 @@ TEST_CASE("Attention to latents on CUDA is that of the CPU") {
   }
 }
 
+TEST_CASE("A key that is no number shows in what attends to it, however its keys are split") {
+  const AttentionShape shape = kEven;
+  const SumOrder order = GENERATE(SumOrder::kFastest, SumOrder::kFixed);
+  Devices devices{Stream(), Stream(Device{DeviceType::kCuda, 0}, 1, order)};
+  const Pass pass({{131, 1}}, {}, devices.cpu);  // three pages
+  Tensor cache = random_tensor(attention_pages_shape(shape, Pass::kNumPages), "cache", devices.cpu);
+  const std::int64_t page_size = cache.numel() / Pass::kNumPages;
+  const std::int32_t page = pass.pages.data<std::int32_t>()[1];
+  std::fill_n(cache.mutable_data<float>() + page * page_size, page_size,
+              std::numeric_limits<float>::quiet_NaN());
+  const PassOnCuda on_cuda(pass, devices);
+  const Tensor q = devices.to_cuda(random_tensor(
+      {pass.num_rows, shape.num_heads * (shape.nope_size + shape.rope_size)}, "q", devices.cpu));
+  Tensor out = devices.empty({pass.num_rows, shape.num_heads * shape.value_size}, DType::kFloat32);
+  paged_attention_forward(shape, q, on_cuda.sequences(), devices.to_cuda(cache), out, devices.cuda);
+  const std::vector<float> found = vector_of(devices.to_cpu(out.narrow(1, 2)));  // the new token's
+  CHECK(std::ranges::all_of(found, [](float number) { return std::isnan(number); }));
+}
+
 TEST_CASE("Pages on CUDA: copies, tokens that others leave alone, pages that do not exist") {
   Devices devices;
   const AttentionShape shape = kEven;
