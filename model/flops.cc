@@ -24,14 +24,12 @@ double feed_forward_weights(const ModelOptions& options, bool is_dense) {
          3.0 * hidden * moe.intermediate_size * (moe.top_k + moe.num_shared_experts);
 }
 
-// Scores and values of one layer, forward and backward.
+// Scores and values of one layer, forward and backward, which is twice the forward.
 double attention_flops(const ModelOptions& options, std::int64_t sequence_length) {
   const double query = options.qk_head_dim();
   const double value = options.v_head_dim;
   const double half_sequence = 0.5 * static_cast<double>(sequence_length);
-  const double forward = query + value;
-  const double backward = 3.0 * query + 2.0 * value;
-  return 2.0 * options.num_attention_heads * half_sequence * (forward + backward);
+  return 3.0 * 2.0 * options.num_attention_heads * half_sequence * (query + value);
 }
 
 double layer_flops(const ModelOptions& options, bool is_dense, std::int64_t sequence_length) {
