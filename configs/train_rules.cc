@@ -73,6 +73,24 @@ void check_order(const Schedule& schedule, Problems& problems) {
   }
 }
 
+// A slope goes from where what precedes it ended, which is known in the unit of that alone. The
+// last phase, without an end, ends with the steps of the run.
+void check_units(const Schedule& schedule, Problems& problems) {
+  std::string before = schedule.warmup_tokens() > 0  ? "tokens"
+                       : schedule.warmup_steps() > 0 ? "steps"
+                                                     : "";
+  for (int i = 0; i < schedule.phases_size(); ++i) {
+    const Phase& phase = schedule.phases(i);
+    const std::string unit = phase.has_until_tokens() ? "tokens" : "steps";
+    problems.require(phase.kind() == Phase::CONSTANT || before.empty() || unit == before,
+                     "optimizer.schedule.phases[", i, "] is ", Phase::Kind_Name(phase.kind()),
+                     " in ", unit, ", and ",
+                     i == 0 ? std::string("the warm-up") : concat("phases[", i - 1, ']'),
+                     " before it ends in ", before, ": give both in one unit");
+    before = unit;
+  }
+}
+
 void check_schedule(const Schedule& schedule, Problems& problems) {
   require_not_negative(problems, "optimizer.schedule.warmup_steps",
                        static_cast<double>(schedule.warmup_steps()));
@@ -86,6 +104,7 @@ void check_schedule(const Schedule& schedule, Problems& problems) {
                 i + 1 == schedule.phases_size(), problems);
   }
   check_order(schedule, problems);
+  check_units(schedule, problems);
 }
 
 void check_beta(std::string_view name, double beta, Problems& problems) {

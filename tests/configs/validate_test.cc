@@ -294,6 +294,34 @@ TEST_CASE("a schedule that contradicts itself is reported") {
   });
 }
 
+TEST_CASE("a slope is in the unit of what it starts from") {
+  const auto schedule = [](const std::string& text) {
+    return std::vector<std::string>{"optimizer.schedule={" + text + "}"};
+  };
+  const std::string v3 =  // arXiv:2412.19437, section 4.2
+      "warmup_steps: 2000 "
+      "phases { kind: CONSTANT until_tokens: 10000000000000 } "
+      "phases { kind: COSINE until_tokens: 14300000000000 end_lr: 2.2e-5 } "
+      "phases { kind: CONSTANT until_tokens: 14633000000000 } "
+      "phases { kind: CONSTANT until_tokens: 14800000000000 end_lr: 7.3e-6 }";
+  check_cases({
+      {schedule(v3), {}},
+      {schedule("phases { kind: COSINE until_tokens: 90 end_lr: 0 }"), {}},
+      {schedule("warmup_tokens: 9 phases { kind: LINEAR until_tokens: 90 end_lr: 0 } "
+                "phases { until_step: 10 end_lr: 1e-4 } phases { kind: COSINE end_lr: 0 }"),
+       {}},
+      {schedule("warmup_steps: 5 phases { kind: LINEAR until_tokens: 90 end_lr: 0 }"),
+       {"optimizer.schedule.phases[0] is LINEAR in tokens, and the warm-up before it ends in "
+        "steps: give both in one unit"}},
+      {schedule("warmup_tokens: 5 phases { kind: COSINE end_lr: 0 }"),
+       {"optimizer.schedule.phases[0] is COSINE in steps, and the warm-up before it ends in "
+        "tokens: give both in one unit"}},
+      {schedule("warmup_steps: 5 phases { until_tokens: 90 } phases { kind: COSINE end_lr: 0 }"),
+       {"optimizer.schedule.phases[1] is COSINE in steps, and phases[0] before it ends in tokens: "
+        "give both in one unit"}},
+  });
+}
+
 TEST_CASE("what needs a tokenizer or held-out text says so") {
   check_cases({
       {{"evaluation.prompts=Once"}, {"evaluation.prompts (1) need data.tokenizer"}},
