@@ -51,12 +51,18 @@ std::vector<Scalar> curves_of(const std::vector<Metric>& metrics) {
   const std::string* kind = event == nullptr ? nullptr : std::get_if<std::string>(event);
   std::vector<Scalar> curves;
   for (const Metric& metric : metrics) {
-    const auto* integer = std::get_if<std::int64_t>(&metric.value);
-    const auto* number = std::get_if<double>(&metric.value);
-    if (metric.name != "step" && (integer != nullptr || number != nullptr)) {
-      const double value = integer != nullptr ? static_cast<double>(*integer) : *number;
-      curves.push_back(
-          {concat(kind != nullptr ? *kind : "train", "/", metric.name), static_cast<float>(value)});
+    const std::string tag = concat(kind != nullptr ? *kind : "train", "/", metric.name);
+    if (metric.name == "step") {
+      continue;
+    }
+    if (const auto* integer = std::get_if<std::int64_t>(&metric.value)) {
+      curves.push_back({tag, static_cast<float>(*integer)});
+    } else if (const auto* number = std::get_if<double>(&metric.value)) {
+      curves.push_back({tag, static_cast<float>(*number)});
+    } else if (const auto* list = std::get_if<std::vector<double>>(&metric.value)) {
+      for (std::size_t i = 0; i < list->size(); ++i) {
+        curves.push_back({concat(tag, '_', i), static_cast<float>((*list)[i])});
+      }
     }
   }
   return curves;

@@ -32,7 +32,8 @@ class MetricsWriter {
 
   // Appends {"<name>": <value>, ...} in the given order; one name must be "step", an integer.
   // Integers and numbers other than "step" become curves named "train/<name>", or "<event>/<name>"
-  // in a line that has a text named "event".
+  // in a line that has a text named "event"; a list becomes one for each of its numbers,
+  // "train/<name>_0" the first.
   void write(const std::vector<Metric>& metrics);
   // See JsonLines.
   bool has_event(std::string_view name) const { return lines_.has_event(name); }

@@ -2,6 +2,8 @@
 
 #include <cstring>
 #include <optional>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "configs/schema/tensorboard_event.pb.h"
@@ -9,6 +11,7 @@
 #include "core/file.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
+#include "trainer/metrics.h"
 
 using namespace fathom;
 using namespace fathom::trainer;
@@ -101,6 +104,31 @@ TEST_CASE("an event file reads back record by record") {
   CHECK((*events)[3].summary().value_size() == 2);
   CHECK((*events)[3].summary().value(0).has_simple_value());  // zero is written, not left out
   CHECK((*events)[3].summary().value(1).simple_value() == -2.0F);
+}
+
+TEST_CASE("numbers of a line become curves, of a list one each") {
+  const test::TemporaryFolder folder;
+  MetricsWriter writer(folder.path(), std::nullopt);
+  writer.write({{"step", 3},
+                {"loss", 2.5},
+                {"loss_hex", "0x1.4p+1"},
+                {"mtp_loss", std::vector<double>{4.0, 5.0}}});
+  writer.write({{"step", 3}, {"event", "eval"}, {"eval_tokens", 64}});
+
+  const std::filesystem::directory_iterator file(folder.path() / "tensorboard");
+  const auto events = read_events(file->path());
+  REQUIRE(events.has_value());
+  std::vector<std::pair<std::string, float>> curves;
+  for (const tensorboard::Event& event : *events) {
+    for (const tensorboard::Summary::Value& value : event.summary().value()) {
+      CHECK(event.step() == 3);
+      curves.emplace_back(value.tag(), value.simple_value());
+    }
+  }
+  CHECK(curves == std::vector<std::pair<std::string, float>>{{"train/loss", 2.5F},
+                                                             {"train/mtp_loss_0", 4.0F},
+                                                             {"train/mtp_loss_1", 5.0F},
+                                                             {"eval/eval_tokens", 64.0F}});
 }
 
 TEST_CASE("a resumed run adds a file, which cuts the earlier ones at its first step") {
