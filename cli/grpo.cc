@@ -27,7 +27,8 @@ rollout.checkpoint_interval above 0, rollout/ with what was sampled since the la
   --resume auto      continues from the newest checkpoint of the run folder, if there is one (default)
   --resume none      starts anew, from train.init_from
   --resume STEP      continues from the checkpoint of that step
-  --dry_run          prints mesh, parameters and bytes per rank, and stops
+  --dry_run          prints mesh, parameters and bytes per rank, and stops; give mesh.data: without mpirun it has no ranks to fill it from
+                     and takes 1
 
 example:
   mpirun -n 2 fathom grpo reason.textproto --set train.init_from=runs/base/checkpoints/step-00000300

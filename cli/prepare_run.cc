@@ -1,5 +1,7 @@
 #include "cli/prepare_run.h"
 
+#include <iostream>
+
 #include "cli/session.h"
 #include "configs/load.h"
 #include "configs/resolve.h"
@@ -9,12 +11,15 @@ namespace fathom::cli {
 
 config::RunConfig load_config(const Invocation& invocation, config::Use use) {
   config::Launch launch = invocation.session.launch();
-  if (invocation.dry_run && launch.world_size == 1) {
-    launch.world_size = 0;
-  }
+  const bool has_no_ranks = invocation.dry_run && launch.world_size == 1;
+  launch.world_size = has_no_ranks ? 0 : launch.world_size;
   config::RunConfig config;
   parallel::agree(invocation.session.world(), [&] {
     config = config::load(invocation.config, invocation.overrides);
+    if (has_no_ranks && config.mesh().data() == 0) {
+      std::cout << "mesh.data is not given: a dry run has no ranks to fill it from and takes 1\n"
+                << std::flush;
+    }
     config::resolve(config, launch);
     config::validate(config, launch.world_size, use);
   });

@@ -15,7 +15,8 @@ The run folder (run.directory) gets the resolved config, metrics.jsonl, checkpoi
   --resume auto      continues from the newest checkpoint of the run folder, if there is one (default)
   --resume none      starts anew
   --resume STEP      continues from the checkpoint of that step
-  --dry_run          prints mesh, parameters and bytes per rank, and stops
+  --dry_run          prints mesh, parameters and bytes per rank, and stops; give mesh.data: without mpirun it has no ranks to fill it from
+                     and takes 1
 
 examples:
   mpirun -n 4 fathom pretrain configs/runs/quickstart.textproto

@@ -21,7 +21,8 @@ conversations are packed into sequences of train.sequence_length tokens, isolate
   --resume auto      continues from the newest checkpoint of the run folder, if there is one (default)
   --resume none      starts anew, from train.init_from
   --resume STEP      continues from the checkpoint of that step
-  --dry_run          prints mesh, parameters and bytes per rank, and stops
+  --dry_run          prints mesh, parameters and bytes per rank, and stops; give mesh.data: without mpirun it has no ranks to fill it from
+                     and takes 1
 
 example:
   mpirun -n 4 fathom sft chat.textproto --set train.init_from=runs/quickstart/checkpoints/step-00000300

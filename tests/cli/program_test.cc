@@ -96,6 +96,20 @@ TEST_CASE("an error of the user is one message and exit code 93") {
         "\"hidden_size\"?\n");
 }
 
+TEST_CASE("a dry run says that it has no ranks to fill mesh.data from") {
+  const Program program;
+  const std::string line =
+      "mesh.data is not given: a dry run has no ranks to fill it from and takes 1\n";
+  const Result filled = program.run("pretrain " + kTiny + " --dry_run");
+  CHECK(filled.exit_code == 0);
+  CHECK(filled.output.find(line + "mesh: pipeline 1 x data 1 x tensor 1") == 0);
+  for (const Result& given : {program.run("pretrain " + kTiny + " --dry_run --set mesh.data=2"),
+                              program.run("pretrain " + kTiny + " --dry_run", 2)}) {
+    CHECK(given.exit_code == 0);
+    CHECK(given.output.find("mesh: pipeline 1 x data 2 x tensor 1") == 0);
+  }
+}
+
 TEST_CASE("under mpirun an error that all ranks share is reported once") {
   const Program program;
   const Result layout = program.run("pretrain " + kTiny + " --set mesh.tensor=3", 4);
