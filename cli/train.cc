@@ -4,6 +4,9 @@
 #include <filesystem>
 #include <iostream>
 #include <optional>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "cli/exit_code.h"
 #include "cli/prepare_run.h"
@@ -18,25 +21,49 @@
 namespace fathom::cli {
 namespace {
 
+// The step of `resume` among the checkpoints in `root`; -1: none.
+std::int64_t choose_step(const Resume& resume, const std::filesystem::path& root,
+                         std::span<const std::int64_t> steps) {
+  if (resume.kind == Resume::Kind::kAuto) {
+    return steps.empty() ? -1 : steps.back();
+  }
+  if (resume.kind == Resume::Kind::kStep &&
+      std::find(steps.begin(), steps.end(), resume.step) == steps.end()) {
+    throw ConfigError(concat("--resume ", resume.step, ": no checkpoint of that step in ",
+                             root.string(),
+                             steps.empty() ? std::string(", which has none")
+                                           : concat("; the newest is of step ", steps.back())));
+  }
+  return resume.kind == Resume::Kind::kStep ? resume.step : -1;
+}
+
+// The newest checkpoint is what others take, and pruning leaves those that are ahead of the run.
+void tell_newer(const std::filesystem::path& root, std::vector<std::int64_t> steps,
+                std::int64_t start) {
+  std::erase_if(steps, [&](std::int64_t step) { return step <= start; });
+  if (steps.empty()) {
+    return;
+  }
+  const std::string which = steps.size() == 1
+                                ? concat("step ", steps.front())
+                                : concat("steps ", steps.front(), " to ", steps.back());
+  std::cout << concat(root.string(), " holds ", which,
+                      " of an earlier run: until this one has passed them, a start with --resume "
+                      "auto, and evaluate, generate and init_from on the run folder, take those; "
+                      "move them away, or set another run.directory\n")
+            << std::flush;
+}
+
 // The checkpoint to go on from. Rank 0 looks, so that all ranks decide alike.
 std::optional<std::int64_t> choose_checkpoint(const Invocation& invocation,
                                               const config::RunConfig& config) {
   const std::filesystem::path root = config.checkpoint().directory();
   std::int64_t step = -1;
   parallel::agree(invocation.session.world(), [&] {
-    if (invocation.session.rank() != 0 || invocation.resume.kind == Resume::Kind::kNone) {
-      return;
-    }
-    const std::vector<std::int64_t> steps = trainer::list_checkpoints(root);
-    if (invocation.resume.kind == Resume::Kind::kAuto) {
-      step = steps.empty() ? -1 : steps.back();
-      return;
-    }
-    step = invocation.resume.step;
-    if (std::find(steps.begin(), steps.end(), step) == steps.end()) {
-      throw ConfigError(concat("--resume ", step, ": no checkpoint of that step in ", root.string(),
-                               steps.empty() ? std::string(", which has none")
-                                             : concat("; the newest is of step ", steps.back())));
+    if (invocation.session.rank() == 0) {
+      const std::vector<std::int64_t> steps = trainer::list_checkpoints(root);
+      step = choose_step(invocation.resume, root, steps);
+      tell_newer(root, steps, step);
     }
   });
   std::vector<std::int64_t> steps(

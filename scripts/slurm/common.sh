@@ -2,7 +2,7 @@
 # queue when its time is over, or when it has failed after running for a while. Variables, all of them optional but the config:
 #   FATHOM_CONFIG    the run's config, below the folder from which the job was submitted
 #   FATHOM_ROOT      a folder of scripts/bundle.sh, or the repository (default: the folder from which the job was submitted)
-#   FATHOM_OPTIONS   more arguments, for example "--set optimizer.lr=3e-4"
+#   FATHOM_OPTIONS   more arguments, for example "--set optimizer.lr=3e-4"; not --resume
 #   FATHOM_LAUNCHER  srun (default; Slurm built with PMIx) or mpirun
 #   FATHOM_RETRY_AFTER  seconds (default 1800): a run that fails later than that after its start (a GPU, a network) goes back into the queue and
 #                    resumes from its newest checkpoint; one that fails earlier, or with a config that cannot run (93), stays away
@@ -14,6 +14,13 @@ program=$root/bin/fathom
 [ -x "$program" ] || program=$root/build/cuda/fathom
 [ -x "$program" ] || { echo "no program in $root/bin or $root/build/cuda" >&2; exit 93; }
 read -r -a options <<<"${FATHOM_OPTIONS:-}"
+for option in ${options[@]+"${options[@]}"}; do
+  case $option in --resume | --resume=*)
+    echo "FATHOM_OPTIONS has $option: a job that goes back into the queue would start there again; move newer checkpoints away instead" >&2
+    exit 93
+    ;;
+  esac
+done
 marker=$SLURM_SUBMIT_DIR/.fathom-stopped-$SLURM_JOB_ID  # written by ranks that stopped in time
 
 # launch COMMAND: in the background, since a shell that waits for a child in the foreground would not hear the signal.

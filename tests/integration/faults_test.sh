@@ -52,5 +52,11 @@ expect_once "rank-00001.h5" "$what"
 expect_text "--resume 4" "$what"
 launch 2 "$run" --set train.steps=9 --resume 4
 expect_status 0 "$what: the checkpoint before"
+expect_once "$run/checkpoints holds step 8 of an earlier run: until this one has passed them, a start with --resume auto" "$what"
+
+what="checkpoints of an abandoned run"
+launch 2 "$run" --set train.steps=2 --resume none
+expect_status 0 "$what"
+expect_once "$run/checkpoints holds steps 4 to 9 of an earlier run" "$what"
 
 exit 0

@@ -45,6 +45,14 @@ for launcher in srun mpirun; do
   ! ls -A "$root" | grep -q stopped || fail "$launcher: the marker is left"
 done
 grep -q "^mpirun -n 16 --map-by ppr:8:node:PE=6 .*-x NCCL_DEBUG .*/bin/fathom pretrain" "$root/calls" || fail "mpirun: other options"
+for options in "--resume 4" "--set train.steps=3 --resume=none"; do
+  batch pretrain ENDS=0 FATHOM_OPTIONS="$options"
+  touch "$root/calls"
+  wait "$batch"
+  [ $? -eq 93 ] || fail "$options: not refused"
+  grep -q "^FATHOM_OPTIONS has --resume.*: a job that goes back into the queue would start there again" "$root/out" || fail "$options: no message"
+  ! grep -q . "$root/calls" || fail "$options: something was started"
+done
 for code in 0 1 93 124; do
   batch grpo ENDS=$code
   wait "$batch"
