@@ -18,6 +18,14 @@ expect_status 75 "$what"
 grep -q '"reason": "stopped on request"' "$run/metrics.jsonl" || fail "$what: no end event"
 resumes
 
+what="SIGTERM to a rank"
+start 2 "$folder/terminated"
+kill -TERM "$(rank_pid 1)"
+finish 30
+expect_status 75 "$what"
+grep -q '"reason": "stopped on request"' "$run/metrics.jsonl" || fail "$what: no end event"
+resumes
+
 what="a stopped rank"
 start 2 "$folder/hung" --set train.watchdog_timeout=3
 kill -STOP "$(rank_pid 1)"
