@@ -6,6 +6,7 @@
 #include "trainer/factory.h"
 #include "trainer/generation/generator.h"
 #include "trainer/generation/text.h"
+#include "trainer/token_schedules.h"
 
 namespace fathom::trainer {
 
@@ -27,13 +28,6 @@ void DataTask::begin() {
   }
 }
 
-double DataTask::mtp_loss_weight() const {
-  const config::Train& train = loop_->config().train();
-  const std::int64_t later = train.mtp_loss_weight_later_tokens();
-  return later > 0 && loop_->progress().tokens >= later ? train.mtp_loss_weight_later()
-                                                        : train.mtp_loss_weight();
-}
-
 void DataTask::take_step() {
   loop_->begin_phase("read data");
   const Stopwatch watch;
@@ -49,9 +43,9 @@ void DataTask::take_step() {
   const StepOptions options = loop_->step_options(step_tokens);
   double data_seconds = 0.0;
   {
-    const DeviceBatch batch =
-        make_device_batch(*host, {progress.samples, num_sequences, mtp_loss_weight()},
-                          loop_->mesh(), loop_->stream());
+    const double mtp_weight = mtp_loss_weight(loop_->config(), progress.tokens);
+    const DeviceBatch batch = make_device_batch(
+        *host, {progress.samples, num_sequences, mtp_weight}, loop_->mesh(), loop_->stream());
     data_seconds = watch.seconds();
     result = loop_->train_step().run(batch.micro_batches, batch.counts, options,
                                      [this](const char* phase) { loop_->begin_phase(phase); });

@@ -20,7 +20,6 @@ class DataTask final : public TrainingTask {
   void evaluate() override;
 
  private:
-  double mtp_loss_weight() const;
   void sample();  // continues evaluation.prompts
 
   TrainingLoop* loop_;

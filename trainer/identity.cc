@@ -16,7 +16,8 @@ namespace {
 bool is_training_choice(const std::string& name) {
   return name == "initializer_range" || name == "max_position" || name == "forced_balance" ||
          name == "selection_bias_update_rate" || name.ends_with("_balance_coefficient") ||
-         name == "num_device_groups" || name == "yarn";  // a context is extended by training
+         name == "num_device_groups" || name == "max_device_groups_per_token" ||
+         name == "yarn";  // a context is extended by training
 }
 
 // Every singular field under `message`, by its path, defaults included.

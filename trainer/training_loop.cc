@@ -12,6 +12,7 @@
 #include "trainer/factory.h"
 #include "trainer/identity.h"
 #include "trainer/state_hash.h"
+#include "trainer/token_schedules.h"
 #include "trainer/weights.h"
 
 namespace fathom::trainer {
@@ -203,16 +204,12 @@ RunEnd TrainingLoop::end_run(RunEnd end, const std::string& reason) {
 }
 
 StepOptions TrainingLoop::step_options(std::int64_t step_tokens) const {
-  const config::Train& train = config_->train();
-  const std::int64_t freeze = train.selection_bias_freeze_tokens();
   StepOptions options;
   options.learning_rate = learning_rate_.at({progress_.step, progress_.tokens}, step_tokens);
   options.clip_norm = config_->optimizer().clip_norm();
-  options.selection_bias_rate = freeze > 0 && progress_.tokens >= freeze
-                                    ? 0.0
-                                    : config_->model().moe().selection_bias_update_rate();
+  options.selection_bias_rate = selection_bias_rate(*config_, progress_.tokens);
   options.gradient_dtype = optim::make_dtype(config_->optimizer().gradient_dtype());
-  options.recompute = make_recompute_options(train.recompute());
+  options.recompute = make_recompute_options(config_->train().recompute());
   if (trace_) {
     options.gradients_reduced = [this] { trace_->gradients(progress_.step + 1); };
   }

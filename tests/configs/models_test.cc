@@ -1,5 +1,6 @@
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "configs/load.h"
 #include "tests/support/catch.h"
@@ -47,6 +48,53 @@ TEST_CASE("the published shapes have the published numbers of parameters") {
   CHECK(parameters(model("deepseek-v2-lite")) == 15'706'484'224);
   CHECK(parameters(model("deepseek-v2")) == 235'741'434'880);
   CHECK(parameters(model("deepseek-v3")) == 671'026'404'352);
+}
+
+// arXiv:2412.19437, section 4.2; 2405.04434, sections 3.1.2 and appendix B.
+TEST_CASE("what trains the published models has the published values") {
+  struct Value {
+    std::string name;
+    double found;
+    double published;
+  };
+  const Optimizer optimizer;
+  const Train train;
+  const Model v3 = model("deepseek-v3");
+  const Model v2 = model("deepseek-v2");
+  const Model lite = model("deepseek-v2-lite");
+  const std::vector<Value> values{
+      {"beta1", optimizer.adamw().beta1(), 0.9},
+      {"beta2", optimizer.adamw().beta2(), 0.95},
+      {"weight decay", optimizer.weight_decay(), 0.1},
+      {"clip norm", optimizer.clip_norm(), 1.0},
+      {"lambda", train.mtp_loss_weight(), 0.3},
+      {"later lambda", train.mtp_loss_weight_later(), 0.1},
+      {"V3's initial deviation", v3.initializer_range(), 0.006},
+      {"V3's gamma", v3.moe().selection_bias_update_rate(), 0.001},
+      {"V3's alpha", v3.moe().sequence_balance_coefficient(), 1e-4},
+      {"V2's initial deviation", v2.initializer_range(), 0.006},
+      {"V2's alpha 1", v2.moe().expert_balance_coefficient(), 0.003},
+      {"V2's alpha 2", v2.moe().device_balance_coefficient(), 0.05},
+      {"V2's alpha 3", v2.moe().communication_balance_coefficient(), 0.02},
+      {"V2-Lite's initial deviation", lite.initializer_range(), 0.006},
+      {"V2-Lite's alpha 1", lite.moe().expert_balance_coefficient(), 0.001}};
+  for (const Value& value : values) {
+    CAPTURE(value.name);
+    CHECK(value.found == value.published);
+  }
+}
+
+TEST_CASE("V2's router is the published one") {
+  const MixtureOfExperts moe = model("deepseek-v2").moe();
+  CHECK(moe.gate_scale() == 16);
+  CHECK_FALSE(moe.normalize_gates());
+  CHECK(moe.score_function() == MixtureOfExperts::SOFTMAX);
+  CHECK(moe.group_score() == MixtureOfExperts::MAX);
+  CHECK(moe.num_groups() == 8);
+  CHECK(moe.num_kept_groups() == 3);
+  CHECK(moe.num_device_groups() == 8);
+  CHECK(moe.max_device_groups_per_token() == 3);
+  CHECK(moe.selection_bias_update_rate() == 0);
 }
 
 }  // namespace fathom::config

@@ -1,6 +1,7 @@
 #include "model/init.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "core/rng.h"
@@ -9,6 +10,7 @@
 #include "parallel/parameter_buffer.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
+#include "tests/support/small_training.h"
 
 namespace fathom {
 namespace {
@@ -58,6 +60,19 @@ TEST_CASE("Initial values are drawn by published index, and rounded to the value
     const auto ones = gains.values<float>();
     CHECK(std::all_of(ones.begin(), ones.end(), [](float value) { return value == 1.0F; }));
   });
+}
+
+TEST_CASE(
+    "A model of the papers' initial weights knows nothing: its loss is the log of its vocabulary") {
+  model::ModelOptions options = testing::small_options();
+  options.initializer_range = 0.006F;
+  testing::SmallTraining one_step;
+  one_step.num_steps = 1;
+  const trainer::StepResult first =
+      testing::train(options, {{1, 1, 1, 1}, {}, 2, {}}, one_step).steps.at(0);
+  const double log_vocabulary = std::log(static_cast<double>(options.vocab_size));
+  CHECK(first.loss == Approx(log_vocabulary).margin(0.05));
+  CHECK(first.mtp_losses.at(0) == Approx(log_vocabulary).margin(0.05));
 }
 
 }  // namespace fathom

@@ -2,10 +2,12 @@
 #include "model/moe.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "tests/support/catch.h"
 #include "tests/support/recording_communicator.h"
+#include "tests/support/run_ranks.h"
 #include "tests/support/small_training.h"
 
 namespace fathom::testing {
@@ -81,6 +83,23 @@ TEST_CASE("Counts of rows are exchanged once, rows as often as they must be") {
   CHECK(exchanges_of({}).num_started == kMoeLayers * kMicroBatches * (3 + 2));
   CHECK(exchanges_of(kExperts).num_started == kMoeLayers * kMicroBatches * (3 + 5));
   CHECK(exchanges_of(kLayers).num_started == kMoeLayers * kMicroBatches * (3 + 5));
+}
+
+TEST_CASE("The selection bias falls where an expert has more than the mean and rises where less") {
+  model::ModelOptions options = small_options();
+  options.moe.num_experts = 4;
+  options.moe.num_groups = 1;
+  options.moe.num_kept_groups = 1;
+  Tensors state;
+  test::run_ranks(1, [&](parallel::Communicator& world, Stream& stream) {
+    const parallel::Mesh mesh(world, {});
+    model::Moe moe("mlp.", options, mesh);
+    moe.allocate_state(stream);
+    moe.update_selection_bias(std::array<std::int64_t, 4>{4, 4, 8, 0}, 0.001F, stream);
+    StoreTensors store(state);
+    moe.visit_state(store, true);
+  });
+  CHECK(state.at("mlp.gate.e_score_correction_bias") == std::vector{0.0F, 0.0F, -0.001F, 0.001F});
 }
 
 TEST_CASE("The shared expert works while rows are under way to the experts") {
