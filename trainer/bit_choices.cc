@@ -121,4 +121,19 @@ std::vector<std::string> changed_bit_choices(const CheckpointIdentity& stored,
   return changes;
 }
 
+std::vector<std::string> changed_yarn(const CheckpointIdentity& stored,
+                                      const CheckpointIdentity& current) {
+  const auto is_on = [](const CheckpointIdentity& identity) {
+    const std::optional<config::RunConfig> config = stored_config(identity);
+    return config && config->model().yarn().factor() != 1.0;
+  };
+  std::vector<std::string> changes;
+  if (is_on(stored) || is_on(current)) {
+    changes = changed_bit_choices(stored, current);
+    std::erase_if(changes,
+                  [](const std::string& change) { return !change.starts_with("model.yarn."); });
+  }
+  return changes;
+}
+
 }  // namespace fathom::trainer

@@ -14,4 +14,9 @@ namespace fathom::trainer {
 std::vector<std::string> changed_bit_choices(const CheckpointIdentity& stored,
                                              const CheckpointIdentity& current);
 
+// Those of model.yarn alone, none where it is off in both: a checkpoint's weights may be taken with
+// other rotary frequencies, which is how a context is extended, but compute something else then.
+std::vector<std::string> changed_yarn(const CheckpointIdentity& stored,
+                                      const CheckpointIdentity& current);
+
 }  // namespace fathom::trainer

@@ -16,6 +16,17 @@
 #include "trainer/weights.h"
 
 namespace fathom::trainer {
+namespace {
+
+std::string join(std::span<const std::string> items) {
+  std::string list;
+  for (const std::string& item : items) {
+    list += (list.empty() ? "" : ", ") + item;
+  }
+  return list;
+}
+
+}  // namespace
 
 TrainingLoop::TrainingLoop(const config::RunConfig& config, const std::string& tokenizer_hash,
                            const TrainingEnvironment& environment)
@@ -76,10 +87,13 @@ void TrainingLoop::start(ResumeStep resume) {
     last_saved_step_ = progress_.step;
   } else if (!config_->train().init_from().empty()) {
     begin_phase("load weights");
-    load_weights(
+    const CheckpointIdentity stored = load_weights(
         config_->train().init_from(),
         [this](parallel::StateVisitor& visitor) { visit_host_state(visitor); }, identity_,
         environment_.world);
+    if (environment_.world.rank() == 0) {
+      tell_other_positions(stored);
+    }
     optimizer_->weights_loaded(stream_);
   } else {
     begin_phase("initialize weights");
@@ -87,6 +101,7 @@ void TrainingLoop::start(ResumeStep resume) {
     optimizer_->values_drawn(stream_);
   }
   if (environment_.world.rank() == 0) {
+    tell_rare_checkpoints();
     reporter_ = std::make_unique<Reporter>(config_->run().directory(), resume, environment_.print);
   }
   if (const config::Trace& trace = config_->train().trace(); trace.enabled()) {
@@ -107,16 +122,31 @@ void TrainingLoop::tell_unused_weights(const CheckpointIdentity& stored) const {
                             "none starts anew"));
 }
 
+void TrainingLoop::tell_rare_checkpoints() const {
+  const config::Checkpoint& checkpoint = config_->checkpoint();
+  if (checkpoint.interval() == 0 && config_->train().time_limit() == 0) {
+    environment_.print(concat("checkpoint.interval is 0: a checkpoint only ",
+                              checkpoint.save_at_end() ? "at the end, or " : "",
+                              "when the run is stopped"));
+  }
+}
+
+void TrainingLoop::tell_other_positions(const CheckpointIdentity& stored) const {
+  const std::vector<std::string> changes = changed_yarn(stored, identity_);
+  if (!changes.empty()) {
+    environment_.print(
+        concat("the weights of ", config_->train().init_from(),
+               " were trained with other rotary frequencies than this run has: ", join(changes)));
+  }
+}
+
 void TrainingLoop::tell_changes(const CheckpointIdentity& stored) const {
   const std::vector<std::string> changes = changed_bit_choices(stored, identity_);
   if (changes.empty()) {
     return;
   }
   constexpr std::size_t kMax = 8;
-  std::string list;
-  for (std::size_t i = 0; i < std::min(kMax, changes.size()); ++i) {
-    list += (i == 0 ? "" : ", ") + changes[i];
-  }
+  std::string list = join(std::span(changes).first(std::min(kMax, changes.size())));
   if (changes.size() > kMax) {
     list += concat(" and ", changes.size() - kMax, " more");
   }

@@ -105,6 +105,10 @@ class TrainingLoop {
   void write_skipped_batch(std::int64_t first_sample, std::int64_t num_samples) const;
   // Where the config names other weights to start from than the run began with.
   void tell_unused_weights(const CheckpointIdentity& stored) const;
+  // Where a failure costs everything since the start.
+  void tell_rare_checkpoints() const;
+  // Where the weights of train.init_from know other positions than this run gives them.
+  void tell_other_positions(const CheckpointIdentity& stored) const;
   // One line for each resume that changes the bits of the run.
   void tell_changes(const CheckpointIdentity& stored) const;
   void find_next_sample(const CheckpointIdentity& stored);

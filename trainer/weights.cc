@@ -42,13 +42,13 @@ std::filesystem::path require_checkpoint(const std::filesystem::path& path) {
 
 }  // namespace
 
-void load_weights(const std::filesystem::path& checkpoint, const VisitState& state,
-                  const CheckpointIdentity& expected, parallel::Communicator& world) {
+CheckpointIdentity load_weights(const std::filesystem::path& checkpoint, const VisitState& state,
+                                const CheckpointIdentity& expected, parallel::Communicator& world) {
   std::filesystem::path folder;
   parallel::agree(world, [&] { folder = require_checkpoint(checkpoint); });
   CheckpointOptions options;
   options.root = folder.parent_path();
-  load_checkpoint(
+  return load_checkpoint(
       options, *step_of_folder(folder.filename().string()),
       [&](parallel::StateVisitor& visitor) {
         WeightsOnly weights(visitor);

@@ -39,6 +39,7 @@ launch 2 "$folder/diverged" --set train.steps=50 --set optimizer.lr=1e30 --set o
   --set mesh.pipeline=2
 expect_status 93 "$what"
 expect_text "(4 in a row" "$what"
+expect_once "checkpoint.interval is 0: a checkpoint only at the end, or when the run is stopped" "$what"
 grep -q '"first_sample"' "$folder"/diverged/log/not-finite-step-*.json || fail "$what: no samples named"
 
 what="a time limit"
@@ -50,6 +51,7 @@ run=$folder/flipped
 rm -rf "$run"
 launch 2 "$run" --set train.steps=8 --set checkpoint.interval=4
 expect_status 0 "$what: the run before"
+! grep -q "checkpoint.interval is 0" "$folder/out" || fail "$what: a note that checkpoints are rare"
 newest=$run/checkpoints/step-00000008/rank-00001.h5
 middle=$(($(stat -c %s "$newest") / 2))
 byte=$(od -An -tu1 -j "$middle" -N 1 "$newest" | tr -d ' ')

@@ -42,10 +42,16 @@ launch 1 "$run" "${sft[@]}" "${from[@]}"
 expect_status 0 "$what"
 expect_once "chats.jsonl: 48 conversations, 0 truncated, 0 dropped; " "$what"
 expect_once "held out: 3 conversations" "$what"
+! grep -q "rotary" "$folder/out" || fail "$what: other frequencies than the base"
 before=$(evaluation_losses "$run" | head -n 1)
 after=$(evaluation_losses "$run" | tail -n 1)
 awk -v before="$before" -v after="$after" 'BEGIN { exit !(after < 0.85 * before) }' ||
   fail "$what: the loss on answers went from $before to $after"
+
+what="weights that were trained with other rotary frequencies"
+launch 1 "$folder/stretched" "${sft[@]}" "${from[@]}" --set train.steps=1 --set model.yarn.factor=4 --resume none
+expect_status 0 "$what"
+expect_once "step-00000020 were trained with other rotary frequencies than this run has: model.yarn.factor 1 -> 4" "$what"
 
 # Answers end with what the template has there, a token or text, in samples, generation, evaluation and reinforcement.
 for _ in $(seq 64); do echo '{"prompt": "Say it.", "completion": "ok"}'; done >"$folder/ok.jsonl"

@@ -64,6 +64,18 @@ TEST_CASE("In mode FAST the layout is a choice too") {
             .empty());
 }
 
+TEST_CASE("Weights that were trained with other rotary frequencies are told apart") {
+  const CheckpointIdentity plain = identity_of({});
+  const CheckpointIdentity published =
+      identity_of({"model.yarn.factor=40", "model.yarn.mscale=0.707", "optimizer.lr=1e-3"});
+  CHECK(changed_yarn(published, plain) ==
+        Lines{"model.yarn.factor 40 -> 1", "model.yarn.mscale 0.707 -> 1"});
+  CHECK(changed_yarn(plain, published) ==
+        Lines{"model.yarn.factor 1 -> 40", "model.yarn.mscale 1 -> 0.707"});
+  CHECK(changed_yarn(published, published).empty());
+  CHECK(changed_yarn(plain, identity_of({"model.yarn.mscale=0.707"})).empty());  // off in both
+}
+
 TEST_CASE("A schedule that ends with the run makes its length a choice") {
   const auto identity = [](const std::string& steps) {
     config::RunConfig config =
