@@ -10,8 +10,10 @@ namespace fathom::config {
 
 // Applies one "path=value" to `config`, as given with --set. Returns what is wrong with it in one
 // line, or nothing when it was applied.
-//   optimizer.lr=3e-4              a field of a field; enums by name; strings with or without
-//   quotes data.train[0].path=a.h5        an element of a repeated field; one past the last appends
+//   optimizer.lr=3e-4              a field of a field
+//   run.device=CUDA                an enum by name
+//   run.directory=runs/a           a string with or without quotes
+//   data.train[0].path=a.h5        an element of a repeated field; one past the last appends
 //   evaluation.prompts=Once        a repeated field without an index: appends
 //   mesh.layers_per_stage=[1, 3]   a list in brackets replaces all elements
 //   grpo.held_out=                 nothing empties a list

@@ -30,8 +30,8 @@ struct ConversationCounts {
 // several threads.
 class ConversationSet {
  public:
-  // Reads the files, tokenizes and packs. Throws ConfigError and
-  // IoError (conversation.h), ConfigError when no conversation is left.
+  // Reads the files, tokenizes and packs. Throws ConfigError and IoError (conversation.h),
+  // ConfigError when no conversation is left.
   ConversationSet(const std::vector<std::filesystem::path>& files, const Tokenizer& tokenizer,
                   const ChatTemplate& chat, std::int64_t sequence_length, TooLong too_long);
 

@@ -24,8 +24,8 @@ struct EvaluationDataOptions {
 
 // Held-out text in the order it is stored, every token a target exactly once: first an eos, as if a
 // document had ended before, then each document with its eos. So, unless documents are isolated,
-//   bits per byte = sum of the losses at depth 0, in nats / ln 2 / num_bytes(),   num_bytes() = all
-//   target_bytes added up.
+//   bits per byte = (sum of the losses at depth 0, in nats) / ln 2 / num_bytes()
+// where num_bytes() is the sum of all target_bytes.
 // Const functions may be called by several threads.
 class EvaluationData final : public HeldOutSource {
  public:

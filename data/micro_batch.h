@@ -12,16 +12,16 @@ namespace fathom::data {
 // sequence after another.
 //   tokens        [n]                    t_i, what the model reads
 //   targets       [(mtp_depth + 1) * n]  depth k first to last; at depth k: t_{i+1+k}
-//   loss_weights  [(mtp_depth + 1) * n]  1 where the target counts, else 0 (its target is then a
-//   valid id that means nothing):
-//                 past the end of the data; across documents when they are isolated; counted before
-//                 (overlapping evaluation); not part of an answer (conversations)
+//   loss_weights  [(mtp_depth + 1) * n]  1 where the target counts, else 0
 //   positions     [n]                    from 0 in every segment
-//   segments      [num_segments + 1]     where each span of attention begins, and n: a sequence, or
-//   with isolated documents
-//                 each part of a document in it; never across sequences
-//   target_bytes  [n]                    UTF-8 bytes of the depth-0 target, 0 where its weight is 0
-//   and for special tokens samples       [num_sequences]        which samples of the run these are
+//   segments      [num_segments + 1]     where each span of attention begins, and n
+//   target_bytes  [n]                    UTF-8 bytes of the depth-0 target; 0 for special tokens and
+//                                        where its weight is 0
+//   samples       [num_sequences]        which samples of the run these are
+// A target of weight 0 is a valid id that means nothing: past the end of the data, across documents
+// when they are isolated, counted before (overlapping evaluation) or not part of an answer
+// (conversations). A span of attention is a sequence, or with isolated documents each part of a
+// document in it; never across sequences.
 struct MicroBatch {
   std::int64_t num_sequences = 0;
   std::int64_t sequence_length = 0;

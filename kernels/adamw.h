@@ -10,8 +10,8 @@ namespace fathom::kernels {
 
 // AdamW (arXiv:1711.05101, alg. 2) on a range of elements:
 //   g = grad * grad_scale;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
-//   master -= lr * ( m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay * master ); value
-//   = master, rounded
+//   master -= lr * ( m / (1 - b1^t) / (sqrt(v / (1 - b2^t)) + eps) + weight_decay * master )
+//   value = master, rounded
 // Constants of a step (1 - b1, 1 - b2^t, lr / (1 - b1^t), ...) are computed in double and rounded
 // once to float32; the rest is float32, each operation rounded.
 struct AdamWOptions {

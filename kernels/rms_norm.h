@@ -7,8 +7,8 @@
 
 namespace fathom::kernels {
 
-// y = x * inv_rms * gain,  inv_rms = 1 / sqrt(mean(x^2) + eps)        RMSNorm, arXiv:1910.07467,
-// eq. 4
+// RMSNorm (arXiv:1910.07467, eq. 4):
+//   y = x * inv_rms * gain,  inv_rms = 1 / sqrt(mean(x^2) + eps)
 //   x, y     [num_tokens, >= hidden_size]  the leading hidden_size columns are used, the others
 //            left alone; y may alias x
 //   gain     [hidden_size]

@@ -22,13 +22,14 @@ enum class RopeDirection {
   kInverse
 };  // kInverse is the backward: the transposed rotation
 
-// For every head and pair i of the rotated columns, with (c, s) = cos_sin[positions[t], 2i .. 2i +
-// 1]:
-//   kForward  (a, b) -> (a c - b s, b c + a s)          kInverse  (a, b) -> (a c + b s, b c - a s)
+// For every head and pair (a, b) of the rotated columns, the i-th of its head, with (c, s) =
+// cos_sin[positions[t], 2i and 2i + 1]:
+//   kForward  (a, b) -> (a c - b s, b c + a s)
+//   kInverse  (a, b) -> (a c + b s, b c - a s)
 //   cos_sin    [max_position, rope_size] float32  per pair (cos, sin), interleaved; see rope_table
 //   positions  [num_tokens] int32
 //   source, destination  [num_tokens, *] float32, on other devices than the CPU also bfloat16, both
-//   alike, with the same columns; only the rotated columns are written. May alias.
+//              alike, with the same columns; only the rotated columns are written. May alias.
 // Products and sums in float32, each rounded. Asynchronous on `stream`. Throws InternalError on a
 // mismatch or a position outside the table; on CUDA such a position's columns become NaN instead.
 void rope(const RopeColumns& columns, RopeDirection direction, const Tensor& cos_sin,
@@ -45,9 +46,10 @@ struct YarnOptions {
 //   cd(r) = rope_size * ln(original_max_position / (2 pi r)) / (2 ln theta)
 double yarn_correction_dim(int rope_size, double theta, const YarnOptions& yarn, double rotations);
 // The rope_size / 2 frequencies in double:
-//   f_i = theta^(-2i/rope_size);  f'_i = f_i (1 - ramp_i) + f_i / s * ramp_i,  ramp_i = clamp((i -
-//   low) / (high - low), 0, 1) low = max(floor(cd(beta_fast)), 0),  high = min(ceil(cd(beta_slow)),
-//   rope_size - 1), 0.001 more if it equals low
+//   f'_i   = f_i (1 - ramp_i) + f_i / s * ramp_i,  f_i = theta^(-2i / rope_size)
+//   ramp_i = clamp((i - low) / (high - low), 0, 1)
+//   low    = max(floor(cd(beta_fast)), 0)
+//   high   = min(ceil(cd(beta_slow)), rope_size - 1), 0.001 more if it equals low
 std::vector<double> rope_frequencies(int rope_size, double theta, const YarnOptions& yarn);
 // [max_position, rope_size] float32 of (cos, sin) pairs, computed in double on the host and
 // rounded once.

@@ -48,7 +48,8 @@ void router_forward(const RouterOptions& options, const Tensor& logits, const Te
 // 1e-20, a = d_gates:
 //   ds_i = d_scores_i + [i in S] (gate_scale / Z) (a_i - sum_S a_j s_j / Z)
 //          or, without normalize_gates, d_scores_i + [i in S] gate_scale * a_i
-//   d_logits_i = ds_i s_i (1 - s_i)  for kSigmoid,   s_i (ds_i - sum_j ds_j s_j)  for kSoftmax
+//   d_logits_i = ds_i s_i (1 - s_i)             for kSigmoid
+//                s_i (ds_i - sum_j ds_j s_j)    for kSoftmax
 //   d_gates   [num_tokens, top_k]
 //   d_scores  [num_tokens, num_experts]  from the balance losses; zeros where there are none;
 //                                        d_logits may alias it
@@ -66,10 +67,10 @@ void count_experts(const Tensor& expert_ids, Tensor& counts, Stream& stream);
 // integers per sequence, so that tokens may be summed in any order on any number of ranks:
 //   sequence_ids     [num_tokens] int32 in [0, num_sequences)
 //   selected_counts  [num_sequences, num_experts] int64  += 1 for each expert among the top_k of
-//   the unbiased, ungrouped scores
-//   score_sums       [num_sequences, num_experts] int64 += s' of the token in multiples of
-//   2^-kScoreFractionBits, s' = s / sum_j s for kSigmoid, s for kSoftmax. A NaN counts as 0: the
-//   gates of its token are NaN already.
+//                    the unbiased, ungrouped scores
+//   score_sums       [num_sequences, num_experts] int64  += s' of the token in multiples of
+//                    2^-kScoreFractionBits; s'_i = s_i / sum_j s_j for kSigmoid, s_i for kSoftmax
+// A NaN counts as 0: the gates of its token are NaN already.
 inline constexpr int kScoreFractionBits = 40;  // up to 2^22 tokens a sequence
 void balance_statistics(const RouterOptions& options, const Tensor& scores,
                         const Tensor& sequence_ids, Tensor& selected_counts, Tensor& score_sums,
@@ -83,7 +84,8 @@ void selection_statistics(const Tensor& expert_ids, const Tensor& sequence_ids,
                           Tensor& selected_counts, Tensor& group_token_counts, Stream& stream);
 // d_scores[t, i] += dL/ds_ti given coefficient[sequence, i] = dL/ds'_ti (the same for all tokens of
 // a sequence):
-//   kSigmoid: (coefficient_i - sum_j coefficient_j s'_j) / sum_j s_j       kSoftmax: coefficient_i
+//   kSigmoid     (coefficient_i - sum_j coefficient_j s'_j) / sum_j s_j
+//   kSoftmax     coefficient_i
 //   coefficient  [num_sequences, num_experts] float32
 void balance_backward(const RouterOptions& options, const Tensor& scores,
                       const Tensor& sequence_ids, const Tensor& coefficient, Tensor& d_scores,

@@ -15,9 +15,10 @@ namespace fathom::model {
 
 // Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434, section 2.1; V3, arXiv:2412.19437,
 // section 2.1.1):
-//   c_q = RMSNorm(W_qa h), q = W_qb c_q             (or q = W_q h when q_lora_rank is 0)
-//   [c | k_R] = W_kva h,   c_kv = RMSNorm(c),   [k_nope | v] = W_kvb c_kv      q_R, k_R rotated;
-//   k_R shared by all heads out = W_o attention([q_nope | q_R], [k_nope | k_R], v)
+//   c_q = RMSNorm(W_qa h),  [q_nope | q_R] = W_qb c_q    (W_q h when q_lora_rank is 0)
+//   [c | k_R] = W_kva h,  c_kv = RMSNorm(c),  [k_nope | v] = W_kvb c_kv
+//   out = W_o attention([q_nope | q_R], [k_nope | k_R], v)
+// with q_R and k_R rotated, and k_R shared by all heads.
 // Tensor parallel: latents are computed on this rank's tokens, gathered while they are small, and
 // the heads are cut. With a context's cache, new tokens are kept there and see all that is kept of
 // their sequences; one of latents takes W_kvb into queries and outputs instead of expanding them.

@@ -10,8 +10,9 @@ namespace fathom::model {
 
 // One multi-token prediction module (DeepSeek-V3, arXiv:2412.19437, eq. 21-25), the k-th in a
 // chain:
-//   h'_i = M [ RMSNorm(Emb(t_{i+k})) ; RMSNorm(h_i^{k-1}) ],   h^k = RMSNorm(layer(h')),   target
-//   t_{i+k+1} through the shared head
+//   h'_i = M [RMSNorm(Emb(t_{i+k})) ; RMSNorm(h_i^{k-1})]
+//   h^k  = RMSNorm(layer(h'))
+// The shared head predicts t_{i+k+1} from h_i^k.
 // The embedding comes first in the concatenation and h^0 is taken after the final norm (h^k after
 // its own), as in the published weights (the paper writes them the other way round and leaves the
 // norm open; docs/architecture.md). M is held as two square matrices, one per half.

@@ -72,7 +72,7 @@ struct Parameter {
 
 using VisitParameter = std::function<void(Parameter&)>;
 
-// An array that this rank holds whole.   `global_shape` has one or two dimensions.
+// An array that this rank holds whole. `global_shape` has one or two dimensions.
 Parameter whole_parameter(const std::string& key, const Shape& global_shape,
                           Communicator& replicas);
 // Rows, or columns, [rank * n, (rank + 1) * n) of a matrix cut evenly over `cut`. Throws

@@ -22,14 +22,15 @@ struct GroupAdvantages {
 // for one that is not finite.
 bool have_spread(std::span<const std::optional<double>> rewards);
 
-// A_i = (r_i - mean r) / std r over the rewards of a prompt     GRPO, arXiv:2402.03300, sec. 4.1.2
+// Over the rewards of a prompt (GRPO, arXiv:2402.03300, sec. 4.1.2):
+//   A_i = (r_i - mean r) / std r
 //   rewards  [num_prompts * group_size], a prompt's samples back to back; nothing: no verdict
 // The standard deviation is that of the population (divided by the number of rewards; the paper
 // leaves it open), without an epsilon: a group without spread has advantages of exactly 0, so that
-// nothing can move. Samples without a reward are no part of their group. Sums in
-// double, in the order of the samples. Throws ConfigError for a group size below 2, as a sample
-// alone has no other to be better than; InternalError for another number of rewards than whole
-// groups, and for one that is not finite.
+// nothing can move. Samples without a reward are no part of their group. Sums in double, in the
+// order of the samples. Throws ConfigError for a group size below 2, as a sample alone has no other
+// to be better than; InternalError for another number of rewards than whole groups, and for one
+// that is not finite.
 GroupAdvantages group_advantages(std::span<const std::optional<double>> rewards,
                                  const AdvantageOptions& options);
 

@@ -23,8 +23,10 @@ struct ConstMatrix {
   }
 };
 
-// c (+)= a b, every element as kernels/matmul.h defines it.   a [rows, inner], b [inner, columns],
-// c [rows, columns]
+// c (+)= a b, every element as kernels/matmul.h defines it.
+//   a  [rows, inner]
+//   b  [inner, columns]
+//   c  [rows, columns]
 struct Product {
   std::int64_t rows = 0;
   std::int64_t columns = 0;

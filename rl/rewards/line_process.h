@@ -12,8 +12,8 @@ namespace fathom::rl {
 // A shell command that answers each line on its standard input with a line on its standard output;
 // its standard error is ours. Runs in a process group of its own, which is killed as a whole when
 // the object goes: nothing that the command started stays behind, unless it left the group by
-// setsid. When this program dies by a signal,
-// the command sees the end of its input. Not thread-safe.
+// setsid. When this program dies by a signal, the command sees the end of its input. Not
+// thread-safe.
 class LineProcess {
  public:
   // Throws IoError when the system cannot start a process. A command that does not exist is
