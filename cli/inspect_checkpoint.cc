@@ -16,8 +16,7 @@ constexpr double kMegabyte = 1e6;
 
 void print_identity(const trainer::Manifest& manifest, std::ostream& out) {
   const trainer::CheckpointIdentity& identity = manifest.identity;
-  out << "run        " << identity.run_id << ", written by version " << identity.program_version
-      << '\n'
+  out << "written by version " << identity.program_version << '\n'
       << "tokenizer  " << identity.tokenizer_hash << '\n'
       << "model     ";
   for (const auto& [field, value] : identity.model) {

@@ -29,8 +29,7 @@ void save(const std::filesystem::path& root, std::int64_t step) {
             weight);
         visitor.integer("progress.step", step);
       },
-      {.run_id = "run-1",
-       .program_version = "0.1",
+      {.program_version = "0.1",
        .tokenizer_hash = "abc",
        .config_text = "",
        .model = {{"hidden_size", "3"}}},
@@ -53,8 +52,8 @@ TEST_CASE("a checkpoint shows what it is of, and its tensors when asked") {
   REQUIRE(is_checkpoint(folder));
   const std::string text = shown(folder, {.lists_tensors = true, .verifies = true});
   for (const std::string part :
-       {"step       200", "run-1", "hidden_size=3", "progress.step=200", "tokenizer  abc",
-        "model.norm.weight [2, 3] float32 in 1 slice\n", "verified"}) {
+       {"step       200", "written by version 0.1\n", "hidden_size=3", "progress.step=200",
+        "tokenizer  abc", "model.norm.weight [2, 3] float32 in 1 slice\n", "verified"}) {
     CAPTURE(part);
     CHECK(text.find(part) != std::string::npos);
   }

@@ -193,8 +193,7 @@ std::string describe_tensors(const std::vector<TensorSpec>& specs, std::uint64_t
 }
 
 trainer::CheckpointIdentity test_identity() {
-  return {.run_id = "run-1",
-          .program_version = "0.1.0",
+  return {.program_version = "0.1.0",
           .tokenizer_hash = "4b1d",
           .config_text = "run { seed: 1 }\n",
           .model = {{"hidden_size", "256"}, {"num_layers", "4"}}};

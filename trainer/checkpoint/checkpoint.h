@@ -23,7 +23,6 @@ using VisitState = std::function<void(parallel::StateVisitor&)>;
 
 // What a checkpoint belongs to.
 struct CheckpointIdentity {
-  std::string run_id;
   std::string program_version;
   std::string tokenizer_hash;
   std::string
@@ -67,9 +66,9 @@ enum class LoadScope {
 // Collective over `world`, on any layout. Reads only the slices that overlap what `state` shows and
 // checks their checksums. Every rank throws the same error: ConfigError when the checkpoint is
 // damaged (names file and tensor and offers the checkpoint before), is of another model (shows the
-// fields that differ; run_id is compared when expected.run_id is not empty, tokenizer_hash
-// likewise) or of a newer format; IoError when it cannot be read. The state is then partly
-// overwritten and must not be used. Returns what the checkpoint says that it belongs to.
+// fields that differ; tokenizer_hash is compared when expected.tokenizer_hash is not empty) or of a
+// newer format; IoError when it cannot be read. The state is then partly overwritten and must not be
+// used. Returns what the checkpoint says that it belongs to.
 CheckpointIdentity load_checkpoint(const CheckpointOptions& options, std::int64_t step,
                                    const VisitState& state, const CheckpointIdentity& expected,
                                    parallel::Communicator& world,

@@ -77,9 +77,6 @@ std::vector<std::string> compare_identity(const CheckpointIdentity& stored,
       differences.push_back(concat(name, ": ", there, " in the checkpoint, ", here, " here"));
     }
   };
-  if (!expected.run_id.empty()) {
-    compare("run_id", stored.run_id, expected.run_id);
-  }
   if (!expected.tokenizer_hash.empty()) {
     compare("tokenizer", stored.tokenizer_hash, expected.tokenizer_hash);
   }

@@ -40,7 +40,6 @@ DType from_proto(proto::Tensor::DType dtype) {
 }
 
 void write_identity(const CheckpointIdentity& identity, proto::Identity& out) {
-  out.set_run_id(identity.run_id);
   out.set_program_version(identity.program_version);
   out.set_tokenizer_hash(identity.tokenizer_hash);
   out.set_config_text(identity.config_text);
@@ -52,8 +51,7 @@ void write_identity(const CheckpointIdentity& identity, proto::Identity& out) {
 }
 
 CheckpointIdentity read_identity(const proto::Identity& in) {
-  CheckpointIdentity identity{.run_id = in.run_id(),
-                              .program_version = in.program_version(),
+  CheckpointIdentity identity{.program_version = in.program_version(),
                               .tokenizer_hash = in.tokenizer_hash(),
                               .config_text = in.config_text(),
                               .model = {}};
