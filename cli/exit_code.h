@@ -5,12 +5,12 @@
 
 namespace fathom::cli {
 
-// How the program ends; scripts and supervisors rely on these numbers.
+// How the program ends; scripts and supervisors rely on these numbers and on parallel::kExitHang
+// (parallel/comm/hang.h).
 inline constexpr int kExitDone = 0;
 inline constexpr int kExitFailed = 1;
 inline constexpr int kExitStopped = 75;   // on request, after a checkpoint: resume continues
 inline constexpr int kExitUnusable = 93;  // config or data: starting again will not help
-inline constexpr int kExitHung = 124;
 
 // The exit code and the text for the user of an error that ends the program.
 struct Ending {

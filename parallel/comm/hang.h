@@ -9,7 +9,9 @@
 
 namespace fathom::parallel {
 
-inline constexpr int kExitHang = 124;  // of a process that ends because ranks wait for ever
+// The exit code of a process that ends because ranks wait for ever; scripts and supervisors rely on
+// it, as on those of cli/exit_code.h.
+inline constexpr int kExitHang = 124;
 
 // What two looks at a rank's heartbeat, some beats apart, say. No record: no file that can be read.
 struct RankSighting {
