@@ -50,8 +50,6 @@ class Session {
   parallel::Communicator& device_world() const;
   // What this rank is doing, for a watchdog; the communicators write it too.
   parallel::Heartbeat& heartbeat() noexcept { return heartbeat_; }
-  // With which its communicators are made.
-  const parallel::CommOptions& communication_options() const noexcept { return options_; }
 
   // Leaves the other ranks in good order; collective. Nothing to do when not started.
   void finish();

@@ -135,8 +135,6 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
   }
 }
 
-void sync_file(const std::filesystem::path& path) { FileDescriptor(path, O_RDONLY).sync(); }
-
 void sync_folder(const std::filesystem::path& path) {
   FileDescriptor(path, O_RDONLY | O_DIRECTORY).sync();
 }

@@ -13,9 +13,7 @@ std::string read_file(const std::filesystem::path& path);
 // Durable and atomic: writes path + ".tmp", fsyncs it, renames it onto `path`, fsyncs the folder.
 // On any failure the temporary is removed and what was at `path` before is untouched.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
-// A file or folder that is already written; a failed fsync means its content is lost (never
-// retried).
-void sync_file(const std::filesystem::path& path);
+// A folder whose entries have changed; a failed fsync means that they are lost (never retried).
 void sync_folder(const std::filesystem::path& path);
 // Renames and fsyncs the folder that holds `to`.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);

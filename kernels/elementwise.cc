@@ -6,8 +6,6 @@ namespace fathom::kernels {
 
 constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)> add_slot{"add"};
 constinit KernelSlot<void(Tensor&, const Tensor&, Stream&)> add_in_place_slot{"add_in_place"};
-constinit KernelSlot<void(Tensor&, const Tensor&, Stream&)> maximum_in_place_slot{
-    "maximum_in_place"};
 constinit KernelSlot<void(Tensor&, float, Stream&)> scale_slot{"scale"};
 constinit KernelSlot<void(Tensor&, float, Stream&)> fill_slot{"fill"};
 constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> copy_slot{"copy"};
@@ -16,17 +14,6 @@ constinit KernelSlot<void(const Tensor&, int, Tensor&, int, int, Stream&)> copy_
     "copy_columns"};
 
 namespace {
-
-void check_in_place(std::string_view operation, const Tensor& a, const Tensor& b,
-                    const Stream& stream) {
-  const TensorCheck check(operation, stream);
-  if (a.dtype() == DType::kInt64) {
-    check.dtype_and_device("a", a, DType::kInt64);
-  } else {
-    check.activation_dtype("a", a);
-  }
-  check.numel("b", b, a.numel(), a.dtype());
-}
 
 bool is_floating(DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; }
 
@@ -41,13 +28,14 @@ void add(const Tensor& a, const Tensor& b, Tensor& out, Stream& stream) {
 }
 
 void add_in_place(Tensor& a, const Tensor& b, Stream& stream) {
-  check_in_place("add_in_place", a, b, stream);
+  const TensorCheck check("add_in_place", stream);
+  if (a.dtype() == DType::kInt64) {
+    check.dtype_and_device("a", a, DType::kInt64);
+  } else {
+    check.activation_dtype("a", a);
+  }
+  check.numel("b", b, a.numel(), a.dtype());
   add_in_place_slot(stream, a, b);
-}
-
-void maximum_in_place(Tensor& a, const Tensor& b, Stream& stream) {
-  check_in_place("maximum_in_place", a, b, stream);
-  maximum_in_place_slot(stream, a, b);
 }
 
 void scale(Tensor& x, float factor, Stream& stream) {

@@ -14,8 +14,6 @@ namespace fathom::kernels {
 void add(const Tensor& a, const Tensor& b, Tensor& out, Stream& stream);
 // a += b; int64 too.
 void add_in_place(Tensor& a, const Tensor& b, Stream& stream);
-// a = max(a, b), NaN where either is NaN; int64 too.
-void maximum_in_place(Tensor& a, const Tensor& b, Stream& stream);
 // x *= factor
 void scale(Tensor& x, float factor, Stream& stream);
 // x = value; any dtype, `value` rounded to it (integers: to nearest).
@@ -32,7 +30,6 @@ void copy_columns(const Tensor& from, int from_first, Tensor& to, int to_first, 
 
 extern constinit KernelSlot<void(const Tensor&, const Tensor&, Tensor&, Stream&)> add_slot;
 extern constinit KernelSlot<void(Tensor&, const Tensor&, Stream&)> add_in_place_slot;
-extern constinit KernelSlot<void(Tensor&, const Tensor&, Stream&)> maximum_in_place_slot;
 extern constinit KernelSlot<void(Tensor&, float, Stream&)> scale_slot;
 extern constinit KernelSlot<void(Tensor&, float, Stream&)> fill_slot;
 extern constinit KernelSlot<void(const Tensor&, Tensor&, Stream&)> copy_slot;

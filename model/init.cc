@@ -22,9 +22,8 @@ void fill_normal(const parallel::Piece& piece, std::uint64_t seed, float std, co
 }  // namespace
 
 void initialize(parallel::Parameter& parameter, std::uint64_t seed, float std, Stream& stream) {
-  if (parameter.initial_value != parallel::InitialValue::kNormal) {
-    kernels::fill(parameter.value(),
-                  parameter.initial_value == parallel::InitialValue::kOnes ? 1.0F : 0.0F, stream);
+  if (parameter.initial_value == parallel::InitialValue::kOnes) {
+    kernels::fill(parameter.value(), 1.0F, stream);
     return;
   }
   for (const parallel::Piece& piece : parameter.pieces) {

@@ -24,7 +24,7 @@ struct Piece {
   std::int64_t numel() const noexcept { return num_rows * num_columns; }
 };
 
-enum class InitialValue { kNormal, kOnes, kZeros };
+enum class InitialValue { kNormal, kOnes };
 
 // A trainable array of this rank, in whatever arrangement the layer wants; `pieces` say how it maps
 // onto published tensors.

@@ -25,13 +25,11 @@ void add_cpu(const Tensor& a, const Tensor& b, Tensor& out, Stream& stream) {
   });
 }
 
-// a[i] = combine(a[i], b[i]) for the dtype of a.
-template <class Combine>
-void combine_in_place(Tensor& a, const Tensor& b, Stream& stream, Combine combine) {
+void add_in_place_cpu(Tensor& a, const Tensor& b, Stream& stream) {
   const auto run = [&]<class T>(T* x, const T* y) {
     stream.parallel_for(a.numel(), kGrain, [=](std::int64_t begin, std::int64_t end) {
       for (std::int64_t i = begin; i < end; ++i) {
-        x[i] = combine(x[i], y[i]);
+        x[i] += y[i];
       }
     });
   };
@@ -40,15 +38,6 @@ void combine_in_place(Tensor& a, const Tensor& b, Stream& stream, Combine combin
   } else {
     run(a.mutable_data<float>(), b.data<float>());
   }
-}
-
-void add_in_place_cpu(Tensor& a, const Tensor& b, Stream& stream) {
-  combine_in_place(a, b, stream, [](auto x, auto y) { return x + y; });
-}
-
-void maximum_in_place_cpu(Tensor& a, const Tensor& b, Stream& stream) {
-  // y != y: a NaN of b wins; a NaN of a stays because every comparison with it is false.
-  combine_in_place(a, b, stream, [](auto x, auto y) { return x < y || y != y ? y : x; });
 }
 
 void scale_cpu(Tensor& x, float factor, Stream& stream) {
@@ -131,8 +120,6 @@ void copy_columns_cpu(const Tensor& from, int from_first, Tensor& to, int to_fir
 const KernelRegistration register_add(add_slot, DeviceType::kCpu, add_cpu);
 const KernelRegistration register_add_in_place(add_in_place_slot, DeviceType::kCpu,
                                                add_in_place_cpu);
-const KernelRegistration register_maximum_in_place(maximum_in_place_slot, DeviceType::kCpu,
-                                                   maximum_in_place_cpu);
 const KernelRegistration register_scale(scale_slot, DeviceType::kCpu, scale_cpu);
 const KernelRegistration register_fill(fill_slot, DeviceType::kCpu, fill_cpu);
 const KernelRegistration register_copy(copy_slot, DeviceType::kCpu, copy_cpu);

@@ -311,9 +311,7 @@ HWY_INLINE Floats sigmoid(const Floats& x) {
   return map([](Vector v) { return sigmoid(v); }, x);
 }
 
-// The same functions of one float, with the same bits as a lane.
-HWY_INLINE float exp_scalar(float x) { return hn::GetLane(exp(hn::Set(Tag(), x))); }
+// Of one float, with the same bits as a lane.
 HWY_INLINE float log_scalar(float x) { return hn::GetLane(log(hn::Set(Tag(), x))); }
-HWY_INLINE float sigmoid_scalar(float x) { return hn::GetLane(sigmoid(hn::Set(Tag(), x))); }
 
 }  // namespace fathom::kernels::simd

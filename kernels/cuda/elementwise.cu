@@ -73,17 +73,6 @@ struct Add {
   }
 };
 
-struct Maximum {
-  template <class T>
-  __device__ __forceinline__ T operator()(T x, T y) const {
-    // A NaN of y wins; one of x stays because every comparison with it is false.
-    return to_float(x) < to_float(y) || to_float(y) != to_float(y) ? y : x;
-  }
-  __device__ __forceinline__ std::int64_t operator()(std::int64_t x, std::int64_t y) const {
-    return x < y ? y : x;
-  }
-};
-
 struct Scale {
   float factor;
   template <class T>
@@ -113,11 +102,9 @@ void add_cuda(const Tensor& a, const Tensor& b, Tensor& out, Stream& stream) {
   });
 }
 
-// a[i] = combine(a[i], b[i]) for the dtype of a.
-template <class Combine>
-void combine_in_place(Tensor& a, const Tensor& b, Combine combine, Stream& stream) {
+void add_in_place_cuda(Tensor& a, const Tensor& b, Stream& stream) {
   const auto run = [&]<class T>(T* x, const T* y) {
-    make_all(a.numel(), combine, stream, x, static_cast<const T*>(x), y);
+    make_all(a.numel(), Add{}, stream, x, static_cast<const T*>(x), y);
   };
   if (a.dtype() == DType::kInt64) {
     run(device_data<std::int64_t>(a), device_data<std::int64_t>(b));
@@ -127,14 +114,6 @@ void combine_in_place(Tensor& a, const Tensor& b, Combine combine, Stream& strea
     using T = typename decltype(tag)::type;
     run(device_data<T>(a), device_data<T>(b));
   });
-}
-
-void add_in_place_cuda(Tensor& a, const Tensor& b, Stream& stream) {
-  combine_in_place(a, b, Add{}, stream);
-}
-
-void maximum_in_place_cuda(Tensor& a, const Tensor& b, Stream& stream) {
-  combine_in_place(a, b, Maximum{}, stream);
 }
 
 void scale_cuda(Tensor& x, float factor, Stream& stream) {
@@ -236,8 +215,6 @@ void copy_columns_cuda(const Tensor& from, int from_first, Tensor& to, int to_fi
 const KernelRegistration register_add(add_slot, DeviceType::kCuda, add_cuda);
 const KernelRegistration register_add_in_place(add_in_place_slot, DeviceType::kCuda,
                                                add_in_place_cuda);
-const KernelRegistration register_maximum_in_place(maximum_in_place_slot, DeviceType::kCuda,
-                                                   maximum_in_place_cuda);
 const KernelRegistration register_scale(scale_slot, DeviceType::kCuda, scale_cuda);
 const KernelRegistration register_fill(fill_slot, DeviceType::kCuda, fill_cuda);
 const KernelRegistration register_copy(copy_slot, DeviceType::kCuda, copy_cuda);

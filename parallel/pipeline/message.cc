@@ -12,11 +12,7 @@ bool crosses_ranks(const Schedule& schedule, const Action& action, int other_sta
 }
 
 Action with_kind(const Action& action, ActionKind kind, int stage) {
-  return {.kind = kind,
-          .stage = stage,
-          .micro_batch = action.micro_batch,
-          .pipe = action.pipe,
-          .overlaps_next = false};
+  return {.kind = kind, .stage = stage, .micro_batch = action.micro_batch, .pipe = action.pipe};
 }
 
 }  // namespace

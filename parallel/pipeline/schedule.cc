@@ -110,9 +110,8 @@ class Validator {
   }
 
   void collect_actions() {
-    for_each_action([this](Action action, Place place) {
+    for_each_action([this](const Action& action, Place place) {
       check_range(action, place);
-      action.overlaps_next = false;
       has_communication_ = has_communication_ || !is_compute(action.kind);
       has_backward_ =
           has_backward_ || (is_compute(action.kind) && action.kind != ActionKind::kForward);
@@ -289,7 +288,7 @@ void validate(const Schedule& schedule) { Validator(schedule).run(); }
 
 std::string to_string(const Action& action) {
   return concat(letter_of(action.kind), action.stage, ".", action.micro_batch,
-                action.pipe == 0 ? "" : "'", action.overlaps_next ? "+" : "");
+                action.pipe == 0 ? "" : "'");
 }
 
 std::string to_string(const Schedule& schedule) {

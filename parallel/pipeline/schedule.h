@@ -24,8 +24,7 @@ struct Action {
   ActionKind kind = ActionKind::kForward;
   int stage = 0;  // global index; interleaving gives a rank several
   int micro_batch = 0;
-  int pipe = 0;                // 1: the reverse direction of a bidirectional schedule
-  bool overlaps_next = false;  // may run together with the next action
+  int pipe = 0;  // 1: the reverse direction of a bidirectional schedule
   auto operator<=>(const Action&) const = default;
 };
 

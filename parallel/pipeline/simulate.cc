@@ -89,7 +89,6 @@ class Player {
       return receive_before(schedule_, action);
     }
     Action before = action;
-    before.overlaps_next = false;
     if (action.kind == ActionKind::kForward) {
       before.stage -= 1;
       return before.stage >= 0 ? std::optional(before) : std::nullopt;
@@ -113,8 +112,7 @@ class Player {
     if (state.next == actions.size()) {
       return false;
     }
-    Action action = actions[state.next];
-    action.overlaps_next = false;
+    const Action& action = actions[state.next];
     if (const auto awaited = awaited_by(action)) {
       const auto found = done_at_.find(*awaited);
       if (found == done_at_.end()) {

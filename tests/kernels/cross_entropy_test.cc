@@ -26,7 +26,7 @@ Loss cross_entropy(std::vector<Tensor> parts, const Tensor& targets, const Tenso
   for (const Tensor& part : parts) {
     part_sums.push_back(filled(sums.shape(), 0.0F, stream));
     cross_entropy_row_max(part, part_max, part_sums.back(), stream);
-    maximum_in_place(row_max, part_max, stream);
+    take_maximum(row_max, part_max, stream);
   }
   std::int64_t first_class = 0;
   for (std::size_t i = 0; i < parts.size(); ++i) {

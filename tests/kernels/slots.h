@@ -35,8 +35,8 @@ void for_each_slot(const Visit& visit) {
   each(cross_entropy_row_max_slot, cross_entropy_exp_sum_slot, cross_entropy_loss_slot,
        cross_entropy_backward_slot);
   each(add_element_hashes_slot);
-  each(add_slot, add_in_place_slot, maximum_in_place_slot, scale_slot, fill_slot, copy_slot,
-       convert_slot, copy_columns_slot);
+  each(add_slot, add_in_place_slot, scale_slot, fill_slot, copy_slot, convert_slot,
+       copy_columns_slot);
   each(add_exactly_slot, update_scale_slot);
   each(embedding_forward_slot, embedding_backward_slot, round_gradient_slot);
   each(fill_normal_slot);

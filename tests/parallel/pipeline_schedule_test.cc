@@ -223,6 +223,28 @@ TEST_CASE("a backward split in parts hides the weight part in the bubble") {
   }
 }
 
+TEST_CASE("a bidirectional schedule fills one direction's bubble with the other") {
+  // Rank 0 holds stage 0 of pipe 0 and stage 1 of pipe 1, rank 1 the others.
+  const auto pass = [](ActionKind kind, int stage, int pipe) {
+    return Action{.kind = kind, .stage = stage, .micro_batch = 0, .pipe = pipe};
+  };
+  Schedule schedule{.num_stages = 2, .num_micro_batches = 1, .rank_of_stage = {{0, 1}, {1, 0}}};
+  for (const int rank : {0, 1}) {
+    const int other = 1 - rank;
+    schedule.actions.push_back(
+        {pass(ActionKind::kForward, 0, rank), pass(ActionKind::kForward, 1, other),
+         pass(ActionKind::kBackward, 1, other), pass(ActionKind::kBackward, 0, rank)});
+  }
+  schedule = add_communication(schedule);
+  validate(schedule);
+  CHECK(to_string(schedule) ==
+        "rank 0: F0.0 send_F0.0 recv_F1.0' F1.0' B1.0' send_B1.0' recv_B0.0 B0.0\n"
+        "rank 1: F0.0' send_F0.0' recv_F1.0 F1.0 B1.0 send_B1.0 recv_B0.0' B0.0'\n");
+  CHECK(simulate(schedule, {}).bubble == 0.0);
+  schedule.actions[0][0].pipe = 2;
+  CHECK(contains(config_error_of([&] { validate(schedule); }), "names pipe 2 of 2"));
+}
+
 TEST_CASE("forwards alone are a schedule for any number of micro-batches") {
   for (const int num_ranks : {1, 2, 3, 4, 8}) {
     for (const int stages_per_rank : {1, 2, 3}) {

@@ -34,7 +34,7 @@ Steps run_steps(const std::vector<Tensor>& parts, int chunks_of_part, const Tens
     Tensor largest = empty({num_tokens});
     sums.push_back(empty({2, num_tokens}));
     cross_entropy_row_max(part, largest, sums.back(), stream);
-    maximum_in_place(steps.largest, largest, stream);
+    take_maximum(steps.largest, largest, stream);
   }
   std::int64_t first_class = kFirstClass;
   for (std::size_t i = 0; i < parts.size(); ++i) {

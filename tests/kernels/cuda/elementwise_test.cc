@@ -5,8 +5,6 @@
 namespace fathom::kernels {
 namespace {
 
-constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
-
 // Elements from `first` of a GPU tensor with these values: an address that 16-byte accesses do not
 // allow when `first` is odd.
 Tensor part_on_cuda(const Tensor& values, std::int64_t first, DType dtype, Devices& devices) {
@@ -43,12 +41,6 @@ TEST_CASE("Element-wise arithmetic on CUDA is that of the CPU") {
   add_in_place(found, other, devices.cuda);  // b
   scale(found, -1.7F, devices.cuda);
   CHECK(largest_error(found, scaled, devices) < tolerance(dtype));
-
-  Tensor largest = tensor_of(vector_of(a_part), a_part.shape(), devices.cpu);
-  maximum_in_place(largest, b_part, devices.cpu);
-  Tensor largest_there = part_on_cuda(a, first, dtype, devices);
-  maximum_in_place(largest_there, other, devices.cuda);
-  CHECK(vector_of(devices.to_cpu(largest_there)) == vector_of(largest));
 }
 
 TEST_CASE("Element-wise operations on CUDA take empty tensors") {
@@ -66,7 +58,7 @@ TEST_CASE("Element-wise operations on CUDA take empty tensors") {
   CHECK(to_host<BFloat16>(devices.empty(Shape{0}, DType::kBFloat16), devices.cuda).empty());
 }
 
-TEST_CASE("add_in_place and maximum_in_place on CUDA take int64 beyond the range of doubles") {
+TEST_CASE("add_in_place on CUDA takes int64 beyond the range of doubles") {
   Devices devices;
   const std::int64_t large = (std::int64_t{1} << 60) + 1;
   const Tensor other =
@@ -74,26 +66,6 @@ TEST_CASE("add_in_place and maximum_in_place on CUDA take int64 beyond the range
   Tensor sum = devices.to_cuda(tensor_of<std::int64_t>({large, -5, 0}, Shape{3}, devices.cpu));
   add_in_place(sum, other, devices.cuda);
   CHECK(to_host<std::int64_t>(sum, devices.cuda) == std::vector<std::int64_t>{2 * large, -2, -1});
-  Tensor largest =
-      devices.to_cuda(tensor_of<std::int64_t>({large - 1, -5, 0}, Shape{3}, devices.cpu));
-  maximum_in_place(largest, other, devices.cuda);
-  CHECK(to_host<std::int64_t>(largest, devices.cuda) == std::vector<std::int64_t>{large, 3, 0});
-}
-
-TEST_CASE("maximum_in_place on CUDA keeps a NaN of either side") {
-  Devices devices;
-  const DType dtype = GENERATE(DType::kFloat32, DType::kBFloat16);
-  Tensor a =
-      devices.to_cuda(tensor_of<float>({1, kNaN, 3, -2, kNaN}, Shape{5}, devices.cpu), dtype);
-  const Tensor b =
-      devices.to_cuda(tensor_of<float>({kNaN, 1, 2, -1, kNaN}, Shape{5}, devices.cpu), dtype);
-  maximum_in_place(a, b, devices.cuda);
-  const std::vector<float> found = vector_of(devices.to_cpu(a));
-  CHECK(std::isnan(found[0]));
-  CHECK(std::isnan(found[1]));
-  CHECK(found[2] == 3.0F);
-  CHECK(found[3] == -1.0F);
-  CHECK(std::isnan(found[4]));
 }
 
 TEST_CASE("fill on CUDA rounds to every dtype and touches nothing else") {
