@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "data/tokenizer.h"
 #include "parallel/comm/agree.h"
+#include "parallel/comm/sums.h"
 
 namespace fathom::cli {
 namespace {
@@ -57,18 +58,13 @@ data::TokenizeOptions read_options(std::span<const std::string> arguments, std::
 
 // Over all ranks.
 data::TokenizeProgress total(const data::TokenizeProgress& mine, parallel::Communicator& world) {
-  constexpr std::size_t kCount = 4;
-  const std::array<std::int64_t, kCount> numbers{mine.num_shards, mine.num_documents,
-                                                 mine.num_tokens, mine.num_bytes};
-  std::vector<std::int64_t> all(kCount * static_cast<std::size_t>(world.world_size()));
-  world.all_gather_integers(numbers, all);
+  const std::array numbers{mine.num_shards, mine.num_documents, mine.num_tokens, mine.num_bytes};
+  const std::vector<std::int64_t> sums = parallel::sum_integers(numbers, world);
   data::TokenizeProgress sum;
-  for (std::size_t i = 0; i < all.size(); i += kCount) {
-    sum.num_shards += all[i];
-    sum.num_documents += all[i + 1];
-    sum.num_tokens += all[i + 2];
-    sum.num_bytes += all[i + 3];
-  }
+  sum.num_shards = sums[0];
+  sum.num_documents = sums[1];
+  sum.num_tokens = sums[2];
+  sum.num_bytes = sums[3];
   return sum;
 }
 

@@ -14,6 +14,7 @@
 #include "cli/watchdog.h"
 #include "core/error.h"
 #include "parallel/comm/agree.h"
+#include "parallel/comm/sums.h"
 #include "parallel/comm/watchdog.h"
 #include "trainer/data_task.h"
 #include "trainer/run_plan.h"
@@ -66,10 +67,8 @@ std::optional<std::int64_t> choose_checkpoint(const Invocation& invocation,
       tell_newer(root, steps, step);
     }
   });
-  std::vector<std::int64_t> steps(
-      static_cast<std::size_t>(invocation.session.world().world_size()));
-  invocation.session.world().all_gather_integers(std::span(&step, 1), steps);
-  return steps[0] < 0 ? std::nullopt : std::optional(steps[0]);
+  step = parallel::from_rank_0(step, invocation.session.world());
+  return step < 0 ? std::nullopt : std::optional(step);
 }
 
 int exit_code_of(trainer::RunEnd end) {

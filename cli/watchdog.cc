@@ -2,16 +2,14 @@
 
 #include <unistd.h>
 
-#include <vector>
+#include "parallel/comm/sums.h"
 
 namespace fathom::cli {
 
 std::uint64_t draw_job_id(parallel::Communicator& world) {
   const std::int64_t mine =
       std::chrono::system_clock::now().time_since_epoch().count() ^ (std::int64_t{getpid()} << 40);
-  std::vector<std::int64_t> all(static_cast<std::size_t>(world.world_size()));
-  world.all_gather_integers(std::span(&mine, 1), all);
-  return static_cast<std::uint64_t>(all[0]);
+  return static_cast<std::uint64_t>(parallel::from_rank_0(mine, world));
 }
 
 std::chrono::milliseconds watchdog_deadline(const config::RunConfig& config) {

@@ -8,6 +8,7 @@
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
 #include "parallel/comm/agree.h"
+#include "parallel/comm/sums.h"
 
 namespace fathom::trainer {
 namespace {
@@ -92,10 +93,8 @@ EvaluationResult RunData::evaluate(EvaluateStep& step, const parallel::Mesh& mes
     step.run(batch.micro_batches);
     num_tokens += batch.counts[0];
   }
-  std::vector<std::int64_t> bytes_of_each(static_cast<std::size_t>(mesh.shape().data));
-  mesh.data().all_gather_integers(std::span(&num_bytes, 1), bytes_of_each);
   const std::int64_t all_bytes =
-      std::accumulate(bytes_of_each.begin(), bytes_of_each.end(), std::int64_t{0});
+      parallel::sum_integers(std::span(&num_bytes, 1), mesh.data()).front();
   const double nats = step.take_totals().token_losses[0];
   return {nats / static_cast<double>(num_tokens),
           nats / std::numbers::ln2 / static_cast<double>(all_bytes), num_tokens};

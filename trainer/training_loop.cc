@@ -7,6 +7,7 @@
 #include "model/flops.h"
 #include "optim/factory.h"
 #include "parallel/comm/agree.h"
+#include "parallel/comm/sums.h"
 #include "parallel/host_state.h"
 #include "trainer/bit_choices.h"
 #include "trainer/factory.h"
@@ -182,9 +183,7 @@ bool TrainingLoop::owes_evaluation() {
     return false;
   }
   const std::int64_t mine = reporter_ && reporter_->was_evaluated() ? 1 : 0;  // never at step 0
-  std::vector<std::int64_t> all(static_cast<std::size_t>(environment_.world.world_size()));
-  environment_.world.all_gather_integers(std::span(&mine, 1), all);
-  return all[0] == 0;
+  return parallel::from_rank_0(mine, environment_.world) == 0;
 }
 
 RunEnd TrainingLoop::take_steps() {

@@ -2,6 +2,12 @@
 
 namespace fathom::parallel {
 
+std::int64_t from_rank_0(std::int64_t mine, Communicator& communicator) {
+  std::vector<std::int64_t> all(static_cast<std::size_t>(communicator.world_size()));
+  communicator.all_gather_integers(std::span(&mine, 1), all);
+  return all.front();
+}
+
 std::vector<std::int64_t> sum_integers(std::span<const std::int64_t> mine,
                                        Communicator& communicator) {
   std::vector<std::int64_t> all(mine.size() * static_cast<std::size_t>(communicator.world_size()));

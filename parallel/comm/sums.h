@@ -9,6 +9,8 @@
 
 namespace fathom::parallel {
 
+// Collective: the number of the first rank of the group.
+std::int64_t from_rank_0(std::int64_t mine, Communicator& communicator);
 // Collective, of as many numbers on every rank: their sums over the ranks, the same on all. Host
 // integers, for counts and statistics; tensors have Communicator::all_reduce.
 std::vector<std::int64_t> sum_integers(std::span<const std::int64_t> mine,

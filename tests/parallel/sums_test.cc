@@ -9,6 +9,16 @@
 using namespace fathom;
 using namespace fathom::parallel;
 
+TEST_CASE("every rank gets the number of rank 0") {
+  for (const int num_ranks : {1, 2, 5}) {
+    std::vector<std::int64_t> found(static_cast<std::size_t>(num_ranks));
+    test::run_ranks(num_ranks, [&](Communicator& world, Stream&) {
+      found[static_cast<std::size_t>(world.rank())] = from_rank_0(7 - 3 * world.rank(), world);
+    });
+    CHECK(found == std::vector<std::int64_t>(found.size(), 7));
+  }
+}
+
 TEST_CASE("sums over ranks are those of all terms, on every rank") {
   for (const int num_ranks : {1, 2, 5}) {
     const auto size = static_cast<std::size_t>(num_ranks);

@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "parallel/comm/agree.h"
+#include "parallel/comm/sums.h"
 #include "trainer/checkpoint/catalog.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/comparison.h"
@@ -157,19 +158,14 @@ class Loader {
   }
 
   void check_all_asked_for(const std::vector<std::int64_t>& asked_for, std::int64_t num_owned) {
-    const auto num_ranks = static_cast<std::size_t>(world_.world_size());
-    std::vector<std::int64_t> owned(num_ranks);
-    world_.all_gather_integers(std::span(&num_owned, 1), owned);
-    std::int64_t difference = 0;
-    for (const std::int64_t count : owned) {
-      difference += count;
-    }
+    std::int64_t difference = parallel::sum_integers(std::span(&num_owned, 1), world_).front();
     for (const StoredTensor& tensor : checkpoint_->manifest.tensors) {
       difference -= tensor.global_shape.numel();
     }
     if (difference == 0) {
       return;
     }
+    const auto num_ranks = static_cast<std::size_t>(world_.world_size());
     std::vector<std::int64_t> all(num_ranks * asked_for.size());
     world_.all_gather_integers(asked_for, all);
     std::vector<std::string> unused;

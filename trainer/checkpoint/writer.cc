@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "parallel/comm/agree.h"
 #include "parallel/comm/gather_bytes.h"
+#include "parallel/comm/sums.h"
 #include "trainer/checkpoint/catalog.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/manifest.h"
@@ -108,9 +109,7 @@ class Saver {
  private:
   static std::uint64_t agree_on_nonce(parallel::Communicator& world) {
     const auto mine = static_cast<std::int64_t>(make_nonce());
-    std::vector<std::int64_t> all(static_cast<std::size_t>(world.world_size()));
-    world.all_gather_integers(std::span(&mine, 1), all);
-    return static_cast<std::uint64_t>(all.front());
+    return static_cast<std::uint64_t>(parallel::from_rank_0(mine, world));
   }
 
   void on_rank_0(const std::function<void()>& body) {
