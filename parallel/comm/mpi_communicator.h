@@ -29,8 +29,6 @@ class MpiEnvironment {
   // the same on all ranks.
   int ranks_per_node() const noexcept { return ranks_per_node_; }
   int cores_per_node() const noexcept { return cores_per_node_; }
-  // A number that the ranks of this job share and other jobs do not.
-  std::uint64_t job_id() const noexcept { return job_id_; }
 
   // All ranks, on host memory. Collective. Waits spin only where each rank of the node has a core
   // of its own.
@@ -47,7 +45,6 @@ class MpiEnvironment {
   int first_rank_of_node_ = 0;
   int ranks_per_node_ = 1;
   int cores_per_node_ = 1;
-  std::uint64_t job_id_ = 0;
 };
 
 }  // namespace fathom::parallel

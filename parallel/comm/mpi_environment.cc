@@ -4,7 +4,6 @@
 
 #include <array>
 #include <bit>
-#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <string>
@@ -99,11 +98,6 @@ MpiEnvironment::MpiEnvironment() {
   }
   ranks_per_node_ = over_all_ranks(MPI_MAX, num_local_ranks);
   cores_per_node_ = over_all_ranks(MPI_MIN, num_local_cores);
-
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  job_id_ = static_cast<std::uint64_t>(std::chrono::nanoseconds(now).count()) ^
-            static_cast<std::uint64_t>(getpid()) << 48;
-  check_mpi(MPI_Bcast(&job_id_, 1, MPI_UINT64_T, 0, MPI_COMM_WORLD), "MPI_Bcast");
 }
 
 void MpiEnvironment::finish() { check_mpi(MPI_Finalize(), "MPI_Finalize"); }

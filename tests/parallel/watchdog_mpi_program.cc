@@ -53,7 +53,8 @@ void run(const std::string& how, const parallel::MpiEnvironment& environment,
   watchdog_options.folder = folder;
   watchdog_options.rank = environment.rank();
   watchdog_options.world_size = environment.world_size();
-  watchdog_options.job_id = environment.job_id();
+  // Each test starts in an empty folder: there is no earlier job to be told from.
+  watchdog_options.job_id = 1;
   watchdog_options.deadline = 1500ms;
   watchdog_options.interval = 200ms;
   const parallel::Watchdog watchdog(heartbeat, watchdog_options);
