@@ -5,16 +5,13 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "data/json.h"
 #include "trainer/generation/text.h"
 
 namespace fathom::cli {
 namespace {
 
 using nlohmann::ordered_json;
-
-std::string to_line(const ordered_json& object) {
-  return object.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
-}
 
 ordered_json to_json(const rl::MeanOverProblems& mean) {
   ordered_json object;
@@ -146,7 +143,7 @@ std::string sample_line(const rl::Problem& problem, const std::string& prompt,
   if (!sample.text.stop.empty()) {
     line["stop"] = sample.text.stop;
   }
-  return to_line(line);
+  return data::json_line(line);
 }
 
 std::string question_line(const Question& question, const QuestionScore& score) {
@@ -156,7 +153,7 @@ std::string question_line(const Question& question, const QuestionScore& score) 
   line["answer"] = question.answer;
   line["chosen"] = score.chosen;
   line["chosen_per_byte"] = score.chosen_per_byte;
-  return to_line(line);
+  return data::json_line(line);
 }
 
 }  // namespace fathom::cli

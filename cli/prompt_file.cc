@@ -102,7 +102,7 @@ std::string completion_line(const PromptText& prompt, const trainer::Completion&
   line["tokens"] = completion.tokens;
   line["logprobs"] = completion.logprobs;
   line["finish"] = trainer::to_text(completion.finish);
-  return line.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  return data::json_line(line);
 }
 
 std::string_view whole_characters(std::string_view text) {

@@ -4,12 +4,13 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "data/json.h"
+
 namespace fathom::cli {
 
 std::string accepted_lines(std::span<const rl::Problem> problems,
                            std::span<const rl::EvaluatedSample> samples,
                            const AcceptedFormat& format, std::int64_t most_per_problem) {
-  using Json = nlohmann::ordered_json;
   std::map<std::size_t, std::set<std::string>> taken;
   std::string lines;
   for (const rl::EvaluatedSample& sample : samples) {
@@ -20,10 +21,10 @@ std::string accepted_lines(std::span<const rl::Problem> problems,
         !of_problem.insert(sample.judged_text).second) {
       continue;
     }
-    const Json line = {
+    const nlohmann::ordered_json line = {
         {"prompt", rl::render_prompt(format.prompt_template, problems[sample.problem].prompt)},
         {"completion", format.lead + sample.judged_text}};
-    lines += line.dump(-1, ' ', false, Json::error_handler_t::replace) + '\n';
+    lines += data::json_line(line) + '\n';
   }
   return lines;
 }

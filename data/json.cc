@@ -59,6 +59,11 @@ class Guard {
   std::vector<std::unordered_set<std::string>> keys_;
 };
 
+template <class Json>
+std::string dump(const Json& value) {
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
 }  // namespace
 
 json parse_json(std::string_view text, const std::string& origin, const JsonLimits& limits) {
@@ -77,5 +82,8 @@ json parse_json(std::string_view text, const std::string& origin, const JsonLimi
     throw ConfigError(concat(origin, ": not valid JSON: ", error.what()));
   }
 }
+
+std::string json_line(const json& value) { return dump(value); }
+std::string json_line(const nlohmann::ordered_json& value) { return dump(value); }
 
 }  // namespace fathom::data

@@ -20,4 +20,9 @@ struct JsonLimits {
 nlohmann::json parse_json(std::string_view text, const std::string& origin,
                           const JsonLimits& limits = {});
 
+// The value on one line, for a file or another program. What is no UTF-8, as a text that ends
+// within a character, becomes U+FFFD.
+std::string json_line(const nlohmann::json& value);
+std::string json_line(const nlohmann::ordered_json& value);
+
 }  // namespace fathom::data

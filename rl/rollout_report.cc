@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "data/json.h"
 #include "rl/policy_update.h"
 #include "trainer/generation/text.h"
 
@@ -186,9 +187,7 @@ void write_samples(const Rollout& rollout, const SampleLines& lines,
   std::string text;
   for (const RolloutGroup& group : rollout.groups) {
     for (std::size_t i = 0; i < group.samples.size(); ++i) {
-      // A completion may end within a character.
-      text += to_json(group, i, lines).dump(-1, ' ', false, Json::error_handler_t::replace);
-      text += '\n';
+      text += data::json_line(to_json(group, i, lines)) + '\n';
     }
   }
   std::error_code error;

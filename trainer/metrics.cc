@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "data/json.h"
 
 namespace fathom::trainer {
 namespace {
@@ -28,7 +29,7 @@ struct JsonText {
     return std::isfinite(value) ? characters_of(value) : "null";
   }
   std::string operator()(const std::string& value) const {
-    return nlohmann::json(value).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return data::json_line(nlohmann::json(value));
   }
   std::string operator()(const std::vector<double>& values) const {
     std::string text = "[";

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "data/json.h"
 
 namespace fathom::rl {
 namespace {
@@ -23,7 +24,7 @@ std::string question(const RewardInput& input) {
   object["prompt"] = input.problem->prompt;
   object["answer"] = input.problem->answer;
   object["completion"] = input.completion;
-  return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return data::json_line(object);
 }
 
 std::string_view trim(std::string_view text) {

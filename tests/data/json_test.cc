@@ -28,5 +28,11 @@ TEST_CASE("JSON beyond the limits is refused") {
   CHECK_THROWS_AS(parse_json("[NaN]", "f.json"), ConfigError);
 }
 
+TEST_CASE("JSON is written on one line, with U+FFFD for what is no UTF-8") {
+  const nlohmann::ordered_json ordered = {{"b", "caf\xc3\xa9\n"}, {"a", "caf\xc3"}};
+  CHECK(json_line(ordered) == "{\"b\":\"caf\xc3\xa9\\n\",\"a\":\"caf\xef\xbf\xbd\"}");
+  CHECK(json_line(nlohmann::json("\xff")) == "\"\xef\xbf\xbd\"");
+}
+
 }  // namespace
 }  // namespace fathom::data
