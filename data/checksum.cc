@@ -27,15 +27,6 @@ std::uint64_t checksum(std::span<const std::byte> bytes) noexcept {
   return XXH3_64bits(bytes.data(), bytes.size());
 }
 
-std::string to_hex(std::uint64_t value) {
-  constexpr std::string_view kDigits = "0123456789abcdef";
-  std::string text(16, '0');
-  for (std::size_t i = 16; i-- > 0; value >>= 4) {
-    text[i] = kDigits[value & 15];
-  }
-  return text;
-}
-
 void detail::FreeChecksum::operator()(XXH3_state_s* state) const noexcept { XXH3_freeState(state); }
 
 Checksum64::Checksum64(std::uint64_t seed) : state_(make_state()) {

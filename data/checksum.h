@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 #include <string_view>
 
 struct XXH3_state_s;  // of xxhash.h
@@ -22,8 +21,6 @@ struct ChecksumHash {
   using is_transparent = void;  // NOLINT(readability-identifier-naming): the standard names it
   std::size_t operator()(std::string_view text) const noexcept { return checksum(text); }
 };
-// 16 hexadecimal digits.
-std::string to_hex(std::uint64_t value);
 
 namespace detail {
 struct FreeChecksum {

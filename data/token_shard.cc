@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/hexadecimal.h"
 #include "data/checksum.h"
 #include "data/token_shard_format.h"
 
@@ -134,8 +135,8 @@ std::vector<Element> TokenShard::read_table(const Table& table) const {
   file()->read_at(table.place.file_offset, std::as_writable_bytes(std::span(elements)));
   const std::uint64_t found = checksum(std::as_bytes(std::span(std::as_const(elements))));
   if (found != table.checksum) {
-    refuse_content(concat("dataset ", table.name, " has the checksum ", to_hex(found), ", want ",
-                          to_hex(table.checksum)));
+    refuse_content(concat("dataset ", table.name, " has the checksum ", hexadecimal(found),
+                          ", want ", hexadecimal(table.checksum)));
   }
   return elements;
 }

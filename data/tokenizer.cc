@@ -9,6 +9,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/hexadecimal.h"
 #include "data/checksum.h"
 
 namespace fathom::data {
@@ -70,7 +71,7 @@ std::vector<AddedToken> added_after_normalizer(const TokenizerDefinition& defini
 
 Tokenizer::Tokenizer(std::string content, const std::string& origin, const SpecialTokenNames& names)
     : json_(std::move(content)),
-      hash_(to_hex(checksum(json_))),
+      hash_(hexadecimal(checksum(json_))),
       definition_(parse_tokenizer_json(json_, origin)),
       pretokenizer_(definition_.pretokenizer),
       model_(definition_.merges, byte_tokens_of(definition_), whole_pieces_of(definition_)),

@@ -112,19 +112,6 @@ void MetricsWriter::write(const std::vector<Metric>& metrics) {
   events_.flush();
 }
 
-std::string hexadecimal(double value) {
-  if (!std::isfinite(value)) {
-    return characters_of(value);
-  }
-  return (std::signbit(value) ? "-0x" : "0x") +
-         characters_of(std::abs(value), std::chars_format::hex);
-}
-
-std::string hexadecimal(std::uint64_t value) {
-  const std::string digits = characters_of(value, 16);
-  return std::string(16 - digits.size(), '0') + digits;
-}
-
 std::string format_step_line(const StepLine& line) {
   const std::string num_steps = characters_of(line.num_steps);
   const std::string grad =

@@ -43,11 +43,6 @@ class MetricsWriter {
   EventWriter events_;
 };
 
-// C99's hexadecimal form, "0x1.8p+1": every bit of the number, for comparisons. "inf", "nan".
-std::string hexadecimal(double value);
-// 16 digits.
-std::string hexadecimal(std::uint64_t value);
-
 // What the terminal shows of one step.
 struct StepLine {
   std::int64_t step = 0;

@@ -4,6 +4,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/hexadecimal.h"
 
 namespace fathom::trainer {
 

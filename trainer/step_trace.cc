@@ -9,10 +9,10 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "core/hexadecimal.h"
 #include "core/host_copy.h"
 #include "parallel/comm/gather_bytes.h"
 #include "trainer/forward_order.h"
-#include "trainer/metrics.h"
 #include "trainer/state_hash.h"
 
 namespace fathom::trainer {

@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 
+#include "core/hexadecimal.h"
 #include "tests/support/catch.h"
 
 namespace fathom::data {
@@ -23,9 +24,9 @@ TEST_CASE("A checksum of pieces is the checksum of the whole") {
 
 // printf '' | xxhsum -H3; printf '' | xxh128sum
 TEST_CASE("Checksums are those of the xxHash tools") {
-  CHECK(to_hex(checksum(std::string_view())) == "2d06800538d394c2");
-  CHECK(to_hex(Checksum128().value().high) == "99aa06d3014798d8");
-  CHECK(to_hex(Checksum128().value().low) == "6001c324468d497f");
+  CHECK(hexadecimal(checksum(std::string_view())) == "2d06800538d394c2");
+  CHECK(hexadecimal(Checksum128().value().high) == "99aa06d3014798d8");
+  CHECK(hexadecimal(Checksum128().value().low) == "6001c324468d497f");
 }
 
 }  // namespace fathom::data

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/hexadecimal.h"
 #include "data/checksum.h"
 #include "tests/data/made_up_shards.h"
 #include "tests/support/catch.h"
@@ -112,11 +113,12 @@ std::uint64_t checksum_of_run(TrainingDataOptions options) {
 }
 
 TEST_CASE("The order of a run's tokens is a contract: checksums of the first release") {
-  CHECK(to_hex(checksum_of_run({})) == "65af9d369fedd30f");
-  CHECK(to_hex(checksum_of_run({.fim_rate = 0.4, .segments = Segments::kDocuments})) ==
+  CHECK(hexadecimal(checksum_of_run({})) == "65af9d369fedd30f");
+  CHECK(hexadecimal(checksum_of_run({.fim_rate = 0.4, .segments = Segments::kDocuments})) ==
         "41972797b62b1746");
-  CHECK(to_hex(checksum_of_run({.document_start = DocumentStart::kBos})) == "c2321758ac9eda04");
-  CHECK(to_hex(checksum_of_run({.order = DocumentOrder::kAsStored, .fim_rate = 0.4})) ==
+  CHECK(hexadecimal(checksum_of_run({.document_start = DocumentStart::kBos})) ==
+        "c2321758ac9eda04");
+  CHECK(hexadecimal(checksum_of_run({.order = DocumentOrder::kAsStored, .fim_rate = 0.4})) ==
         "2a91597b6517717f");
 }
 

@@ -7,13 +7,13 @@
 #include <optional>
 
 #include "core/error.h"
+#include "core/hexadecimal.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/trainer/made_up_data.h"
 #include "trainer/data_task.h"
 #include "trainer/generation/generator.h"
 #include "trainer/likelihood.h"
-#include "trainer/metrics.h"
 #include "trainer/training_loop.h"
 
 namespace fathom::testing {
@@ -87,16 +87,16 @@ void add_samples(const DrawnLayout& layout, const std::vector<Prompt>& prompts, 
     double sum = 0.0;
     for (std::size_t j = 0; j < completion.tokens.size(); ++j) {
       sum += completion.logprobs[j];
-      record.emplace_back(concat("prompt ", i, " token ", j),
-                          concat(completion.tokens[j], ", log-probability ",
-                                 trainer::hexadecimal(completion.logprobs[j])));
+      record.emplace_back(
+          concat("prompt ", i, " token ", j),
+          concat(completion.tokens[j], ", log-probability ", hexadecimal(completion.logprobs[j])));
     }
     record.emplace_back(concat("prompt ", i, " tokens"), concat(completion.tokens.size()));
     if (completion.tokens.empty()) {
       continue;
     }
     const double likelihood = likelihoods[scored++];
-    record.emplace_back(concat("likelihood of completion ", i), trainer::hexadecimal(likelihood));
+    record.emplace_back(concat("likelihood of completion ", i), hexadecimal(likelihood));
     FATHOM_CHECK(likelihood == sum || (temperature != 1.0F && temperature != 0.0F), "completion ",
                  i, ": log-probabilities ", sum, ", by the training forward ", likelihood);
   }
