@@ -65,8 +65,7 @@ void DataTask::evaluate() {
     const EvaluationResult result = data_->evaluate(
         loop_->evaluate_step(), loop_->mesh(), loop_->stream(), loop_->environment().heartbeat);
     if (Reporter* reporter = loop_->reporter()) {
-      reporter->evaluation(loop_->progress(),
-                           {result.loss, result.bits_per_byte, result.num_tokens, watch.seconds()});
+      reporter->evaluation(loop_->progress(), result, watch.seconds());
     }
   }
   if (loop_->config().evaluation().prompts_size() > 0) {

@@ -60,17 +60,18 @@ void Reporter::step(const StepReport& report) {
   }
 }
 
-void Reporter::evaluation(const RunProgress& progress, const EvaluationReport& report) {
+void Reporter::evaluation(const RunProgress& progress, const EvaluationResult& result,
+                          double seconds) {
   metrics_.write({{"event", std::string("eval")},
                   {"step", progress.step},
                   {"tokens", progress.tokens},
-                  {"loss", report.loss},
-                  {"bits_per_byte", report.bits_per_byte},
-                  {"eval_tokens", report.num_tokens},
-                  {"eval_ms", report.seconds * 1e3}});
+                  {"loss", result.loss},
+                  {"bits_per_byte", result.bits_per_byte},
+                  {"eval_tokens", result.num_tokens},
+                  {"eval_ms", seconds * 1e3}});
   std::ostringstream line;
-  line << std::fixed << std::setprecision(4) << "held-out text: loss " << report.loss << ", "
-       << report.bits_per_byte << " bits per byte";
+  line << std::fixed << std::setprecision(4) << "held-out text: loss " << result.loss << ", "
+       << result.bits_per_byte << " bits per byte";
   print_(line.str());
 }
 

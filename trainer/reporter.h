@@ -8,6 +8,7 @@
 #include <string>
 
 #include "trainer/metrics.h"
+#include "trainer/run_data.h"
 #include "trainer/run_progress.h"
 #include "trainer/train_step.h"
 
@@ -27,13 +28,6 @@ struct StepReport {
   double mfu = 0.0;        // model FLOP/s as a share of the devices' peak; 0: not known
 };
 
-struct EvaluationReport {
-  double loss = 0.0;
-  double bits_per_byte = 0.0;
-  std::int64_t num_tokens = 0;
-  double seconds = 0.0;
-};
-
 // What a run tells: a line a step for people, metrics.jsonl and TensorBoard for programs. Rank 0
 // alone has one.
 class Reporter {
@@ -47,7 +41,7 @@ class Reporter {
   void write(const std::vector<Metric>& metrics) { metrics_.write(metrics); }
   // Whether the step that the run goes on from has been evaluated.
   bool was_evaluated() const { return metrics_.has_event("eval") || metrics_.has_event("sample"); }
-  void evaluation(const RunProgress& progress, const EvaluationReport& report);
+  void evaluation(const RunProgress& progress, const EvaluationResult& result, double seconds);
   void sample(const RunProgress& progress, const std::string& text);
   void checkpoint(std::int64_t step, const std::filesystem::path& folder, double seconds);
   // state_hash: see trainer/state_hash.h; of everything that the run would keep.
