@@ -3,15 +3,12 @@
 #include <cmath>
 
 #include "kernels/check_tensor.h"
-#include "kernels/exact_sums.h"
 
 namespace fathom::kernels {
 
 constinit KernelSlot<void(const AdamWOptions&, const Tensor&, Tensor&, Tensor&, Tensor&, Tensor&,
                           Stream&)>
     adamw_step_slot{"adamw_step"};
-constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Stream&)> sum_of_squares_slot{
-    "sum_of_squares"};
 
 namespace {
 
@@ -54,14 +51,6 @@ void adamw_step(const AdamWOptions& options, const Tensor& grad, Tensor& master,
     check.numel("grad_scale", options.grad_scale, 1, DType::kFloat32);
   }
   adamw_step_slot(stream, options, grad, master, value, exp_avg, exp_avg_sq);
-}
-
-void sum_of_squares(const Tensor& x, Tensor& sum, Tensor& num_non_finite, Stream& stream) {
-  const TensorCheck check("sum_of_squares", stream);
-  check_floating(check, "x", x, x.numel());
-  check.numel("sum", sum, kExactSumIntegers, DType::kInt64);
-  check.numel("num_non_finite", num_non_finite, 1, DType::kInt64);
-  sum_of_squares_slot(stream, x, sum, num_non_finite);
 }
 
 }  // namespace fathom::kernels

@@ -21,7 +21,7 @@ struct AdamWOptions {
   double epsilon = 1e-8;
   double weight_decay = 0.0;
   std::int64_t step = 1;  // t, from 1
-  // [1] float32, of the device: NaN leaves everything as it is (kernels/exact_sums.h decides). 1
+  // [1] float32, of the device: NaN leaves everything as it is (kernels/gradient_norm.h decides). 1
   // where undefined.
   Tensor grad_scale;
 };
@@ -32,15 +32,6 @@ struct AdamWOptions {
 // Asynchronous on `stream`. Throws InternalError on a mismatch.
 void adamw_step(const AdamWOptions& options, const Tensor& grad, Tensor& master, Tensor& value,
                 Tensor& exp_avg, Tensor& exp_avg_sq, Stream& stream);
-
-// sum += sum of x^2; num_non_finite += how many elements are NaN or Inf (they are not added). An
-// element of 2^64 or more makes the sum NaN (core/exact_sum.h). Exactly: no rounding, no order, so
-// that `sum` does not show how elements were cut into calls. Asynchronous on `stream`. Throws
-// InternalError on a mismatch.
-//   x               [n] float32 or bfloat16
-//   sum             [kExactSumIntegers] int64, in-out; see kernels/exact_sums.h
-//   num_non_finite  [1] int64, in-out
-void sum_of_squares(const Tensor& x, Tensor& sum, Tensor& num_non_finite, Stream& stream);
 
 // For backends: the constants of a step, rounded once.
 struct AdamWConstants {
@@ -59,6 +50,5 @@ struct AdamWConstants {
 extern constinit KernelSlot<void(const AdamWOptions&, const Tensor&, Tensor&, Tensor&, Tensor&,
                                  Tensor&, Stream&)>
     adamw_step_slot;
-extern constinit KernelSlot<void(const Tensor&, Tensor&, Tensor&, Stream&)> sum_of_squares_slot;
 
 }  // namespace fathom::kernels

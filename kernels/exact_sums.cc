@@ -8,8 +8,6 @@ namespace fathom::kernels {
 
 constinit KernelSlot<void(const Tensor&, std::int64_t, std::int64_t, Tensor&, Stream&)>
     add_exactly_slot{"add_exactly"};
-constinit KernelSlot<void(const Tensor&, const Tensor&, double, Tensor&, Stream&)>
-    update_scale_slot{"update_scale"};
 
 void add_exactly(const Tensor& x, std::int64_t first, std::int64_t stride, Tensor& sum,
                  Stream& stream) {
@@ -28,17 +26,6 @@ std::vector<double> exact_sum_values(const std::vector<std::int64_t>& sums) {
     values.push_back(ExactSum::from_integers(std::span(sums).subspan(first, kWidth)).value());
   }
   return values;
-}
-
-void update_scale(const Tensor& sums, const Tensor& counters, double max_norm, Tensor& scale,
-                  Stream& stream) {
-  const TensorCheck check("update_scale", stream);
-  check.rank("sums", sums, 2);
-  check.shape("sums", sums, Shape{sums.size(0), kExactSumIntegers}, DType::kInt64);
-  FATHOM_CHECK(sums.size(0) >= 1, "update_scale without a sum of squares");
-  check.dtype_and_device("counters", counters, DType::kInt64);
-  check.numel("scale", scale, 1, DType::kFloat32);
-  update_scale_slot(stream, sums, counters, max_norm, scale);
 }
 
 }  // namespace fathom::kernels

@@ -26,19 +26,7 @@ void add_exactly(const Tensor& x, std::int64_t first, std::int64_t stride, Tenso
 //   sums  [n, kExactSumIntegers]
 std::vector<double> exact_sum_values(const std::vector<std::int64_t>& sums);
 
-// Whether a step may update, and by what its gradients are scaled, decided on the device:
-//   scale = min(1, max_norm / sqrt(sums[0])), 1 where max_norm is 0     arXiv:1211.5063
-//   scale = NaN where a sum is not finite or a counter is not 0
-// Asynchronous on `stream`. Throws InternalError on a mismatch.
-//   sums      [n, kExactSumIntegers] int64; the first is that of the gradients' squares
-//   counters  [m] int64
-//   scale     [1] float32, out
-void update_scale(const Tensor& sums, const Tensor& counters, double max_norm, Tensor& scale,
-                  Stream& stream);
-
 extern constinit KernelSlot<void(const Tensor&, std::int64_t, std::int64_t, Tensor&, Stream&)>
     add_exactly_slot;
-extern constinit KernelSlot<void(const Tensor&, const Tensor&, double, Tensor&, Stream&)>
-    update_scale_slot;
 
 }  // namespace fathom::kernels

@@ -1,7 +1,7 @@
 #include "optim/grad_clip.h"
 
-#include "kernels/adamw.h"
 #include "kernels/elementwise.h"
+#include "kernels/gradient_norm.h"
 
 namespace fathom::optim {
 

@@ -11,9 +11,9 @@ class Optimizer {
  public:
   virtual ~Optimizer() = default;
   // One update from the reduced gradients times grad_scale, [1] float32 on the device: the clip
-  // factor, or NaN, which leaves everything as it is (kernels/exact_sums.h). Afterwards the owners'
-  // value shards are new; the caller gathers them. Nothing waits for the device: once the caller
-  // knows what the scale was, it calls finish_step().
+  // factor, or NaN, which leaves everything as it is (kernels/gradient_norm.h). Afterwards the
+  // owners' value shards are new; the caller gathers them. Nothing waits for the device: once the
+  // caller knows what the scale was, it calls finish_step().
   virtual void step(double learning_rate, const Tensor& grad_scale, Stream& stream) = 0;
   // was_update: the scale of the last step() was no NaN.
   virtual void finish_step(bool was_update) = 0;

@@ -5,6 +5,7 @@
 #include "core/host_copy.h"
 #include "kernels/elementwise.h"
 #include "kernels/exact_sums.h"
+#include "kernels/gradient_norm.h"
 #include "optim/grad_clip.h"
 
 namespace fathom::trainer {

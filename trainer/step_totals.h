@@ -33,7 +33,7 @@ class StepTotals {
   // Adds up losses and gradients of all ranks. Collective over `world`.
   void add(model::LossSums& losses, parallel::ParameterBuffer& parameters,
            parallel::Communicator& world, Stream& stream);
-  // [1] float32, of the device, after add(): see kernels/exact_sums.h.
+  // [1] float32, of the device, after add(): see kernels/gradient_norm.h.
   Tensor update_scale(double max_norm, Stream& stream) const;
   Tensor& loads() noexcept { return loads_; }  // [num_loads] int64
   // Waits for the device.

@@ -15,6 +15,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/embedding.h"
 #include "kernels/exact_sums.h"
+#include "kernels/gradient_norm.h"
 #include "kernels/permute.h"
 #include "kernels/rms_norm.h"
 #include "kernels/rope.h"

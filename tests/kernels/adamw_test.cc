@@ -124,4 +124,20 @@ TEST_CASE("AdamW refuses other sizes, dtypes and step 0") {
   CHECK_THROWS_AS(adamw_step(options, three, three, three, three, three, stream), InternalError);
 }
 
+TEST_CASE("An AdamW step with a scale of NaN leaves everything as it is") {
+  Stream stream;
+  AdamWOptions options;
+  options.learning_rate = 1.0;
+  options.weight_decay = 0.5;
+  options.grad_scale = filled(Shape{1}, std::numeric_limits<float>::quiet_NaN(), stream);
+  Tensor weight = filled(Shape{700}, 3.0F, stream);
+  Tensor m = filled(Shape{700}, 2.0F, stream);
+  Tensor v = filled(Shape{700}, 1.0F, stream);
+  const Tensor grad = filled(Shape{700}, std::numeric_limits<float>::quiet_NaN(), stream);
+  adamw_step(options, grad, weight, weight, m, v, stream);
+  CHECK(vector_of(weight) == std::vector<float>(700, 3.0F));
+  CHECK(vector_of(m) == std::vector<float>(700, 2.0F));
+  CHECK(vector_of(v) == std::vector<float>(700, 1.0F));
+}
+
 }  // namespace fathom::kernels

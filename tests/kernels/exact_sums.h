@@ -9,8 +9,8 @@
 #include "core/exact_sum.h"
 #include "core/host_copy.h"
 #include "core/rng.h"
-#include "kernels/adamw.h"
 #include "kernels/exact_sums.h"
+#include "kernels/gradient_norm.h"
 
 namespace fathom::kernels {
 

@@ -9,6 +9,7 @@
 #include "kernels/embedding.h"
 #include "kernels/exact_sums.h"
 #include "kernels/fill_normal.h"
+#include "kernels/gradient_norm.h"
 #include "kernels/gradient_sum.h"
 #include "kernels/grouped_matmul.h"
 #include "kernels/latent_attention.h"
@@ -29,7 +30,7 @@ namespace fathom::kernels {
 template <class Visit>
 void for_each_slot(const Visit& visit) {
   const auto each = [&](const auto&... slots) { (visit(slots), ...); };
-  each(adamw_step_slot, sum_of_squares_slot);
+  each(adamw_step_slot);
   each(attention_forward_slot, attention_backward_slot);
   each(balance_coefficients_slot);
   each(cross_entropy_row_max_slot, cross_entropy_exp_sum_slot, cross_entropy_loss_slot,
@@ -37,9 +38,10 @@ void for_each_slot(const Visit& visit) {
   each(add_element_hashes_slot);
   each(add_slot, add_in_place_slot, scale_slot, fill_slot, copy_slot, convert_slot,
        copy_columns_slot);
-  each(add_exactly_slot, update_scale_slot);
+  each(add_exactly_slot);
   each(embedding_forward_slot, embedding_backward_slot, round_gradient_slot);
   each(fill_normal_slot);
+  each(sum_of_squares_slot, update_scale_slot);
   each(grouped_matmul_forward_slot, grouped_matmul_backward_input_slot,
        grouped_matmul_backward_weight_slot);
   each(pack_absorbed_slot, keep_latents_in_pages_slot, latent_attention_forward_slot);

@@ -103,4 +103,22 @@ TEST_CASE("An AdamW step on CUDA has the bits of the CPU's") {
   CHECK(bytes(found.v, devices.cuda) == bytes_of(want.v));
 }
 
+TEST_CASE("An AdamW step on CUDA with a scale of NaN leaves everything as it is") {
+  Devices devices;
+  const auto of = [&](float value) {
+    return devices.to_cuda(filled(Shape{3001}, value, devices.cpu));
+  };
+  AdamWOptions options;
+  options.learning_rate = 1.0;
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  options.grad_scale = devices.to_cuda(filled(Shape{1}, nan, devices.cpu));
+  Tensor weight = of(3.0F);
+  Tensor m = of(2.0F);
+  Tensor v = of(1.0F);
+  adamw_step(options, of(nan), weight, weight, m, v, devices.cuda);
+  CHECK(to_host<float>(weight, devices.cuda) == std::vector<float>(3001, 3.0F));
+  CHECK(to_host<float>(m, devices.cuda) == std::vector<float>(3001, 2.0F));
+  CHECK(to_host<float>(v, devices.cuda) == std::vector<float>(3001, 1.0F));
+}
+
 }  // namespace fathom::kernels

@@ -12,6 +12,7 @@
 #include "core/host_copy.h"
 #include "core/rng.h"
 #include "kernels/exact_sums.h"
+#include "kernels/gradient_norm.h"
 #include "optim/grad_clip.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"

@@ -1,3 +1,5 @@
+#include "kernels/gradient_norm.h"
+
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -6,18 +8,18 @@
 #include <limits>
 #include <mutex>
 #include <type_traits>
+#include <vector>
 
 #include "core/exact_sum.h"
-#include "kernels/adamw.h"
 #include "kernels/cpu/simd.h"
 
-// The square of a float32 is exact in a double, and a sum of squares stays exact as long as all
-// bits of its terms fit a few doubles between them. So a block is summed by magnitude: elements
-// within a factor 2^36 of the largest have squares that are multiples of 2^-120 of a common bound,
-// and 120 bits are three slices of 40, each of which leaves a double 13 bits to add up 4096 terms.
-// Elements below that form the next pass, with a bound of their own; nearly always there is none.
-// What lies outside the range in which this and ExactSum agree bit for bit (its ends cut or reject)
-// goes there one by one.
+// Of sum_of_squares: the square of a float32 is exact in a double, and a sum of squares stays exact
+// as long as all bits of its terms fit a few doubles between them. So a block is summed by
+// magnitude: elements within a factor 2^36 of the largest have squares that are multiples of 2^-120
+// of a common bound, and 120 bits are three slices of 40, each of which leaves a double 13 bits to
+// add up 4096 terms. Elements below that form the next pass, with a bound of their own; nearly
+// always there is none. What lies outside the range in which this and ExactSum agree bit for bit
+// (its ends cut or reject) goes there one by one.
 namespace fathom::kernels {
 namespace {
 
@@ -211,8 +213,23 @@ void sum_of_squares_cpu(const Tensor& x, Tensor& sum, Tensor& num_non_finite, St
   std::ranges::copy(total.to_integers(), sum.mutable_data<std::int64_t>());
 }
 
+void update_scale_cpu(const Tensor& sums, const Tensor& counters, double max_norm, Tensor& scale,
+                      Stream& /*stream*/) {
+  const auto integers = sums.values<std::int64_t>();
+  const std::vector<double> values = exact_sum_values({integers.begin(), integers.end()});
+  const bool is_finite =
+      std::ranges::all_of(values, [](double value) { return std::isfinite(value); }) &&
+      std::ranges::all_of(counters.values<std::int64_t>(), [](auto count) { return count == 0; });
+  const double norm = std::sqrt(values[0]);
+  const double factor = max_norm > 0.0 && norm > max_norm ? max_norm / norm : 1.0;
+  scale.mutable_data<float>()[0] =
+      is_finite ? static_cast<float>(factor) : std::numeric_limits<float>::quiet_NaN();
+}
+
 const KernelRegistration register_sum_of_squares(sum_of_squares_slot, DeviceType::kCpu,
                                                  sum_of_squares_cpu);
+const KernelRegistration register_update_scale(update_scale_slot, DeviceType::kCpu,
+                                               update_scale_cpu);
 
 }  // namespace
 }  // namespace fathom::kernels

@@ -1,3 +1,5 @@
+#include "kernels/gradient_norm.h"
+
 #include <bit>
 #include <limits>
 
@@ -35,6 +37,12 @@ void check_squares(const std::vector<float>& x, std::int64_t first, DType dtype,
   const Tensor there = devices.to_cuda(here, dtype);
   CHECK(squares_of({there.narrow(first, count)}, devices.cuda) ==
         squares_of({here.narrow(first, count)}, devices.cpu));
+}
+
+float scale_on(const Tensor& sums, const Tensor& counts, double max_norm, Stream& stream) {
+  Tensor scale = Tensor::empty(Shape{1}, DType::kFloat32, stream);
+  update_scale(sums, counts, max_norm, scale, stream);
+  return to_host<float>(scale, stream)[0];
 }
 
 }  // namespace
@@ -128,6 +136,32 @@ TEST_CASE("A finite element of 2^64 makes the sum NaN on CUDA as well") {
                  devices.cuda);
   CHECK(std::isnan(sum.value()));
   CHECK(num_non_finite == 0);
+}
+
+TEST_CASE("update_scale on CUDA decides and clips as the CPU") {
+  Devices devices;
+  const RandomSource random(5, "squares");
+  for (std::uint64_t i = 0; i < 40; ++i) {
+    // What two ranks add up has carries that are yet to be passed on.
+    ExactSum sum;
+    sum.add(std::ldexp(1.0 + random.uniform(i), static_cast<int>(i * 4) - 80));
+    std::vector<std::int64_t> rows;
+    for (int row = 0; row < 2; ++row) {
+      for (const std::int64_t integer : sum.to_integers()) {
+        rows.push_back(2 * integer);
+      }
+    }
+    rows.back() = i == 7 ? 1 : 0;
+    const Tensor sums = tensor_of(rows, Shape{2, kExactSumIntegers}, devices.cpu);
+    const Tensor counts = tensor_of<std::int64_t>({0, i == 11 ? 2 : 0}, Shape{2}, devices.cpu);
+    const float want = scale_on(sums, counts, 1e-3, devices.cpu);
+    const float found =
+        scale_on(devices.to_cuda(sums), devices.to_cuda(counts), 1e-3, devices.cuda);
+    INFO(i);
+    CHECK(std::isnan(want) == (i == 7 || i == 11));
+    CHECK(std::bit_cast<std::uint32_t>(found) ==
+          (std::isnan(want) ? 0x7fffffffU : std::bit_cast<std::uint32_t>(want)));
+  }
 }
 
 }  // namespace fathom::kernels

@@ -1,18 +1,19 @@
 #include <algorithm>
+#include <cmath>
 
 #include "core/cuda/launch.cuh"
-#include "kernels/adamw.h"
 #include "kernels/cuda/contribution.cuh"
 #include "kernels/cuda/device_tensor.cuh"
 #include "kernels/cuda/exact_sums.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/gradient_norm.h"
 
-// The numbers of ExactSum, without a rounding on the way: who adds what does not show. A float32 is
-// an integer of 24 bits times a power of two, its square one of 48 bits, and a double holds sums of
-// squares exactly while all their bits fit into 53. So a thread adds squares in two doubles, one
-// for the upper bits and one for the lower, that together hold those of elements within a window of
-// magnitudes, and moves them to its integers when the window moves. Double arithmetic costs less
-// than integers of 128 bits would: memory stays the limit.
+// Of sum_of_squares: the numbers of ExactSum, without a rounding on the way: who adds what does not
+// show. A float32 is an integer of 24 bits times a power of two, its square one of 48 bits, and a
+// double holds sums of squares exactly while all their bits fit into 53. So a thread adds squares
+// in two doubles, one for the upper bits and one for the lower, that together hold those of
+// elements within a window of magnitudes, and moves them to its integers when the window moves.
+// Double arithmetic costs less than integers of 128 bits would: memory stays the limit.
 namespace fathom::kernels {
 namespace {
 
@@ -237,8 +238,54 @@ void sum_of_squares_cuda(const Tensor& x, Tensor& sum, Tensor& num_non_finite, S
   launch(normalize, {1, kWarpSize}, stream, numbers);
 }
 
+// A sum that is not negative; rounded a few times.
+__device__ double positive_value(const std::int64_t* sum) {
+  std::int64_t limbs[kLimbs];
+#pragma unroll
+  for (int i = 0; i < kLimbs; ++i) {
+    limbs[i] = sum[i];
+  }
+  propagate_carries(limbs);
+  double value = 0.0;
+  double unit = 0x1p-192;
+#pragma unroll
+  for (int i = 0; i < kLimbs; ++i) {
+    value += static_cast<double>(limbs[i]) * unit;
+    unit *= 0x1p32;
+  }
+  return value;
+}
+
+// A warp, of which one thread works.
+__global__ void __launch_bounds__(kWarpSize)
+    decide(const std::int64_t* sums, int num_sums, const std::int64_t* counters, int num_counters,
+           double max_norm, float* scale) {
+  if (threadIdx.x != 0) {
+    return;
+  }
+  bool is_finite = true;
+  for (int i = 0; i < num_sums; ++i) {
+    is_finite = is_finite && sums[i * kExactSumIntegers + kLimbs] == 0;
+  }
+  for (int i = 0; i < num_counters; ++i) {
+    is_finite = is_finite && counters[i] == 0;
+  }
+  const double norm = sqrt(positive_value(sums));
+  const double factor = max_norm > 0.0 && norm > max_norm ? max_norm / norm : 1.0;
+  *scale = is_finite ? static_cast<float>(factor) : __uint_as_float(0x7fffffffU);
+}
+
+void update_scale_cuda(const Tensor& sums, const Tensor& counters, double max_norm, Tensor& scale,
+                       Stream& stream) {
+  launch(decide, {1, kWarpSize}, stream, device_data<std::int64_t>(sums),
+         static_cast<int>(sums.size(0)), device_data<std::int64_t>(counters),
+         static_cast<int>(counters.numel()), max_norm, device_data<float>(scale));
+}
+
 const KernelRegistration register_sum_of_squares(sum_of_squares_slot, DeviceType::kCuda,
                                                  sum_of_squares_cuda);
+const KernelRegistration register_update_scale(update_scale_slot, DeviceType::kCuda,
+                                               update_scale_cuda);
 
 }  // namespace
 }  // namespace fathom::kernels

@@ -1,8 +1,9 @@
+#include "kernels/gradient_norm.h"
+
 #include <bit>
 #include <cmath>
 
 #include "core/rng.h"
-#include "kernels/adamw.h"
 #include "kernels/elementwise.h"
 #include "tests/kernels/exact_sums.h"
 #include "tests/kernels/op_reference.h"
@@ -28,6 +29,21 @@ ExactSum summed(const std::vector<float>& x, Stream& stream, std::int64_t want_n
                  num_non_finite, stream);
   CHECK(num_non_finite == want_non_finite);
   return sum;
+}
+
+float scale_of(const std::vector<double>& sums, const std::vector<std::int64_t>& counts,
+               double max_norm) {
+  Stream stream;
+  Tensor rows = Tensor::empty(Shape{std::ssize(sums), kExactSumIntegers}, DType::kInt64, stream);
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    ExactSum sum;
+    sum.add(sums[i]);
+    std::ranges::copy(sum.to_integers(), rows.mutable_data<std::int64_t>() +
+                                             static_cast<std::ptrdiff_t>(i) * kExactSumIntegers);
+  }
+  Tensor scale = filled(Shape{1}, 9.0F, stream);
+  update_scale(rows, tensor_of(counts, Shape{std::ssize(counts)}, stream), max_norm, scale, stream);
+  return scale.data<float>()[0];
 }
 
 }  // namespace
@@ -131,6 +147,21 @@ TEST_CASE("sum_of_squares is the same on any number of threads and in any order"
     Stream stream(Device{}, num_threads);
     CHECK(summed(x, stream).to_integers() == want.to_integers());
   }
+}
+
+TEST_CASE("Clipping scales to the largest norm and leaves smaller gradients alone") {
+  CHECK(scale_of({16.0}, {0}, 1.0) == 0.25F);
+  CHECK(scale_of({0.25, 1e9}, {0, 0}, 1.0) == 1.0F);
+  CHECK(scale_of({16.0}, {0}, 0.0) == 1.0F);
+  CHECK(scale_of({9e-20}, {}, 1e-10) == static_cast<float>(1e-10 / std::sqrt(9e-20)));
+}
+
+TEST_CASE("There is no update where a sum is not finite or something was left out") {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  CHECK(std::isnan(scale_of({nan}, {0}, 1.0)));
+  CHECK(std::isnan(scale_of({1.0, 2.0, nan}, {0}, 1.0)));
+  CHECK(std::isnan(scale_of({1.0}, {0, 3}, 1.0)));
+  CHECK(std::isnan(scale_of({1.0}, {1}, 0.0)));
 }
 
 }  // namespace fathom::kernels
