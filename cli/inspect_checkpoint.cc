@@ -36,8 +36,8 @@ bool is_checkpoint(const std::filesystem::path& path) {
 }
 
 trainer::Manifest read_manifest(const std::filesystem::path& folder) {
-  const std::filesystem::path absolute =
-      std::filesystem::canonical(folder);  // so that it has a name, whatever way it was given
+  // So that it has a name, whatever way it was given.
+  const std::filesystem::path absolute = std::filesystem::canonical(folder);
   const std::optional<std::int64_t> step = trainer::step_of_folder(absolute.filename().string());
   if (!step) {
     throw ConfigError(concat(folder.string(), ": not a published checkpoint (step-NNNNNNNN)"));

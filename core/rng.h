@@ -21,10 +21,10 @@ class RandomSource {
   std::array<std::uint32_t, 2> key() const noexcept { return key_; }  // of philox
   std::uint64_t bits(std::uint64_t index) const noexcept;
   double uniform(std::uint64_t index) const noexcept;  // in (0, 1)
-  float normal(std::uint64_t index)
-      const noexcept;  // N(0, 1), by the inverse distribution function (AS 241)
-  std::uint64_t below(std::uint64_t index,
-                      std::uint64_t bound) const noexcept;  // in [0, bound), bias < 2^-64 * bound
+  // N(0, 1), by the inverse distribution function (AS 241).
+  float normal(std::uint64_t index) const noexcept;
+  // In [0, bound), bias < 2^-64 * bound.
+  std::uint64_t below(std::uint64_t index, std::uint64_t bound) const noexcept;
 
  private:
   std::array<std::uint32_t, 2> key_;

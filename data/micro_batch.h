@@ -53,8 +53,8 @@ struct Window {
   std::vector<std::int32_t> tokens;  // [sequence_length + 1 + mtp_depth]; past `size`: any valid id
   std::int64_t size = 0;             // tokens that are data
   std::int64_t first_target = 0;     // targets of the tokens before have been counted already
-  std::vector<std::int64_t>
-      document_starts;          // places > 0 in tokens where another document begins, ascending
+  // Places > 0 in tokens where another document begins, ascending.
+  std::vector<std::int64_t> document_starts;
   std::vector<bool> is_target;  // [as tokens] whether a token counts as a target; empty: all do
 };
 

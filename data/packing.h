@@ -25,8 +25,8 @@ enum class DocumentStart {
 struct PackingOptions {
   DocumentOrder order = DocumentOrder::kShuffled;
   DocumentStart start = DocumentStart::kPlain;
-  double fim_rate = 0.0;  // share of the documents that are rearranged, exactly: round(rate *
-                          // documents) in every epoch
+  // Share of the documents that are rearranged, exactly: round(rate * documents) in every epoch.
+  double fim_rate = 0.0;
 };
 
 // Which order and which cuts: the same stream for the same key.
@@ -92,8 +92,8 @@ class PackedEpoch {
   IndexPermutation order_;
   IndexPermutation fim_order_;  // the documents that it sends below num_fim_ are rearranged
   RandomSource fim_cuts_;
-  std::vector<std::int64_t>
-      starts_;  // where document 0, kStride, 2 kStride ... begin in the stream; last: the end
+  // Where document 0, kStride, 2 kStride ... begin in the stream; last: the end.
+  std::vector<std::int64_t> starts_;
 };
 
 }  // namespace fathom::data

@@ -12,8 +12,8 @@ namespace fathom::data {
 
 struct TokenizeOptions {
   std::vector<std::filesystem::path> files;
-  std::filesystem::path output_prefix =
-      {};  // PREFIX-00000-of-00004.h5, ...; its folder is made if need be
+  // PREFIX-00000-of-00004.h5, ...; its folder is made if need be.
+  std::filesystem::path output_prefix = {};
   TextOptions text;
   std::int64_t shard_bytes = 0;  // of text; 0: default_shard_bytes()
   int rank = 0;                  // takes shards rank, rank + world_size, ...

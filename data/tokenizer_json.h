@@ -16,10 +16,10 @@ namespace fathom::data {
 struct TokenizerDefinition {
   std::vector<NormalizationForm> normalizer;  // in order
   PretokenizerDefinition pretokenizer;
-  std::vector<std::string> tokens;  // [vocab_size]: the bytes of each id; for an added token its
-                                    // text
-  std::vector<BpeMerge> merges;     // by rank
-  bool ignore_merges = false;       // a piece that is a token as a whole becomes it (Llama-3)
+  // [vocab_size]: the bytes of each id; for an added token its text.
+  std::vector<std::string> tokens;
+  std::vector<BpeMerge> merges;          // by rank
+  bool ignore_merges = false;            // a piece that is a token as a whole becomes it (Llama-3)
   std::vector<AddedToken> added_tokens;  // by id
 };
 

@@ -34,8 +34,8 @@ struct TrainingDataOptions {
   std::uint64_t seed = 0;
   std::int64_t sequence_length = 0;
   std::int64_t mtp_depth = 0;
-  DocumentOrder order =
-      DocumentOrder::kShuffled;  // of documents, and of the sequences cut from them
+  // Of documents, and of the sequences cut from them.
+  DocumentOrder order = DocumentOrder::kShuffled;
   DocumentStart document_start = DocumentStart::kPlain;
   double fim_rate = 0.0;
   Segments segments = Segments::kSequences;

@@ -17,10 +17,8 @@ struct RopeColumns {  // where the rotated columns lie in a row
   int first_column = 0;  // of head 0
   int rope_size = 0;     // even
 };
-enum class RopeDirection {
-  kForward,
-  kInverse
-};  // kInverse is the backward: the transposed rotation
+// kInverse is the backward: the transposed rotation.
+enum class RopeDirection { kForward, kInverse };
 
 // For every head and pair (a, b) of the rotated columns, the i-th of its head, with (c, s) =
 // cos_sin[positions[t], 2i and 2i + 1]:

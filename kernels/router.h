@@ -19,8 +19,8 @@ struct RouterOptions {
   int num_kept_groups = 1;
   bool normalize_gates = true;
   float gate_scale = 1.0F;  // routed_scaling_factor
-  bool forced_balance =
-      false;  // benchmarks: token t takes experts (t * top_k + j) mod num_experts, scores untouched
+  // Benchmarks: token t takes experts (t * top_k + j) mod num_experts, scores untouched.
+  bool forced_balance = false;
   std::int64_t first_token = 0;  // global index of row 0, for forced_balance
   // expert_ids are given, as router_forward has left them before: they are read, not chosen.
   bool keeps_choice = false;

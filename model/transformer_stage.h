@@ -30,8 +30,9 @@ struct StageStep {
   // depends on the schedule alone. May be empty.
   parallel::VisitParameter gradient_complete;
   GenerationCache* cache = nullptr;  // Pass::kGenerate
-  std::span<Tensor> logits;          // Pass::kGenerate: [rows, vocabulary] of each micro-batch's
-                             // logit_rows, set by the last stage; undefined when it has none
+  // Pass::kGenerate: [rows, vocabulary] of each micro-batch's logit_rows, set by the last stage;
+  // undefined when it has none.
+  std::span<Tensor> logits;
 };
 
 // A run of consecutive decoder layers, with the embedding on the first stage and final norm, head

@@ -18,8 +18,8 @@ struct Phase {
   PhaseKind kind = PhaseKind::kConstant;
   std::optional<std::int64_t> until_step;  // one of the two
   std::optional<std::int64_t> until_tokens;
-  std::optional<double>
-      end_lr;  // kConstant: the rate of the whole phase, or the one reached before
+  // kConstant: the rate of the whole phase, or the one reached before.
+  std::optional<double> end_lr;
 };
 
 // The learning rate of DeepSeek's recipes (arXiv:2412.19437, section 4.2; 2405.04434,

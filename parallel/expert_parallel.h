@@ -20,10 +20,11 @@ struct ExpertRoute {
   std::int64_t num_home_rows = 0;    // tokens * top_k
   std::int64_t num_expert_rows = 0;  // rows that this rank's experts work on
   Tensor offsets;                    // [local experts + 1] int64: rows of each local expert
-  Tensor part_offsets;    // the same, cut further into contributions to the expert's gradient: by
-                          // (source rank, unit of its tokens) with unit_tokens, else not at all
-  Tensor arrival_of_row;  // [num_expert_rows] int32: expert-ordered row <- arrived row; undefined
-                          // when they agree
+  // The same, cut further into contributions to the expert's gradient: by (source rank, unit of its
+  // tokens) with unit_tokens, else not at all.
+  Tensor part_offsets;
+  // [num_expert_rows] int32: expert-ordered row <- arrived row; undefined when they agree.
+  Tensor arrival_of_row;
   Tensor row_of_arrival;  // its inverse
 };
 

@@ -57,17 +57,15 @@ class Mesh {
 
   Communicator& world() const noexcept { return *world_; }
   Communicator& pipeline() const noexcept { return *pipeline_; }
-  Communicator& data() const noexcept { return *data_; }  // replicas of what is cut by tensor
+  // Replicas of what is cut by tensor.
+  Communicator& data() const noexcept { return *data_; }
   Communicator& tensor() const noexcept { return *tensor_; }
-  Communicator& expert() const noexcept {
-    return *expert_;
-  }  // the ranks that hold all experts together
-  Communicator& plane() const noexcept {
-    return *plane_;
-  }  // data x tensor: replicas of what is not cut
-  Communicator& expert_data() const noexcept {
-    return *expert_data_;
-  }  // replicas of this rank's experts
+  // The ranks that hold all experts together.
+  Communicator& expert() const noexcept { return *expert_; }
+  // Data x tensor: replicas of what is not cut.
+  Communicator& plane() const noexcept { return *plane_; }
+  // Replicas of this rank's experts.
+  Communicator& expert_data() const noexcept { return *expert_data_; }
   // Replicas of an embedding that the first and the last pipeline rank both hold (MTP): their data
   // groups together. The data group itself when there is one pipeline rank; only to be used on the
   // first and the last pipeline rank.

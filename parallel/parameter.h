@@ -29,12 +29,12 @@ enum class InitialValue { kNormal, kOnes };
 // A trainable array of this rank, in whatever arrangement the layer wants; `pieces` say how it maps
 // onto published tensors.
 struct Parameter {
-  std::string
-      name;     // for messages: the first piece's key, or the layer's own name for a fused array
-  Shape shape;  // local
+  // For messages: the first piece's key, or the layer's own name for a fused array.
+  std::string name;
+  Shape shape;                // local
   std::vector<Piece> pieces;  // ascending local_offset, together they cover the array
-  Communicator* replicas =
-      nullptr;  // the ranks that hold this same array and whose gradients add up
+  // The ranks that hold this same array and whose gradients add up.
+  Communicator* replicas = nullptr;
   bool weight_decay = true;
   bool is_table = false;  // its gradient gets one contribution a token, not one a unit of tokens
   InitialValue initial_value = InitialValue::kNormal;

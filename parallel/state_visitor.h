@@ -15,8 +15,9 @@ struct StateSlice {
   Shape global_shape;
   std::int64_t row_begin = 0, num_rows = 0;
   std::int64_t column_begin = 0, num_columns = 0;
-  bool is_owner = true;  // exactly one rank of the job owns each element and writes it to a
-                         // checkpoint; others only load it
+  // Exactly one rank of the job owns each element and writes it to a checkpoint; others only load
+  // it.
+  bool is_owner = true;
 };
 
 // One traversal of everything that a run must keep serves save, load, hash and memory accounting,

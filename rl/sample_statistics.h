@@ -14,8 +14,8 @@ namespace fathom::rl {
 // What counts of one completion of a problem.
 struct SampleOutcome {
   Verdict verdict = Verdict::kWrong;
-  std::string
-      vote;  // the extracted answer, in a form in which equal answers are equal; empty: none
+  // The extracted answer, in a form in which equal answers are equal; empty: none.
+  std::string vote;
   std::int64_t num_tokens = 0;
   bool is_cut_off = false;  // it ended because it was long enough
 };

@@ -15,8 +15,8 @@ using Events = std::set<std::string, std::less<>>;
 // Whether it is a line of a step up to `last_step` that is whole and does not say that the run has
 // ended. Adds the event of the last step to `events`.
 bool is_kept(std::string_view text, std::int64_t last_step, Events& events) {
-  const nlohmann::json line =
-      nlohmann::json::parse(text, nullptr, false);  // a torn line is "discarded"
+  // A torn line is "discarded".
+  const nlohmann::json line = nlohmann::json::parse(text, nullptr, false);
   if (!line.is_object() || !line.contains("step") || !line["step"].is_number_integer()) {
     return false;
   }

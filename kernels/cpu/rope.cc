@@ -30,8 +30,8 @@ void rotate_vector(const float* from, const float* cos_sin, Signs signs, std::si
 void rotate(const float* from, const float* cos_sin, std::int64_t rope_size, float sign,
             float* to) {
   const simd::Tag d;
-  const auto signs =
-      hn::OddEven(hn::Set(d, sign), hn::Set(d, -sign));  // even lanes -sign, odd lanes sign
+  // Even lanes -sign, odd lanes sign.
+  const auto signs = hn::OddEven(hn::Set(d, sign), hn::Set(d, -sign));
   for (std::int64_t i = 0; i < rope_size; i += simd::kVectorLanes) {
     const auto count =
         static_cast<std::size_t>(std::min<std::int64_t>(simd::kVectorLanes, rope_size - i));

@@ -216,8 +216,8 @@ HWY_INLINE Vector power_of_two(hn::Vec<IntTag> n) {
 // e^(x - n ln 2) by a polynomial of degree 6 (minimax on |x - n ln 2| <= ln 2 / 2, Cephes expf).
 HWY_INLINE Vector exp_fraction(Vector x, Vector n) {
   const Tag d;
-  auto r =
-      hn::NegMulAdd(n, hn::Set(d, 0.693359375F), x);  // ln 2 in two parts, the first exact times n
+  // ln 2 in two parts, the first exact times n.
+  auto r = hn::NegMulAdd(n, hn::Set(d, 0.693359375F), x);
   r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4F), r);
   auto p = hn::Set(d, 1.9875691500e-4F);
   p = hn::MulAdd(p, r, hn::Set(d, 1.3981999507e-3F));

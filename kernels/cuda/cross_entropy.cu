@@ -119,8 +119,8 @@ __global__ void __launch_bounds__(kThreads) exp_sum(ExpSum<T> task) {
     return;
   }
   float* const row_sum = task.sums + token;
-  float* const largest =
-      row_sum + task.num_tokens;  // of this rank: row_statistics has put it there
+  // Of this rank: row_statistics has put it there.
+  float* const largest = row_sum + task.num_tokens;
   *row_sum *= expf(*largest - task.row_max[token]);
   *largest = task.of_target(token);
 }

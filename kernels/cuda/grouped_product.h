@@ -27,8 +27,8 @@ struct GroupedOperands {
   RowMajor a;
   RowMajor b;
   RowMajor c;
-  GradientSum* gradient = nullptr;  // with an int64 c: that gradient, to which each part of an
-                                    // expert's tokens is one contribution
+  // With an int64 c: that gradient, to which each part of an expert's tokens is one contribution.
+  GradientSum* gradient = nullptr;
 };
 
 // C = A B, or with is_adding C += A B, by kernels of our own: an element's sum is in float32, over

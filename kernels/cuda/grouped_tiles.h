@@ -24,8 +24,8 @@ struct GroupedSizes {
   int num_tokens = 0;
   int out_size = 0;
   int in_size = 0;
-  bool is_adding =
-      false;  // C += A B; then of kBackwardWeight an expert without tokens has no tiles
+  // C += A B; then of kBackwardWeight an expert without tokens has no tiles.
+  bool is_adding = false;
 };
 
 // The first token of a part, or behind the last; never outside [0, num_tokens].

@@ -19,8 +19,8 @@ class Heartbeat {
     std::int64_t step = 0;
     const char* phase = "";
     bool is_waiting = false;  // inside a communication, for other ranks
-    const char* operation =
-        "";  // the communication that was waited for last, its group and its number there
+    // The communication that was waited for last, its group and its number there.
+    const char* operation = "";
     const char* group = "";
     std::uint64_t number = 0;
     int waits_for = -1;  // world rank; -1 while unknown

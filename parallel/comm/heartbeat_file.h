@@ -14,8 +14,8 @@ struct HeartbeatRecord {
   std::uint64_t job_id = 0;  // files of earlier jobs in the same folder are not taken for ours
   std::string host;
   int pid = 0;
-  std::uint64_t beat =
-      0;  // counts the writes: a file whose beat stands still is of a stopped or dead process
+  // Counts the writes: a file whose beat stands still is of a stopped or dead process.
+  std::uint64_t beat = 0;
   bool has_ended = false;    // the watchdog was stopped in good order
   std::int64_t idle_ms = 0;  // since the rank made progress
   std::int64_t step = 0;

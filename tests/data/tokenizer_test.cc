@@ -73,8 +73,8 @@ TEST_CASE("Tokenizer gives back any bytes, valid UTF-8 or not") {
   for (int byte = 0; byte < 256; ++byte) {
     text.push_back(static_cast<char>(byte));
   }
-  text +=
-      "\xed\xa0\x80 \xc0\x80 \xf5\x80\x80\x80 \xe2\x82";  // surrogate, overlong, too high, cut off
+  // Surrogate, overlong, too high, cut off.
+  text += "\xed\xa0\x80 \xc0\x80 \xf5\x80\x80\x80 \xe2\x82";
   CHECK(tokenizer.decode(tokenizer.encode(text)) == text);
 }
 

@@ -79,8 +79,8 @@ TEST_CASE("A sample is a function of options and index alone, whatever was read 
   const TrainingDataOptions options = two_sources(folder);
   const TrainingData forwards(options);
   const TrainingData backwards(options);
-  const std::int64_t count =
-      4 * forwards.sources()[1]->samples_per_epoch() * 4;  // several epochs of b
+  // Several epochs of b.
+  const std::int64_t count = 4 * forwards.sources()[1]->samples_per_epoch() * 4;
   std::vector<MicroBatch> first;
   for (std::int64_t i = 0; i < count; ++i) {
     first.push_back(forwards.read(i, 1));

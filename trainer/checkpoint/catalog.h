@@ -23,8 +23,8 @@ std::uint64_t make_nonce();
 class FolderLock {
  public:
   FolderLock() = default;
-  explicit FolderLock(
-      const std::filesystem::path& folder);  // not held when the folder is locked or gone
+  // Not held when the folder is locked or gone.
+  explicit FolderLock(const std::filesystem::path& folder);
   FolderLock(FolderLock&& other) noexcept;
   FolderLock& operator=(FolderLock&& other) noexcept;
   ~FolderLock();

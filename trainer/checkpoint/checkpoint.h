@@ -25,8 +25,8 @@ using VisitState = std::function<void(parallel::StateVisitor&)>;
 struct CheckpointIdentity {
   std::string program_version;
   std::string tokenizer_hash;
-  std::string
-      config_text;  // the resolved config; differences do not keep a checkpoint from loading
+  // The resolved config; differences do not keep a checkpoint from loading.
+  std::string config_text;
   std::vector<std::pair<std::string, std::string>> model;  // e.g. {"hidden_size", "256"}
 
   bool operator==(const CheckpointIdentity&) const = default;
@@ -34,8 +34,8 @@ struct CheckpointIdentity {
 
 struct CheckpointOptions {
   std::filesystem::path root{};  // RUN/checkpoints
-  std::int64_t keep_last =
-      0;  // after a save, older checkpoints than the last so many are removed; 0: none
+  // After a save, older checkpoints than the last so many are removed; 0: none.
+  std::int64_t keep_last = 0;
   std::int64_t max_manifest_bytes = std::int64_t{256} << 20;
   // Bytes done and bytes in all of this rank's part, slice by slice: a save counts what it writes
   // and what it reads back. May be empty.
@@ -67,8 +67,8 @@ enum class LoadScope {
 // checks their checksums. Every rank throws the same error: ConfigError when the checkpoint is
 // damaged (names file and tensor and offers the checkpoint before), is of another model (shows the
 // fields that differ; tokenizer_hash is compared when expected.tokenizer_hash is not empty) or of a
-// newer format; IoError when it cannot be read. The state is then partly overwritten and must not be
-// used. Returns what the checkpoint says that it belongs to.
+// newer format; IoError when it cannot be read. The state is then partly overwritten and must not
+// be used. Returns what the checkpoint says that it belongs to.
 CheckpointIdentity load_checkpoint(const CheckpointOptions& options, std::int64_t step,
                                    const VisitState& state, const CheckpointIdentity& expected,
                                    parallel::Communicator& world,

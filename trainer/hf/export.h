@@ -17,8 +17,8 @@ struct ExportOptions {
   std::filesystem::path out;                   // the folder to make; must not exist
   WeightDType dtype = WeightDType::kBFloat16;  // F32, BF16 or F8_E4M3
   std::int64_t max_file_bytes = 5'000'000'000;
-  std::function<void(std::int64_t done, std::int64_t total)>
-      progress;  // bytes of this rank; may be empty
+  // Bytes of this rank; may be empty.
+  std::function<void(std::int64_t done, std::int64_t total)> progress;
   std::int64_t piece_elements = kPieceElements;
 };
 

@@ -15,8 +15,8 @@ struct ImportOptions {
   std::filesystem::path folder;     // config.json, tokenizer.json, safetensors
   std::filesystem::path tokenizer;  // empty: the folder's tokenizer.json
   std::filesystem::path out;        // the run folder to make; must not exist
-  std::function<void(std::int64_t done, std::int64_t total)>
-      progress;  // bytes of this rank; may be empty
+  // Bytes of this rank; may be empty.
+  std::function<void(std::int64_t done, std::int64_t total)> progress;
   std::int64_t piece_elements = kPieceElements;
 };
 

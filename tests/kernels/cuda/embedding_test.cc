@@ -69,8 +69,8 @@ TEST_CASE("embedding on CUDA is that of the CPU") {
   CHECK(vector_of(devices.to_cpu(found)) == vector_of(want));
   GradientSum found_sum = float_sum(found_grad);
   embedding_backward(tokens_there, devices.to_cuda(dout, dtype), 10, found_sum, devices.cuda);
-  CHECK(largest_error(found_grad, want_grad, devices) <
-        3e-5);  // of float32 sums of up to 170 terms
+  // Of float32 sums of up to 170 terms.
+  CHECK(largest_error(found_grad, want_grad, devices) < 3e-5);
 }
 
 TEST_CASE("embedding on CUDA: a token that fills shares, and a -0") {
