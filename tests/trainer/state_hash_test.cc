@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
-#include "tests/trainer/checkpoint_state.h"
+#include "tests/trainer/checkpoint/checkpoint_state.h"
 
 using namespace fathom;
 using namespace fathom::test;

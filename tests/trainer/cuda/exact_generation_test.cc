@@ -1,7 +1,7 @@
 // EXACT on a CUDA device: generation against the training forward and against other layouts, by ==.
 #include "tests/support/catch.h"
 #include "tests/support/small_training.h"
-#include "tests/trainer/generation_run.h"
+#include "tests/trainer/generation/generation_run.h"
 #include "tests/trainer/made_up_prompt.h"
 
 namespace fathom::trainer {

@@ -1,11 +1,12 @@
+#include "parallel/comm/thread_communicator.h"
+
 #include <atomic>
 #include <chrono>
 #include <string>
 #include <vector>
 
 #include "core/error.h"
-#include "parallel/comm/thread_communicator.h"
-#include "tests/parallel/comm_checks.h"
+#include "tests/parallel/comm/comm_checks.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 

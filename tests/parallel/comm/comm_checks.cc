@@ -1,4 +1,4 @@
-#include "tests/parallel/comm_checks.h"
+#include "tests/parallel/comm/comm_checks.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,3 +1,5 @@
+#include "parallel/pipeline/executor.h"
+
 #include <cmath>
 #include <map>
 #include <memory>
@@ -7,7 +9,6 @@
 #include <vector>
 
 #include "core/error.h"
-#include "parallel/pipeline/executor.h"
 #include "parallel/pipeline/schedule.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"

@@ -1,4 +1,4 @@
-#include "tests/trainer/checkpoint_state.h"
+#include "tests/trainer/checkpoint/checkpoint_state.h"
 
 #include <algorithm>
 #include <cstring>

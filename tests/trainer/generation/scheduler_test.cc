@@ -1,10 +1,11 @@
+#include "trainer/generation/scheduler.h"
+
 #include <algorithm>
 #include <set>
 
 #include "core/error.h"
 #include "core/rng.h"
 #include "tests/support/catch.h"
-#include "trainer/generation/scheduler.h"
 
 namespace fathom::trainer {
 namespace {

@@ -1,4 +1,4 @@
-#include "tests/trainer/generation_run.h"
+#include "tests/trainer/generation/generation_run.h"
 
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"

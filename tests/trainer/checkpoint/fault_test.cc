@@ -17,7 +17,7 @@
 #include "parallel/comm/thread_communicator.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
-#include "tests/trainer/checkpoint_state.h"
+#include "tests/trainer/checkpoint/checkpoint_state.h"
 #include "trainer/checkpoint/checkpoint.h"
 
 using namespace fathom;

@@ -13,7 +13,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/temporary_folder.h"
-#include "tests/trainer/checkpoint_state.h"
+#include "tests/trainer/checkpoint/checkpoint_state.h"
 
 using namespace fathom;
 using namespace fathom::test;

@@ -1,8 +1,9 @@
+#include "trainer/generation/text.h"
+
 #include "core/error.h"
 #include "tests/data/byte_tokenizer.h"
 #include "tests/support/catch.h"
 #include "tests/support/paths.h"
-#include "trainer/generation/text.h"
 
 namespace fathom::trainer {
 namespace {

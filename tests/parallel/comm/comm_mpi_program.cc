@@ -10,7 +10,7 @@
 #include "core/stream.h"
 #include "parallel/comm/mpi_communicator.h"
 #include "parallel/mesh.h"
-#include "tests/parallel/comm_checks.h"
+#include "tests/parallel/comm/comm_checks.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/paths.h"
 #include "tests/support/temporary_folder.h"
-#include "tests/trainer/checkpoint_state.h"
+#include "tests/trainer/checkpoint/checkpoint_state.h"
 #include "trainer/checkpoint/checkpoint.h"
 
 using namespace fathom;
@@ -23,7 +23,7 @@ TEST_CASE("h5py finds each tensor by its name, with its values") {
   const TemporaryFolder folder;
   REQUIRE(all_empty(save_on_ranks(folder.path(), 100, 3, 1, all_kinds_of_tensors())));
   const std::string command =
-      concat("/usr/bin/python3 ", source_path("tests/trainer/checkpoint_h5py_test.py"), " ",
+      concat("/usr/bin/python3 ", source_path("tests/trainer/checkpoint/h5py_test.py"), " ",
              (folder.path() / "step-00000100").string(), " 2>&1");
   std::FILE* pipe = popen(command.c_str(), "r");
   REQUIRE(pipe != nullptr);

@@ -13,7 +13,7 @@
 #include "core/error.h"
 #include "core/host_copy.h"
 #include "parallel/comm/nccl_channel.h"
-#include "tests/parallel/comm_checks.h"
+#include "tests/parallel/comm/comm_checks.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 

@@ -9,7 +9,7 @@
 #include "core/rng.h"
 #include "tests/support/catch.h"
 #include "tests/support/temporary_folder.h"
-#include "tests/trainer/checkpoint_state.h"
+#include "tests/trainer/checkpoint/checkpoint_state.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/manifest.h"
 

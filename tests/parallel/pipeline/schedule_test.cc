@@ -1,8 +1,9 @@
+#include "parallel/pipeline/schedule.h"
+
 #include <algorithm>
 #include <string>
 
 #include "core/error.h"
-#include "parallel/pipeline/schedule.h"
 #include "tests/support/catch.h"
 
 using namespace fathom;

@@ -9,7 +9,7 @@
 #include "core/stream.h"
 #include "parallel/comm/mpi_communicator.h"
 #include "parallel/comm/nccl_communicator.h"
-#include "tests/parallel/comm_checks.h"
+#include "tests/parallel/comm/comm_checks.h"
 
 namespace {
 

@@ -8,7 +8,7 @@
 #include "tests/support/run_ranks.h"
 #include "tests/support/small_training.h"
 #include "tests/support/tiny_run.h"
-#include "tests/trainer/generation_run.h"
+#include "tests/trainer/generation/generation_run.h"
 #include "tests/trainer/made_up_prompt.h"
 
 namespace fathom::trainer {

@@ -5,7 +5,7 @@
 
 #include "core/error.h"
 #include "core/host_copy.h"
-#include "tests/parallel/comm_checks.h"
+#include "tests/parallel/comm/comm_checks.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 

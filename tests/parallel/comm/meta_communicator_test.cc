@@ -1,7 +1,8 @@
+#include "parallel/comm/meta_communicator.h"
+
 #include <vector>
 
 #include "core/error.h"
-#include "parallel/comm/meta_communicator.h"
 #include "tests/support/catch.h"
 #include "tests/support/run_ranks.h"
 
