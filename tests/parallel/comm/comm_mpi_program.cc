@@ -11,6 +11,8 @@
 #include "parallel/comm/mpi_communicator.h"
 #include "parallel/mesh.h"
 #include "tests/parallel/comm/comm_checks.h"
+#include "tests/parallel/comm/comm_error.h"
+#include "tests/support/contains.h"
 
 namespace {
 
@@ -18,6 +20,7 @@ using namespace fathom;
 using parallel::CommOptions;
 using parallel::Communicator;
 using parallel::MpiEnvironment;
+using test::comm_error_of;
 
 void check_transport(const MpiEnvironment& environment, Stream& stream) {
   const auto world = environment.make_world();
@@ -43,19 +46,8 @@ void check_mesh(const MpiEnvironment& environment, Stream& stream) {
   }
 }
 
-// The message of the CommError that body() ends in.
-template <class Body>
-std::string comm_error_of(const Body& body) {
-  try {
-    body();
-  } catch (const CommError& error) {
-    return error.message();
-  }
-  return "no error";
-}
-
 void expect(const std::string& text, const std::string& part) {
-  FATHOM_CHECK(text.find(part) != std::string::npos, "\"", text, "\" does not say \"", part, '"');
+  FATHOM_CHECK(test::contains(text, part), "\"", text, "\" does not say \"", part, '"');
 }
 
 // Rank 1 leaves out a collective: everybody, rank 1 included, ends in an error.

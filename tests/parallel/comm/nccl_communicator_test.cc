@@ -14,13 +14,17 @@
 #include "core/host_copy.h"
 #include "parallel/comm/nccl_channel.h"
 #include "tests/parallel/comm/comm_checks.h"
+#include "tests/parallel/comm/comm_error.h"
 #include "tests/support/catch.h"
+#include "tests/support/contains.h"
 #include "tests/support/run_ranks.h"
 
 // Against a stand-in for NCCL that moves the emulated device's memory between threads: what is
 // given to NCCL, how it is waited for and how it fails, not NCCL.
 using namespace fathom;
 using parallel::Communicator;
+using test::comm_error_of;
+using test::contains;
 using test::run_ranks;
 
 namespace {
@@ -39,19 +43,6 @@ void run_nccl_ranks(int size, const Body& body, const parallel::CommOptions& opt
         body(*world, stream);
       },
       {}, kDevice);
-}
-
-std::string comm_error_of(const std::function<void()>& body) {
-  try {
-    body();
-  } catch (const CommError& error) {
-    return error.message();
-  }
-  return {};
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

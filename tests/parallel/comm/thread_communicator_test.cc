@@ -7,11 +7,15 @@
 
 #include "core/error.h"
 #include "tests/parallel/comm/comm_checks.h"
+#include "tests/parallel/comm/comm_error.h"
 #include "tests/support/catch.h"
+#include "tests/support/contains.h"
 #include "tests/support/run_ranks.h"
 
 using namespace fathom;
 using parallel::Communicator;
+using test::comm_error_of;
+using test::contains;
 using test::run_ranks;
 
 namespace {
@@ -20,21 +24,6 @@ parallel::CommOptions with_deadline(std::chrono::milliseconds deadline) {
   parallel::CommOptions options;
   options.deadline = deadline;
   return options;
-}
-
-// The message of the CommError that body() ends in; empty when there is none.
-template <class Body>
-std::string comm_error_of(const Body& body) {
-  try {
-    body();
-  } catch (const CommError& error) {
-    return error.message();
-  }
-  return {};
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace

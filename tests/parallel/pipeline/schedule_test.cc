@@ -5,9 +5,11 @@
 
 #include "core/error.h"
 #include "tests/support/catch.h"
+#include "tests/support/contains.h"
 
 using namespace fathom;
 using namespace fathom::parallel;
+using test::contains;
 
 namespace {
 
@@ -23,10 +25,6 @@ std::string config_error_of(Call call) {
     return error.message();
   }
   return "no error";
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 // 1 rank does both stages; small enough to break by hand.

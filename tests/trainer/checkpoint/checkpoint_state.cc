@@ -239,10 +239,6 @@ std::string error_of(const std::function<void()>& call) {
   return "";
 }
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 bool all_empty(const std::vector<std::string>& messages) {
   return std::all_of(messages.begin(), messages.end(),
                      [](const std::string& message) { return message.empty(); });

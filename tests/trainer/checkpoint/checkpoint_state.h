@@ -74,7 +74,6 @@ std::vector<std::string> load_on_ranks(const std::filesystem::path& root, std::i
 // The message of the error that call() throws, with its kind in front ("config: ..."); empty when
 // it throws none.
 std::string error_of(const std::function<void()>& call);
-bool contains(const std::string& text, const std::string& part);
 bool all_empty(const std::vector<std::string>& messages);
 // Names in a folder, sorted.
 std::vector<std::string> names_in(const std::filesystem::path& folder);

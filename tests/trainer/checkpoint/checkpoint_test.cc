@@ -11,6 +11,7 @@
 #include "core/file.h"
 #include "parallel/comm/thread_communicator.h"
 #include "tests/support/catch.h"
+#include "tests/support/contains.h"
 #include "tests/support/run_ranks.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/trainer/checkpoint/checkpoint_state.h"

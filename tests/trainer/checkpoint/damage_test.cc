@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/rng.h"
 #include "tests/support/catch.h"
+#include "tests/support/contains.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/trainer/checkpoint/checkpoint_state.h"
 #include "trainer/checkpoint/checkpoint.h"
