@@ -227,7 +227,8 @@ TEST_CASE("a bidirectional schedule fills one direction's bubble with the other"
   const auto pass = [](ActionKind kind, int stage, int pipe) {
     return Action{.kind = kind, .stage = stage, .micro_batch = 0, .pipe = pipe};
   };
-  Schedule schedule{.num_stages = 2, .num_micro_batches = 1, .rank_of_stage = {{0, 1}, {1, 0}}};
+  Schedule schedule{
+      .num_stages = 2, .num_micro_batches = 1, .rank_of_stage = {{0, 1}, {1, 0}}, .actions = {}};
   for (const int rank : {0, 1}) {
     const int other = 1 - rank;
     schedule.actions.push_back(
