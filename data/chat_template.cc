@@ -1,5 +1,6 @@
 #include "data/chat_template.h"
 
+#include <algorithm>
 #include <span>
 #include <utility>
 
@@ -32,6 +33,19 @@ Tokenizer::TextOrToken beginning_of(const Tokenizer& tokenizer,
     whole.text += part.token < 0 ? part.text : tokenizer.decode(std::span(&part.token, 1));
   }
   return whole;
+}
+
+// Those of the texts that are added tokens, once each, to be found wherever they stand.
+std::vector<AddedToken> added_tokens_of(const Tokenizer& tokenizer,
+                                        const std::vector<std::string>& texts) {
+  std::vector<AddedToken> tokens;
+  for (const std::string& text : texts) {
+    const std::optional<std::int32_t> id = tokenizer.token_id(text);
+    if (id && std::ranges::find(tokens, *id, &AddedToken::id) == tokens.end()) {
+      tokens.push_back({.text = text, .id = *id});
+    }
+  }
+  return tokens;
 }
 
 std::string spaces_at_end(const std::string& marker) {
@@ -77,11 +91,24 @@ ChatTemplate::ChatTemplate(const Tokenizer& tokenizer, const ChatMarkers& marker
       user_(tokenizer.parse(markers.user)),
       assistant_(tokenizer.parse(without_spaces_at_end(markers.assistant))),
       answer_begin_(spaces_at_end(markers.assistant)),
-      end_(make_marker(tokenizer, markers.end, tokenizer.special_tokens().eos, "end")) {
+      end_(make_marker(tokenizer, markers.end, tokenizer.special_tokens().eos, "end")),
+      answer_tokens_(added_tokens_of(tokenizer, markers.answer_tokens)) {
   if (end_.empty()) {
     throw ConfigError("data.chat.end is empty: an answer would never end");
   }
   end_of_answer_ = beginning_of(tokenizer, end_);
+  check_answer_tokens(added_tokens_of(tokenizer, markers.answer_tokens));
+}
+
+void ChatTemplate::check_answer_tokens(const std::vector<AddedToken>& answer_tokens) const {
+  for (const Marker* marker : {&begin_, &system_, &system_end_, &user_, &end_}) {
+    for (const AddedToken& token : answer_tokens) {
+      if (std::ranges::find(*marker, token.id, &Tokenizer::TextOrToken::token) != marker->end()) {
+        throw ConfigError(concat("data.chat.answer_tokens has ", token.text,
+                                 ", which is part of a marker: an answer could forge it"));
+      }
+    }
+  }
 }
 
 ChatTokens ChatTemplate::encode(const Conversation& conversation, Encoder& encoder) const {
@@ -103,7 +130,10 @@ ChatTokens ChatTemplate::encode(const Conversation& conversation, Encoder& encod
         writer.add(assistant_);
         writer.finish();
         chat.is_response.resize(chat.tokens.size(), false);
-        writer.add(answer_begin_ + message.content);
+        writer.add(answer_begin_);
+        for (const AddedTokenFinder::Section& part : answer_tokens_.sections(message.content)) {
+          writer.add({{.text = std::string(part.text), .token = part.token}});
+        }
         writer.add(end_);
         writer.finish();
         chat.is_response.resize(chat.tokens.size(), true);

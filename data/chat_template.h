@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "data/added_token.h"
 #include "data/conversation.h"
 #include "data/tokenizer.h"
 
@@ -23,6 +24,9 @@ struct ChatMarkers {
   std::string assistant = "<｜Assistant｜>";
   // After each message of the assistant; absent: the end-of-sentence token.
   std::optional<std::string> end = {};
+  // Texts that are tokens in messages of the assistant, those of them that the tokenizer has as
+  // added tokens.
+  std::vector<std::string> answer_tokens = {};
 };
 
 // A conversation as the model reads it.
@@ -37,11 +41,14 @@ std::string without_spaces_at_end(const std::string& marker);
 // Turns conversations into tokens:
 //   begin  [system message system_end]  user message  assistant message end  user message ...
 // where "user message" is the marker and the content. Contents are text, whatever they hold: no one
-// forges an end of sentence. Immutable: may be shared by threads.
+// forges an end of sentence. Only those of the assistant may hold tokens, the answer tokens, so
+// that what a model wrote is learnt as the tokens that it wrote. Immutable: may be shared by
+// threads.
 class ChatTemplate {
  public:
-  // Throws ConfigError when the tokenizer lacks the token that an absent marker stands for, and
-  // when the end has no token: an answer would never end.
+  // Throws ConfigError when the tokenizer lacks the token that an absent marker stands for, when
+  // the end is empty (an answer would never end), and for an answer token that is in another marker
+  // than the assistant's.
   ChatTemplate(const Tokenizer& tokenizer, const ChatMarkers& markers);
 
   // `encoder` is of the same tokenizer.
@@ -56,6 +63,8 @@ class ChatTemplate {
   using Marker = std::vector<Tokenizer::TextOrToken>;
   class Writer;
 
+  void check_answer_tokens(const std::vector<AddedToken>& answer_tokens) const;
+
   Marker begin_;
   Marker system_;
   Marker system_end_;
@@ -63,6 +72,7 @@ class ChatTemplate {
   Marker assistant_;
   std::string answer_begin_;  // the spaces at the end of the assistant's marker
   Marker end_;
+  AddedTokenFinder answer_tokens_;
   Tokenizer::TextOrToken end_of_answer_;
 };
 

@@ -85,6 +85,7 @@ data::ChatMarkers make_chat_markers(const config::RunConfig& config) {
   if (chat.has_end()) {
     markers.end = chat.end();
   }
+  markers.answer_tokens.assign(chat.answer_tokens().begin(), chat.answer_tokens().end());
   return markers;
 }
 

@@ -54,6 +54,50 @@ TEST_CASE("Messages cannot forge markers") {
   CHECK(found.tokens.size() == 4 + 2 * forged.size());
 }
 
+TEST_CASE("Answer tokens are tokens in what the assistant says, and text in other messages") {
+  const Tokenizer tokenizer =
+      test::byte_tokenizer({"<|begin_of_sentence|>", "<|end_of_sentence|>", "<|pad|>", "<｜User｜>",
+                            "<｜Assistant｜>", "<think>", "</think>"});
+  constexpr std::int32_t kThink = test::kAssistant + 1;
+  constexpr std::int32_t kEndThink = kThink + 1;
+  Encoder encoder(tokenizer);
+  const ChatMarkers markers = {.assistant = "<｜Assistant｜> ",
+                               .answer_tokens = {"<think>", "</think>", "<think>", "<absent>"}};
+  const ChatTemplate chat(tokenizer, markers);
+  const ChatTokens found = chat.encode({{Role::kSystem, "</think>"},
+                                        {Role::kUser, "<think>"},
+                                        {Role::kAssistant, "<think>a </think>b<absent>"}},
+                                       encoder);
+  Tokens want{kBegin};
+  const auto add_text = [&want](const std::string& text) {
+    want.insert(want.end(), text.begin(), text.end());
+  };
+  add_text("</think>");
+  want.push_back(kUser);
+  add_text("<think>");
+  want.push_back(kAssistant);
+  const std::size_t num_read = want.size();
+  want.insert(want.end(), {' ', kThink, 'a', ' ', kEndThink});
+  add_text("b<absent>");
+  want.push_back(kEnd);
+  CHECK(found.tokens == want);
+  for (std::size_t i = 0; i < found.tokens.size(); ++i) {
+    CHECK(found.is_response[i] == (i >= num_read));
+  }
+  CHECK(chat.encode_prompt("<think>", encoder).size() == 3 + std::string("<think>").size());
+}
+
+TEST_CASE("An answer token that could forge a marker is refused") {
+  const Tokenizer tokenizer = test::byte_tokenizer();
+  for (const std::string token : {"<|begin_of_sentence|>", "<|end_of_sentence|>", "<｜User｜>"}) {
+    CHECK_THROWS_WITH(ChatTemplate(tokenizer, {.answer_tokens = {token}}),
+                      Catch::Contains("data.chat.answer_tokens has " + token));
+  }
+  // An answer may begin with what the marker before it ends with.
+  CHECK_NOTHROW(ChatTemplate(
+      tokenizer, {.assistant = "<｜Assistant｜><|pad|>", .answer_tokens = {"<|pad|>"}}));
+}
+
 TEST_CASE("Markers without a token are text, and may be empty") {
   const Tokenizer tokenizer = test::byte_tokenizer({"<|end_of_sentence|>"});  // token 256
   Encoder encoder(tokenizer);

@@ -1,5 +1,6 @@
 #include "trainer/chat_data.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -78,6 +79,28 @@ TEST_CASE("DeepSeek-V3.1's chat template") {
         kBos + "Be brief.<｜User｜>What is 漢字?<｜Assistant｜></think>It is a word." + kEos +
             "<｜User｜>2 + 2<｜Assistant｜></think>4" + kEos,
         kBos + "<｜User｜>Who?<｜Assistant｜></think>");
+}
+
+TEST_CASE("What a model of R1 or V3.1 wrote is learnt as the tokens that it wrote") {
+  const auto name = GENERATE(as<std::string>{}, "deepseek-r1", "deepseek-v3.1");
+  const Published model = published(name, "deepseek-v3");
+  const std::int32_t eos = model.tokenizer.special_tokens().eos;
+  std::vector<std::int32_t> written =
+      model.tokenizer.encode("<think>\nTwo words </think>\n\n漢字</think>!");
+  CHECK(std::ranges::count(written, *model.tokenizer.token_id("</think>")) == 2);
+  written.push_back(eos);
+  const CompletionEnd end = make_completion_end(model.tokenizer, {}, model.chat.end_of_answer());
+  const std::string text =
+      completion_text(model.tokenizer, {written, {}, FinishReason::kStop}, end).shown;
+  data::Encoder encoder(model.tokenizer);
+  const data::ChatTokens learnt =
+      model.chat.encode({{Role::kUser, "<think>"}, {Role::kAssistant, text}}, encoder);
+  std::vector<std::int32_t> want = model.chat.encode_prompt("<think>", encoder);
+  const std::size_t num_read = want.size();
+  want.insert(want.end(), written.begin(), written.end());
+  CHECK(learnt.tokens == want);
+  CHECK(std::ranges::count(learnt.is_response, true) == std::ssize(written));
+  CHECK(learnt.is_response[num_read]);
 }
 
 TEST_CASE("What is learnt of DeepSeek-V2's template are the answers with the space before them") {
