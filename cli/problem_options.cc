@@ -15,15 +15,6 @@ rl::Split parse_split(const std::string& text) {
   throw ConfigError(concat("--split ", text, ": want train or held_out"));
 }
 
-int easiest_of(const std::string& family) {
-  for (const rl::ProblemFamily& known : rl::problem_families()) {
-    if (known.name == family) {
-      return known.min_difficulty;
-    }
-  }
-  return 1;  // generate_problem() says which families there are
-}
-
 }  // namespace
 
 std::vector<OptionSpec> family_option_specs(const std::string& seed_option) {
@@ -36,7 +27,7 @@ FamilyProblems read_family_problems(const std::string& family, const ParsedOptio
   problems.set.family = family;
   problems.set.difficulty = given.has("difficulty")
                                 ? static_cast<int>(given.integer("difficulty", 1, INT32_MAX))
-                                : easiest_of(family);
+                                : rl::easiest_difficulty(family);
   problems.set.split = parse_split(given.value("split").value_or("train"));
   problems.set.seed = given.has(seed_option)
                           ? static_cast<std::uint64_t>(given.integer(seed_option, 0, INT64_MAX))

@@ -30,7 +30,7 @@ FAMILY and its difficulty D:
   knights_and_knaves   people, 2 to 6
 
   --count N        how many problems
-  --output FILE    where they go; what is there is replaced
+  --output FILE    where they go; the folder is made if need be, and what is there replaced
   --difficulty D   default: the easiest of the family
   --split SPLIT    train or held_out (default train)
   --seed S         another seed, other problems (default 0)
@@ -71,6 +71,7 @@ int run(std::span<const std::string> arguments, Session& /*session*/) {
   }
   const FamilyProblems wanted = read_family_problems(options.positional().front(), options, "seed");
   const std::string output = options.required("output");
+  create_folder_of(output);
   std::string lines;
   for (std::int64_t index = 0; index < wanted.count; ++index) {
     lines += line_of(wanted.set, static_cast<std::uint64_t>(index), options);

@@ -23,9 +23,10 @@ constexpr std::string_view kHelp =
     R"(usage: [mpirun -n RANKS] fathom tokenize FILE... --tokenizer TOKENIZER.json --output PREFIX
          [--shard_bytes N] [--text_field NAME]
 
-Writes text as token shards, HDF5 files that pretrain reads: PREFIX-00000-of-00004.h5 and so on. FILE is plain text or JSON lines
-(.jsonl), one document a line. Several ranks share the work, a shard at a time; the shards do not depend on how many. A rank takes
-two to three times the memory that a shard's text has.
+Writes text as token shards, HDF5 files that pretrain reads: PREFIX-00000-of-00004.h5 and so on. FILE is JSON lines (.jsonl,
+.ndjson, .json), one document a line, or plain text, which is cut into documents at blank lines, paragraphs being gathered until
+4096 bytes are there. It is not compressed; Parquet and Megatron's .bin and .idx are not read. Several ranks share the work, a
+shard at a time; the shards do not depend on how many. A rank takes two to three times the memory that a shard's text has.
 
   --tokenizer PATH    a tokenizer.json, as of train-tokenizer or Hugging Face
   --output PREFIX     where the shards go and how their names begin
@@ -77,7 +78,8 @@ int run(std::span<const std::string> arguments, Session& session) {
   std::optional<data::Tokenizer> tokenizer;
   parallel::agree(session.world(), [&] {
     tokenizer = data::Tokenizer::load(tokenizer_path);
-    data::plan_shards(options);  // all files are there
+    data::require_end_of_sentence(*tokenizer, tokenizer_path);
+    data::plan_shards(options);  // all files are there, and text
   });
   session.begin_running();
   const bool speaks = session.rank() == 0;

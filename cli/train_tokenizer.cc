@@ -3,13 +3,13 @@
 #include <iostream>
 #include <mutex>
 #include <string>
-#include <system_error>
 #include <vector>
 
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/session.h"
 #include "core/error.h"
+#include "core/file.h"
 #include "core/stream.h"
 #include "data/bpe_trainer.h"
 #include "data/text_source.h"
@@ -75,13 +75,7 @@ int run(std::span<const std::string> arguments, Session& session) {
   data::TextOptions text;
   text.text_field = options.value("text_field").value_or(text.text_field);
 
-  // Before the work, not after it.
-  std::error_code error;
-  const std::filesystem::path folder = std::filesystem::absolute(output).parent_path();
-  std::filesystem::create_directories(folder, error);
-  if (error) {
-    throw IoError(concat(folder.string(), ": create: ", error.message()));
-  }
+  create_folder_of(output);
   const data::WordCounts counts =
       count_words(options.positional(), text, split, cores_of_this_process());
   const data::Tokenizer tokenizer = data::train_bpe(counts, trainer);

@@ -135,6 +135,15 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
   }
 }
 
+void create_folder_of(const std::filesystem::path& file) {
+  const std::filesystem::path folder = folder_of(file);
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    throw_io_error("make folder", folder, error.value());
+  }
+}
+
 void sync_folder(const std::filesystem::path& path) {
   FileDescriptor(path, O_RDONLY | O_DIRECTORY).sync();
 }

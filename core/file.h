@@ -13,6 +13,9 @@ std::string read_file(const std::filesystem::path& path);
 // Durable and atomic: writes path + ".tmp", fsyncs it, renames it onto `path`, fsyncs the folder.
 // On any failure the temporary is removed and what was at `path` before is untouched.
 void write_file_atomically(const std::filesystem::path& path, std::string_view content);
+// Makes the folder that is to hold `file`, and those above it, where they are missing: before the
+// work whose result goes there.
+void create_folder_of(const std::filesystem::path& file);
 // A folder whose entries have changed; a failed fsync means that they are lost (never retried).
 void sync_folder(const std::filesystem::path& path);
 // Renames and fsyncs the folder that holds `to`.

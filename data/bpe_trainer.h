@@ -43,7 +43,7 @@ struct BpeTrainerOptions {
   // Entries of the finished vocabulary: 256 bytes, merged tokens, special tokens.
   std::int32_t vocab_size = 4096;
   // The last ids, in this order; texts must differ.
-  std::vector<std::string> special_tokens = SpecialTokenNames{}.all();
+  std::vector<std::string> special_tokens = SpecialTokenNames{}.first();
 };
 
 // Learns byte-level BPE: again and again the pair of neighbours that occurs most often becomes a

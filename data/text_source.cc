@@ -22,6 +22,17 @@ bool is_json_lines(const std::filesystem::path& file, const TextOptions& options
   return extension == ".jsonl" || extension == ".ndjson" || extension == ".json";
 }
 
+// Of what is not text at all: compressed files have a zero byte within their first hundreds.
+void refuse_zero_bytes(const std::filesystem::path& file, std::int64_t size) {
+  constexpr std::int64_t kLookedAt = 4096;
+  const std::int64_t looked_at = std::min(size, kLookedAt);
+  if (bytes_before(file, looked_at, looked_at).find('\0') != std::string::npos) {
+    throw ConfigError(concat(file.string(),
+                             ": holds zero bytes, so it is no text (compressed? Parquet? UTF-16?): "
+                             "unpack it or write it as UTF-8 first"));
+  }
+}
+
 bool is_blank(std::string_view line) noexcept { return line == "\n" || line == "\r\n"; }
 
 // Takes one string field out of a JSON object as the parser goes by: no tree is built, so that the
@@ -262,8 +273,11 @@ std::vector<TextChunk> cut_into_chunks(const std::vector<std::filesystem::path>&
                            error ? error.message() : std::string("not a regular file")));
     }
     const auto size = static_cast<std::int64_t>(std::filesystem::file_size(file));
-    const bool is_one_chunk =
-        options.plain_documents == PlainDocuments::kWholeFile && !is_json_lines(file, options);
+    const bool is_plain = !is_json_lines(file, options);
+    if (is_plain) {
+      refuse_zero_bytes(file, size);
+    }
+    const bool is_one_chunk = is_plain && options.plain_documents == PlainDocuments::kWholeFile;
     const std::int64_t step = is_one_chunk ? std::max<std::int64_t>(size, 1) : chunk_bytes;
     for (std::int64_t begin = 0; begin == 0 || begin < size; begin += step) {
       chunks.push_back({file, begin, std::min(begin + step, size)});

@@ -41,7 +41,8 @@ struct TextChunk {
 
 // Cuts the files, in the order given, into chunks of chunk_bytes, which depend on nothing but their
 // sizes; a file to be read whole is one chunk. Throws IoError for a file that is missing or no
-// regular file, ConfigError for an empty list.
+// regular file, ConfigError for an empty list and for plain text with a zero byte at its beginning:
+// compressed files, Parquet and UTF-16 have one, and would become tokens like any other bytes.
 std::vector<TextChunk> cut_into_chunks(const std::vector<std::filesystem::path>& files,
                                        std::int64_t chunk_bytes, const TextOptions& options);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "data/token_shard.h"
 
 namespace fathom::data {
@@ -14,14 +15,7 @@ void check_output(const std::filesystem::path& prefix, std::int64_t num_shards) 
         concat("the output \"", prefix.string(),
                "\" is a folder: give the beginning of the names of the shards in it"));
   }
-  if (prefix.has_parent_path()) {
-    std::error_code error;
-    std::filesystem::create_directories(prefix.parent_path(), error);
-    if (error) {
-      throw IoError(
-          concat("cannot make the folder ", prefix.parent_path().string(), ": ", error.message()));
-    }
-  }
+  create_folder_of(prefix);
   for (const std::filesystem::path& shard : shards_of_prefix(prefix)) {
     const std::string ours = shard_path(prefix, 0, num_shards).filename().string();
     const std::string suffix = ours.substr(ours.rfind("-of-"));
@@ -79,6 +73,20 @@ std::vector<std::vector<TextChunk>> plan_shards(const TokenizeOptions& options) 
     num_bytes += size;
   }
   return shards;
+}
+
+void require_end_of_sentence(const Tokenizer& tokenizer, const std::string& origin) {
+  if (tokenizer.special_tokens().eos >= 0) {
+    return;
+  }
+  std::string texts;
+  for (const std::string& text : SpecialTokenNames{}.eos) {
+    texts += concat(texts.empty() ? "" : ", ", text);
+  }
+  throw ConfigError(concat(origin,
+                           ": no added token ends a sentence, which has to stand between "
+                           "documents; looked for ",
+                           texts));
 }
 
 TokenizeProgress write_token_shards(const Tokenizer& tokenizer, const TokenizeOptions& options,

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <string>
 #include <vector>
 
 #include "data/text_source.h"
@@ -36,6 +37,10 @@ struct TokenizeProgress {
   std::int64_t num_tokens = 0;
   std::int64_t num_bytes = 0;  // of documents
 };
+
+// Throws ConfigError, naming `origin` and the texts that were looked for, when the tokenizer has no
+// end of sentence: no document of its shards could be told from the next.
+void require_end_of_sentence(const Tokenizer& tokenizer, const std::string& origin);
 
 // Text files in, token shards out. What a shard holds depends on the files alone, so that shards
 // are the same, bit for bit, however many ranks share the work, and no rank has to know of another.

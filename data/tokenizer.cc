@@ -83,15 +83,17 @@ Tokenizer::Tokenizer(std::string content, const std::string& origin, const Speci
     added_token_ids_.emplace(added.text, added.id);
     is_special_[static_cast<std::size_t>(added.id)] = added.is_special;
   }
-  const auto id_of = [this](const std::string& name, std::string_view published_name) {
-    return token_id(name).value_or(token_id(published_name).value_or(-1));
+  const auto id_of = [this](const std::vector<std::string>& texts) {
+    const auto found = std::ranges::find_if(
+        texts, [this](const auto& text) { return token_id(text).has_value(); });
+    return found == texts.end() ? -1 : *token_id(*found);
   };
-  special_tokens_ = {.bos = id_of(names.bos, "<｜begin▁of▁sentence｜>"),
-                     .eos = id_of(names.eos, "<｜end▁of▁sentence｜>"),
-                     .pad = id_of(names.pad, "<｜▁pad▁｜>"),
-                     .fim_begin = id_of(names.fim_begin, "<｜fim▁begin｜>"),
-                     .fim_hole = id_of(names.fim_hole, "<｜fim▁hole｜>"),
-                     .fim_end = id_of(names.fim_end, "<｜fim▁end｜>")};
+  special_tokens_ = {.bos = id_of(names.bos),
+                     .eos = id_of(names.eos),
+                     .pad = id_of(names.pad),
+                     .fim_begin = id_of(names.fim_begin),
+                     .fim_hole = id_of(names.fim_hole),
+                     .fim_end = id_of(names.fim_end)};
 }
 
 Tokenizer Tokenizer::load(const std::filesystem::path& path, const SpecialTokenNames& names) {

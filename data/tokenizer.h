@@ -24,17 +24,23 @@ enum class AddedTokens {
   kAsText,  // are text like any other: for data, which must not be able to forge an end of sentence
 };
 
-// Which added tokens play which part, by their texts. A tokenizer that lacks the first name of a
-// part may have the published DeepSeek-V3 name of it instead.
+// Which added tokens play which part, by their texts; of those that a tokenizer has, the first one
+// does. Of each part the first is that of a tokenizer made here, the second DeepSeek's; ends and
+// beginnings of a text go on with Llama-3's, and ends with that of GPT-2 and Qwen.
 struct SpecialTokenNames {
-  std::string bos = "<|begin_of_sentence|>";
-  std::string eos = "<|end_of_sentence|>";
-  std::string pad = "<|pad|>";
-  std::string fim_begin = "<|fim_begin|>";
-  std::string fim_hole = "<|fim_hole|>";
-  std::string fim_end = "<|fim_end|>";
+  std::vector<std::string> bos = {"<|begin_of_sentence|>", "<｜begin▁of▁sentence｜>",
+                                  "<|begin_of_text|>"};
+  std::vector<std::string> eos = {"<|end_of_sentence|>", "<｜end▁of▁sentence｜>", "<|end_of_text|>",
+                                  "<|endoftext|>"};
+  std::vector<std::string> pad = {"<|pad|>", "<｜▁pad▁｜>"};
+  std::vector<std::string> fim_begin = {"<|fim_begin|>", "<｜fim▁begin｜>"};
+  std::vector<std::string> fim_hole = {"<|fim_hole|>", "<｜fim▁hole｜>"};
+  std::vector<std::string> fim_end = {"<|fim_end|>", "<｜fim▁end｜>"};
 
-  std::vector<std::string> all() const { return {bos, eos, pad, fim_begin, fim_hole, fim_end}; }
+  // The first name of each part.
+  std::vector<std::string> first() const {
+    return {bos[0], eos[0], pad[0], fim_begin[0], fim_hole[0], fim_end[0]};
+  }
 };
 
 // Ids of the special tokens; -1: the tokenizer has none.

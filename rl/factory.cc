@@ -103,7 +103,8 @@ std::unique_ptr<const Reward> make_reward(const config::RunConfig& config,
 ProblemSource make_source(const config::ProblemSource& source, Split split, std::uint64_t seed) {
   return {.file = source.path(),
           .set = {.family = source.family(),
-                  .difficulty = static_cast<int>(source.difficulty()),
+                  .difficulty = source.has_difficulty() ? static_cast<int>(source.difficulty())
+                                                        : easiest_difficulty(source.family()),
                   .split = split,
                   .seed = seed},
           .weight = source.weight()};

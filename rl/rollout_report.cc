@@ -190,11 +190,7 @@ void write_samples(const Rollout& rollout, const SampleLines& lines,
       text += data::json_line(to_json(group, i, lines)) + '\n';
     }
   }
-  std::error_code error;
-  std::filesystem::create_directories(file.parent_path(), error);
-  if (error) {
-    throw_io_error("make folder", file.parent_path(), error.value());
-  }
+  create_folder_of(file);
   write_file_atomically(file, text);
 }
 

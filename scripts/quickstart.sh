@@ -5,7 +5,7 @@
 #
 #   scripts/quickstart.sh [--text FILE] [--set PATH=VALUE]...
 #
-# --text FILE        a text of at least 10 MB, .txt or .jsonl, instead of the GCIDE dictionary (package dict-gcide, 40 MB)
+# --text FILE        a text of at least 10 MB, plain or JSON lines (.jsonl), instead of the GCIDE dictionary (package dict-gcide, 40 MB)
 # --set PATH=VALUE   any field of configs/runs/quickstart.textproto, the pretraining, e.g. another layout of the 4 workers:
 #                    --set mesh.pipeline=1 --set mesh.tensor=2
 set -euo pipefail
@@ -45,11 +45,14 @@ if [ "$bytes" -lt "$minimum_bytes" ]; then
   echo "quickstart.sh: $text has $bytes bytes; at least $minimum_bytes are needed" >&2
   exit 93
 fi
-extension=${text##*.}
-[ "$extension" = jsonl ] || extension=txt
+case "$text" in
+  *.jsonl | *.ndjson | *.json) extension=jsonl ;;
+  *) extension=txt ;;
+esac
 
 # The end of the text is held out, cut at a line.
 head -c $((bytes - held_out_bytes)) "$text" > "$data/train.$extension"
+[ "$extension" = txt ] || sed -i '$d' "$data/train.$extension"  # half a line is no JSON
 tail -c "$held_out_bytes" "$text" | tail -n +2 > "$data/held-out.$extension"
 
 problems=(sorting --difficulty 7)

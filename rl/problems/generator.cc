@@ -1,5 +1,6 @@
 #include "rl/problems/generator.h"
 
+#include <algorithm>
 #include <array>
 
 #include "core/error.h"
@@ -49,6 +50,11 @@ Split split_of(const ProblemFamily& family, const Instance& instance) {
 }  // namespace
 
 std::span<const ProblemFamily> problem_families() { return kFamilies; }
+
+int easiest_difficulty(std::string_view family) {
+  const auto* const found = std::ranges::find(kFamilies, family, &ProblemFamily::name);
+  return found == std::end(kFamilies) ? 1 : found->min_difficulty;
+}
 
 std::string WorkedProblem::solution() const {
   return concat("<think>", thoughts, "</think><answer>", problem.answer, "</answer>");

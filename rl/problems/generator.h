@@ -20,6 +20,9 @@ struct ProblemFamily {
   std::optional<Instance> (*draw)(Draws& draws, int difficulty) = nullptr;
 };
 std::span<const ProblemFamily> problem_families();
+// What a family has where no difficulty is given; 1 for an unknown one, which generate_problem()
+// refuses with the names that there are.
+int easiest_difficulty(std::string_view family);
 
 enum class Split { kTrain, kHeldOut };
 

@@ -185,6 +185,29 @@ TEST_CASE(
   CHECK(program.run("tokenize a.txt --tokenizer none.json --output x/y", 2).exit_code == 93);
 }
 
+TEST_CASE("what cannot become shards that pretrain reads is refused before anything is written") {
+  const Program program;
+  write_file_atomically(program.path() / "a.txt", "to be or not to be\n");
+  write_file_atomically(program.path() / "a.jsonl.zst", std::string("\x28\xb5\x2f\xfd\0", 5));
+  REQUIRE(program.run("train-tokenizer a.txt --vocab_size 262 --output t.json").exit_code == 0);
+  const Result packed =
+      program.run("tokenize a.txt a.jsonl.zst --tokenizer t.json --output x/y", 2);
+  CHECK(packed.exit_code == 93);
+  CHECK(count(packed.errors, "a.jsonl.zst: holds zero bytes") == 1);
+  CHECK(program.run("train-tokenizer a.jsonl.zst --output u.json").exit_code == 93);
+
+  std::string endless = read_file(program.path() / "t.json");
+  const std::string end = "end_of_sentence";
+  for (std::size_t at = endless.find(end); at != std::string::npos; at = endless.find(end, at)) {
+    endless.replace(at, end.size(), "stop");
+  }
+  write_file_atomically(program.path() / "endless.json", endless);
+  const Result refused = program.run("tokenize a.txt --tokenizer endless.json --output x/y", 2);
+  CHECK(refused.exit_code == 93);
+  CHECK(count(refused.errors, "endless.json: no added token ends a sentence") == 1);
+  CHECK_FALSE(std::filesystem::exists(program.path() / "x"));
+}
+
 TEST_CASE("problems writes JSON lines, or text for a warm start") {
   const Program program;
   const Result written =
@@ -196,6 +219,8 @@ TEST_CASE("problems writes JSON lines, or text for a warm start") {
   CHECK(count(lines, "\"verifier\":\"integers\"") == 5);
   CHECK(program.run("problems arithmetic --count 2 --text --output b.jsonl").exit_code == 0);
   CHECK(count(read_file(program.path() / "b.jsonl"), "{\"text\":\"") == 2);
+  CHECK(program.run("problems arithmetic --count 2 --output made/here/b.jsonl").exit_code == 0);
+  CHECK(std::filesystem::exists(program.path() / "made" / "here" / "b.jsonl"));
   CHECK(program.run("problems sums --count 2 --output c.jsonl").exit_code == 93);
   CHECK(program.run("problems sorting --count 2 --split test --output c.jsonl").exit_code == 93);
   CHECK(program.run("problems sorting --count 0 --output c.jsonl").exit_code == 93);

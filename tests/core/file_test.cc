@@ -84,6 +84,20 @@ TEST_CASE("rename_durably moves files and folders, and relative paths work") {
   std::filesystem::current_path(before);
 }
 
+TEST_CASE(
+    "create_folder_of makes all folders above a file, and names the one that cannot be made") {
+  const test::TemporaryFolder folder;
+  const std::filesystem::path file = folder.path() / "a" / "b" / "c.txt";
+  create_folder_of(file);
+  CHECK(std::filesystem::is_directory(file.parent_path()));
+  CHECK_FALSE(std::filesystem::exists(file));
+  CHECK_NOTHROW(create_folder_of(file));
+  CHECK_NOTHROW(create_folder_of("relative"));
+  write_file_atomically(file, "1");
+  CHECK_THROWS_WITH(create_folder_of(file / "d" / "e"),
+                    Catch::Contains("make folder " + (file / "d").string()));
+}
+
 TEST_CASE("Numbered names sort as their numbers do") {
   CHECK(numbered_name("step-", 200) == "step-00000200");
   CHECK(numbered_name("group-", 0, ".pb") == "group-00000000.pb");

@@ -119,6 +119,23 @@ TEST_CASE("A bad JSON line is named by file and line") {
   CHECK(refusal("{\"text\": \"" + std::string(2000, 'a') + "\"}") == "refused");
 }
 
+TEST_CASE(
+    "What is no text is refused before anything is cut, and a file of JSON lines is not looked "
+    "at") {
+  const test::TemporaryFolder folder;
+  const auto chunks_of = [&](const std::string& name, const std::string& text) {
+    return cut_into_chunks({write(folder, name, text)}, 100, {}).size();
+  };
+  const std::string gzip("\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03", 10);
+  CHECK_THROWS_WITH(
+      chunks_of("a.jsonl.gz", gzip),
+      Catch::Contains("a.jsonl.gz: holds zero bytes") && Catch::Contains("unpack it"));
+  CHECK_THROWS_AS(chunks_of("a.txt", std::string(4095, 'a') + '\0'), ConfigError);
+  CHECK(chunks_of("b.txt", std::string(4096, 'a') + '\0') == 41);
+  CHECK(chunks_of("c.jsonl", gzip) == 1);
+  CHECK(chunks_of("d.txt", "") == 1);
+}
+
 TEST_CASE("Missing files, folders and empty lists are refused") {
   const test::TemporaryFolder folder;
   CHECK_THROWS_AS(cut_into_chunks({}, 100, {}), ConfigError);

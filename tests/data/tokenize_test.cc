@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "data/token_shard.h"
+#include "tests/data/byte_tokenizer.h"
 #include "tests/support/catch.h"
 #include "tests/support/paths.h"
 #include "tests/support/temporary_folder.h"
@@ -80,6 +81,13 @@ TEST_CASE("Texts of special tokens in the data become no special tokens") {
   for (const std::int32_t token : tokens) {
     CHECK_FALSE(tokenizer.is_special(token));
   }
+}
+
+TEST_CASE("A tokenizer without an end of sentence is refused with the texts that were looked for") {
+  CHECK_NOTHROW(require_end_of_sentence(Tokenizer::load(kFixtures + "llama3.json"), "t.json"));
+  CHECK_THROWS_WITH(require_end_of_sentence(test::byte_tokenizer({"</s>"}), "t.json"),
+                    Catch::Contains("t.json: no added token ends a sentence") &&
+                        Catch::Contains("<|end_of_text|>, <|endoftext|>"));
 }
 
 TEST_CASE("Small files share a shard, large ones are cut, and the order is that of the files") {

@@ -95,7 +95,7 @@ TEST_CASE("An added token may stand in the vocabulary too, under any id") {
   CHECK(tokenizer.vocab_size() == 481);
   CHECK(tokenizer.token_id(name) == 480);
   SpecialTokenNames names;
-  names.eos = "not there";
+  names.eos = {"not there", name};
   CHECK(Tokenizer(root.dump(), "t.json", names).special_tokens().eos == 480);
 }
 

@@ -8,6 +8,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "data/bpe_trainer.h"
+#include "tests/data/byte_tokenizer.h"
 #include "tests/support/catch.h"
 #include "tests/support/paths.h"
 #include "tests/support/temporary_folder.h"
@@ -109,6 +110,19 @@ TEST_CASE("Tokenizer tells the ids of special tokens and the bytes of all") {
   CHECK(sum == static_cast<std::int64_t>(text.size()));
   CHECK_THROWS_AS(tokenizer.decode(std::vector<std::int32_t>{480}), ConfigError);
   CHECK_THROWS_AS(tokenizer.decode(std::vector<std::int32_t>{-1}), ConfigError);
+}
+
+TEST_CASE("Beginning and end of a sentence are found under the names of published models") {
+  const auto ids_of = [](const std::vector<std::string>& added) {
+    return test::byte_tokenizer(added).special_tokens();  // of them the first is token 256
+  };
+  const SpecialTokenIds llama = ids_of({"<|begin_of_text|>", "<|end_of_text|>", "<|eot_id|>"});
+  CHECK(llama == SpecialTokenIds{.bos = 256, .eos = 257});
+  CHECK(ids_of({"<|endoftext|>", "<|im_start|>"}) == SpecialTokenIds{.eos = 256});
+  CHECK(ids_of({"<|endoftext|>", "<｜end▁of▁sentence｜>"}).eos == 257);
+  CHECK(ids_of({"<|end_of_text|>", "<｜end▁of▁sentence｜>", "<|end_of_sentence|>"}).eos == 258);
+  CHECK(ids_of({"<|endoftext|>", "<|end_of_text|>"}).eos == 257);
+  CHECK(ids_of({"</s>"}) == SpecialTokenIds{});
 }
 
 TEST_CASE("A saved tokenizer is the same file with the same hash") {
