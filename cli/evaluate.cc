@@ -69,11 +69,13 @@ For problems and choices:
   --accepted_per_problem N   different ones of each problem at most (default 1)
 
   --json FILE           the results as one JSON object
-  --set PATH=VALUE      sets a field of the run's config: mesh.*, run.threads, data.tokenizer, model.max_position
+  --set PATH=VALUE      sets a field of the run's config that is not of its weights: mesh.*, run.device, run.transport, run.threads,
+                        numerics.mode, data.tokenizer, data.chat.*, model.max_position; for --text also train.sequence_length
 
 examples:
-  fathom evaluate runs/quickstart --text held-out.txt
-  mpirun -n 4 fathom evaluate runs/grpo --family sorting --difficulty 8 --count 512 --split held_out --samples 16 --k 1,4,16
+  fathom evaluate runs/quickstart --text runs/quickstart/data/held-out.txt
+  mpirun -n 4 fathom evaluate runs/quickstart/grpo --family sorting --difficulty 7 --count 512 --split held_out --samples 16 --k 1,4,16 \
+    --template '{prompt}<think>' --max_new_tokens 80
 )";
 
 // What is known before any weight is read.

@@ -48,11 +48,12 @@ In EXACT mode the output is the same on every layout, and logprobs are those of 
                         (their latents: far less memory, equal within rounding; the default in FAST)
   --cache_tokens N      tokens that a data rank keeps (default: enough for --batch of the longest); with
                         fewer, sequences wait and may be fed again; changes memory and speed only
-  --set PATH=VALUE      sets a field of the run's config: mesh.*, run.threads, data.tokenizer, model.max_position
+  --set PATH=VALUE      sets a field of the run's config that is not of its weights: mesh.*, run.device, run.transport, run.threads,
+                        numerics.mode, data.tokenizer, data.chat.*, model.max_position
 
 examples:
   fathom generate runs/quickstart --prompt 'Once upon a time'
-  mpirun -n 2 fathom generate runs/quickstart/checkpoints/step-00001000 --prompts prompts.jsonl --set mesh.tensor=2
+  mpirun -n 2 fathom generate runs/quickstart/checkpoints/step-00000900 --prompts prompts.jsonl --set mesh.tensor=2
 )";
 
 struct Request {

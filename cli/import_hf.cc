@@ -16,16 +16,17 @@ constexpr std::string_view kHelp =
 
 Makes a run folder of a DeepSeek-V2, V2-Lite or V3 model as Hugging Face has it: FOLDER holds config.json, tokenizer.json and
 model.safetensors, or the files of model.safetensors.index.json; weights in F32, BF16, F16, or F8_E4M3 with block scales. RUN gets a
-checkpoint of step 0 with the weights in float32, tokenizer.json, and model.textproto. Everything is checked first: a folder that
-is damaged or of another model is refused, and nothing is written. Ranks share the work; each needs under 300 MB of memory, however
-large the model. It reads every file once and takes 4 bytes a weight on the disk.
+checkpoint of step 0 with the weights in float32, tokenizer.json, model.textproto and chat.textproto. Everything is checked first:
+a folder that is damaged or of another model is refused, and nothing is written. Ranks share the work; each needs under 300 MB of
+memory, however large the model. It reads every file once and takes 4 bytes a weight on the disk.
 
   --out RUN          the run folder to make; must not exist
   --tokenizer FILE   another tokenizer.json than the folder's
 
 RUN is then what every command takes:
   fathom generate RUN --prompt TEXT
-  fathom sft CONFIG --set train.init_from=RUN      (model_from: "RUN/model.textproto" data { tokenizer: "RUN/tokenizer.json" })
+  fathom sft CONFIG --set train.init_from=RUN      CONFIG being in the current folder, with model_from: "RUN/model.textproto"
+                                                   data { tokenizer: "RUN/tokenizer.json" chat_from: "RUN/chat.textproto" }
   fathom export-hf RUN --out FOLDER
 
 example:

@@ -31,7 +31,7 @@ Shows what is in a file. PATH is one of
 
 examples:
   fathom inspect data/train-00000-of-00004.h5 --verify
-  fathom inspect runs/quickstart/checkpoints/step-00001000 --tensors
+  fathom inspect runs/quickstart/checkpoints/step-00000900 --tensors
   fathom inspect runs/quickstart/config.textproto --step 100
   fathom inspect data/train-00000-of-00004.h5 --step 100 --config runs/quickstart/config.textproto
 )";

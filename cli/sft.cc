@@ -25,7 +25,9 @@ conversations are packed into sequences of train.sequence_length tokens, isolate
                      and takes 1
 
 example:
-  mpirun -n 4 fathom sft chat.textproto --set train.init_from=runs/quickstart/checkpoints/step-00000300
+  mpirun -n 4 fathom sft configs/runs/chat.textproto --set train.init_from=runs/quickstart/checkpoints/step-00000900
+
+docs/configuration.md has a config to begin with.
 )";
 
 int run(std::span<const std::string> arguments, Session& session) {

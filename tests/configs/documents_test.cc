@@ -39,4 +39,19 @@ TEST_CASE("the config that the document on reinforcement shows is whole") {
   CHECK(find_problems(config, 1, Use::kReinforcement) == std::vector<std::string>());
 }
 
+TEST_CASE("the config that the document on configuration shows for fine-tuning is whole") {
+  const test::TemporaryFolder folder;
+  for (const std::string name : {"models", "chat"}) {
+    std::filesystem::create_directory_symlink(test::source_path("configs/" + name),
+                                              folder.path() / name);
+  }
+  std::filesystem::create_directory(folder.path() / "runs");
+  const std::vector<std::string> configs = configs_of("docs/configuration.md");
+  REQUIRE(configs.size() == 2);  // the first is a learning rate alone
+  write_file_atomically(folder.path() / "runs" / "chat.textproto", configs[1]);
+  RunConfig config = load(folder.path() / "runs" / "chat.textproto");
+  resolve(config, {});
+  CHECK(find_problems(config, 1, Use::kFineTuning) == std::vector<std::string>());
+}
+
 }  // namespace fathom::config

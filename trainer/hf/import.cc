@@ -74,6 +74,21 @@ void describe_run(const ImportOptions& options, Preparation& made) {
   config::validate(resolved, 1, config::Use::kInference);
 }
 
+// Which of configs/chat/ a model has. V3's is the default; R1's and V3.1's differ from it by how an
+// answer begins, which is for the user to choose, and by the tokens in it.
+void describe_chat(bool is_v2, const data::Tokenizer& tokenizer, config::Chat& chat) {
+  if (is_v2 && !tokenizer.token_id("<｜User｜>")) {  // V2's has no tokens of its own
+    chat.set_system_end("\n\n");
+    chat.set_user("User: ");
+    chat.set_assistant("\n\nAssistant: ");
+  }
+  for (const char* text : {"<think>", "</think>"}) {
+    if (tokenizer.token_id(text)) {
+      chat.add_answer_tokens(text);
+    }
+  }
+}
+
 void read_tokenizer(const ImportOptions& options, const nlohmann::json& json, Preparation& made) {
   const std::filesystem::path path =
       options.tokenizer.empty() ? options.folder / "tokenizer.json" : options.tokenizer;
@@ -95,13 +110,8 @@ void read_tokenizer(const ImportOptions& options, const nlohmann::json& json, Pr
                                 "; generation will end it with the tokenizer's end of sentence, ",
                                 eos));
   }
-  // configs/chat/deepseek-v2.textproto, which has no tokens of its own.
-  if (json.at("model_type") == "deepseek_v2" && !tokenizer.token_id("<｜User｜>")) {
-    config::Chat& chat = *made.config.mutable_data()->mutable_chat();
-    chat.set_system_end("\n\n");
-    chat.set_user("User: ");
-    chat.set_assistant("\n\nAssistant: ");
-  }
+  describe_chat(json.at("model_type") == "deepseek_v2", tokenizer,
+                *made.config.mutable_data()->mutable_chat());
 }
 
 Preparation prepare(const ImportOptions& options) {
@@ -121,15 +131,22 @@ Preparation prepare(const ImportOptions& options) {
   return made;
 }
 
-std::string model_text(const ImportOptions& options, const config::Model& model) {
+// A part of the config as a file that others name. `schema`: "model" of configs/schema/model.proto.
+std::string config_text(const ImportOptions& options, const std::string& schema,
+                        const google::protobuf::Message& part) {
+  google::protobuf::TextFormat::Printer printer;
+  printer.SetUseUtf8StringEscaping(true);
   std::string fields;
-  FATHOM_CHECK(google::protobuf::TextFormat::PrintToString(model, &fields));
-  return concat(
-      "# proto-file: configs/schema/model.proto\n"
-      "# proto-message: fathom.config.Model\n"
-      "#\n"
-      "# Imported from ",
-      std::filesystem::absolute(options.folder).lexically_normal().filename(), ".\n", fields);
+  FATHOM_CHECK(printer.PrintToString(part, &fields));
+  return concat("# proto-file: configs/schema/", schema,
+                ".proto\n"
+                "# proto-message: ",
+                part.GetDescriptor()->full_name(),
+                "\n"
+                "#\n"
+                "# Imported from ",
+                std::filesystem::absolute(options.folder).lexically_normal().filename(),
+                "; the schema says what is where a field is absent.\n", fields);
 }
 
 // Shows this rank's pieces as slices of a state, one at a time in the same memory.
@@ -182,7 +199,8 @@ ImportSummary import_hf(const ImportOptions& options, parallel::Communicator& wo
     if (world.rank() == 0) {
       folder.emplace(options.out);
       folder->write("tokenizer.json", prepared.tokenizer->json());
-      folder->write("model.textproto", model_text(options, prepared.config.model()));
+      folder->write("model.textproto", config_text(options, "model", prepared.config.model()));
+      folder->write("chat.textproto", config_text(options, "data", prepared.config.data().chat()));
     }
   });
   CheckpointOptions checkpoint;
