@@ -22,6 +22,7 @@
 #include "rl/factory.h"
 #include "rl/problem_evaluation.h"
 #include "trainer/generation/generator.h"
+#include "trainer/token_data.h"
 
 namespace fathom::cli {
 namespace {
@@ -69,13 +70,14 @@ For problems and choices:
   --accepted_per_problem N   different ones of each problem at most (default 1)
 
   --json FILE           the results as one JSON object
-  --set PATH=VALUE      sets a field of the run's config that is not of its weights: mesh.*, run.device, run.transport, run.threads,
-                        numerics.mode, data.tokenizer, data.chat.*, model.max_position; for --text also train.sequence_length
+  --set PATH=VALUE      sets a field of the run's config that its weights do not depend on: mesh.*, run.device, run.transport,
+                        run.threads, numerics.mode, data.tokenizer, data.chat, data.document_start, model.max_position;
+                        for --text also train.sequence_length
 
 examples:
   fathom evaluate runs/quickstart --text runs/quickstart/data/held-out.txt
-  mpirun -n 4 fathom evaluate runs/quickstart/grpo --family sorting --difficulty 7 --count 512 --split held_out --samples 16 --k 1,4,16 \
-    --template '{prompt}<think>' --max_new_tokens 80
+  mpirun -n 4 fathom evaluate runs/quickstart/grpo --family sorting --difficulty 7 --count 512 --split held_out --samples 16 \
+    --k 1,4,16 --template '{prompt}<think>' --max_new_tokens 80
 )";
 
 // What is known before any weight is read.
@@ -104,7 +106,8 @@ void prepare_problems(const EvaluationRequest& request, Preparation& made) {
 
 void prepare_choices(const EvaluationRequest& request, Preparation& made) {
   const data::Tokenizer& tokenizer = *made.stored.tokenizer;
-  const data::PromptTemplate prompt(tokenizer, request.prompt_template);
+  const data::PromptTemplate prompt(tokenizer, request.prompt_template,
+                                    trainer::make_document_start(made.stored.config));
   const EncodeText encode = make_prompt_encoder(made.stored, request.generation.is_chat);
   made.questions = read_questions(request.choices_file);
   for (const Question& question : made.questions) {

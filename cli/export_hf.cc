@@ -26,7 +26,7 @@ cannot. Ranks share the files, so there should be some for each; each rank needs
   --out FOLDER         the folder to make; must not exist
   --dtype BF16         of the weights (default), or FP32, or FP8: E4M3 with a scale for each 128 x 128 elements, as V3 is published
   --shard_size SIZE    bytes of tensors in a file, unless one tensor alone has more; with KB, MB or GB (default 5GB)
-  --set PATH=VALUE     sets a field of the run's config: data.tokenizer, data.chat, model.yarn
+  --set PATH=VALUE     sets a field of the run's config: data.tokenizer, data.chat, data.document_start, model.yarn
 
 example:
   mpirun -n 8 fathom export-hf runs/chat --out chat-hf

@@ -48,8 +48,8 @@ In EXACT mode the output is the same on every layout, and logprobs are those of 
                         (their latents: far less memory, equal within rounding; the default in FAST)
   --cache_tokens N      tokens that a data rank keeps (default: enough for --batch of the longest); with
                         fewer, sequences wait and may be fed again; changes memory and speed only
-  --set PATH=VALUE      sets a field of the run's config that is not of its weights: mesh.*, run.device, run.transport, run.threads,
-                        numerics.mode, data.tokenizer, data.chat.*, model.max_position
+  --set PATH=VALUE      sets a field of the run's config that its weights do not depend on: mesh.*, run.device, run.transport,
+                        run.threads, numerics.mode, data.tokenizer, data.chat, data.document_start, model.max_position
 
 examples:
   fathom generate runs/quickstart --prompt 'Once upon a time'

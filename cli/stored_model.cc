@@ -9,6 +9,7 @@
 #include "configs/resolve.h"
 #include "configs/validate.h"
 #include "core/error.h"
+#include "data/document_start.h"
 #include "model/factory.h"
 #include "parallel/comm/agree.h"
 #include "parallel/comm/heartbeat_file.h"
@@ -16,6 +17,7 @@
 #include "trainer/checkpoint/catalog.h"
 #include "trainer/factory.h"
 #include "trainer/identity.h"
+#include "trainer/token_data.h"
 #include "trainer/weights.h"
 
 namespace fathom::cli {
@@ -87,8 +89,8 @@ EncodeText make_prompt_encoder(const StoredModel& stored, bool is_chat) {
   if (is_chat) {
     return trainer::make_chat_encoder(stored.config, *stored.tokenizer);
   }
-  return
-      [&tokenizer = *stored.tokenizer](const std::string& text) { return tokenizer.encode(text); };
+  return [&tokenizer = *stored.tokenizer, start = trainer::make_document_start(stored.config)](
+             const std::string& text) { return data::encode_document(tokenizer, text, start); };
 }
 
 void require_room(const std::string& what, std::int64_t num_tokens,

@@ -31,10 +31,11 @@ StoredModel open_stored_model(const std::filesystem::path& path,
                               const std::vector<std::string>& overrides,
                               const config::Launch& launch);
 
-// A text as the model is to read it: its tokens, added ones among them, or those of a user's
-// message with the run's chat template (data.chat) around it, in which added tokens are text.
-// Borrows the stored model's tokenizer. Throws ConfigError when the tokenizer lacks what the
-// template needs.
+// A text as the model is to read it: its tokens, added ones among them, after what
+// data.document_start puts before a document; or those of a user's message with the run's chat
+// template (data.chat) around it, in which added tokens are text. Borrows the stored model's
+// tokenizer. Throws ConfigError, itself or what it returns, when the tokenizer lacks what they
+// need.
 using EncodeText = std::function<std::vector<std::int32_t>(const std::string& text)>;
 EncodeText make_prompt_encoder(const StoredModel& stored, bool is_chat);
 

@@ -41,7 +41,8 @@ void check_packing(const DocumentSet& documents, const PackingOptions& options) 
     throw ConfigError(concat("the tokenizer of ", shard, " has no end-of-sentence token"));
   }
   if (options.start == DocumentStart::kBos && tokens.bos < 0) {
-    throw ConfigError(concat("the tokenizer of ", shard, " has no begin-of-sentence token"));
+    throw ConfigError(concat("data.document_start is BOS, but the tokenizer of ", shard,
+                             " has no begin-of-sentence token"));
   }
   if (!(options.fim_rate >= 0.0 && options.fim_rate <= 1.0)) {
     throw ConfigError(concat("fim_rate is ", options.fim_rate, ", want 0 to 1"));

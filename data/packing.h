@@ -8,6 +8,7 @@
 
 #include "core/rng.h"
 #include "data/document_set.h"
+#include "data/document_start.h"
 #include "data/fim.h"
 #include "data/permutation.h"
 
@@ -16,10 +17,6 @@ namespace fathom::data {
 enum class DocumentOrder {
   kAsStored,
   kShuffled,  // another permutation in every epoch
-};
-enum class DocumentStart {
-  kPlain,
-  kBos,  // the begin-of-sentence token first
 };
 
 struct PackingOptions {

@@ -4,7 +4,8 @@
 
 namespace fathom::data {
 
-PromptTemplate::PromptTemplate(const Tokenizer& tokenizer, const std::string& text)
+PromptTemplate::PromptTemplate(const Tokenizer& tokenizer, const std::string& text,
+                               DocumentStart start)
     : tokenizer_(&tokenizer) {
   constexpr std::string_view kPlace = "{prompt}";
   const std::size_t place = text.find(kPlace);
@@ -12,6 +13,10 @@ PromptTemplate::PromptTemplate(const Tokenizer& tokenizer, const std::string& te
     throw ConfigError(concat("the prompt template \"", text, "\" has no {prompt} in it"));
   }
   before_ = tokenizer.parse(text.substr(0, place));
+  const std::optional<std::int32_t> first = token_before(tokenizer, start);
+  if (first && (before_.empty() || before_.front().token != *first)) {
+    before_.insert(before_.begin(), {.text = "", .token = *first});
+  }
   after_ = tokenizer.parse(text.substr(place + kPlace.size()));
 }
 

@@ -5,6 +5,7 @@
 #include <string_view>
 #include <vector>
 
+#include "data/document_start.h"
 #include "data/tokenizer.h"
 
 namespace fathom::data {
@@ -13,8 +14,10 @@ namespace fathom::data {
 // becomes these tokens; a prompt is text, whatever it holds. Immutable: may be shared by threads.
 class PromptTemplate {
  public:
-  // The tokenizer outlives it. Throws ConfigError for a text without {prompt}.
-  PromptTemplate(const Tokenizer& tokenizer, const std::string& text);
+  // The tokenizer outlives it. `start` stands before all, where the text does not begin with it.
+  // Throws ConfigError for a text without {prompt}, and as token_before().
+  PromptTemplate(const Tokenizer& tokenizer, const std::string& text,
+                 DocumentStart start = DocumentStart::kPlain);
 
   // Template and prompt, in the place of the first {prompt}: text and the tokens between it.
   std::vector<Tokenizer::TextOrToken> render(std::string_view prompt) const;

@@ -18,6 +18,7 @@
 #include "rl/rewards/length_reward.h"
 #include "trainer/chat_data.h"
 #include "trainer/factory.h"
+#include "trainer/token_data.h"
 
 namespace fathom::rl {
 namespace {
@@ -207,9 +208,9 @@ EncodeProblem make_problem_encoder(const config::RunConfig& config,
                                    const data::Tokenizer& tokenizer,
                                    const std::string& prompt_template, bool is_chat) {
   if (!is_chat) {
-    return [prompt = data::PromptTemplate(tokenizer, prompt_template)](const Problem& problem) {
-      return prompt.encode(problem.prompt);
-    };
+    return [prompt = data::PromptTemplate(tokenizer, prompt_template,
+                                          trainer::make_document_start(config))](
+               const Problem& problem) { return prompt.encode(problem.prompt); };
   }
   return [prompt_template,
           encode = trainer::make_chat_encoder(config, tokenizer)](const Problem& problem) {

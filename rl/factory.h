@@ -29,8 +29,8 @@ std::optional<std::size_t> find_deciding_reward(const config::RunConfig& config)
 std::vector<ProblemSource> make_problem_sources(const config::RunConfig& config);
 HeldOutProblems make_held_out_problems(const config::RunConfig& config);
 // The template with a problem's prompt in it. In a chat that is a user's message, all of it text,
-// and data.chat stands around it; else the template's own added tokens are tokens, and the
-// problem's prompt is text. The tokenizer outlives it.
+// and data.chat stands around it; else the template's own added tokens are tokens, the problem's
+// prompt is text, and data.document_start stands before them. The tokenizer outlives it.
 EncodeProblem make_problem_encoder(const config::RunConfig& config,
                                    const data::Tokenizer& tokenizer,
                                    const std::string& prompt_template, bool is_chat);

@@ -4,6 +4,12 @@
 #include "core/error.h"
 
 namespace fathom::trainer {
+
+data::DocumentStart make_document_start(const config::RunConfig& config) {
+  return config.data().document_start() == config::Data::BOS ? data::DocumentStart::kBos
+                                                             : data::DocumentStart::kPlain;
+}
+
 data::TrainingDataOptions make_training_data_options(const config::RunConfig& config) {
   data::TrainingDataOptions options;
   for (const config::Data::Source& source : config.data().train()) {
@@ -14,6 +20,7 @@ data::TrainingDataOptions make_training_data_options(const config::RunConfig& co
   options.mtp_depth = config.model().mtp_depth();
   options.order =
       config.data().shuffle() ? data::DocumentOrder::kShuffled : data::DocumentOrder::kAsStored;
+  options.document_start = make_document_start(config);
   options.fim_rate = config.data().fim_rate();
   options.segments =
       config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
@@ -24,6 +31,7 @@ std::unique_ptr<data::EvaluationData> open_held_out_data(
     const config::RunConfig& config, const std::vector<std::filesystem::path>& paths) {
   data::EvaluationDataOptions options;  // no MTP modules: their losses are not asked for
   options.paths = paths;
+  options.document_start = make_document_start(config);
   options.sequence_length = config.train().sequence_length();
   options.segments =
       config.data().isolate_documents() ? data::Segments::kDocuments : data::Segments::kSequences;
@@ -39,8 +47,9 @@ RunSources open_token_data(const config::RunConfig& config) {
     sources.tokenizer =
         std::make_unique<data::Tokenizer>(data::Tokenizer::load(config.data().tokenizer()));
     training->check_tokenizer(*sources.tokenizer);
-    sources.encode_prompt = [tokenizer = sources.tokenizer.get()](const std::string& text) {
-      return tokenizer->encode(text);
+    sources.encode_prompt = [tokenizer = sources.tokenizer.get(),
+                             start = make_document_start(config)](const std::string& text) {
+      return data::encode_document(*tokenizer, text, start);
     };
     sources.completion_end = make_completion_end(*sources.tokenizer);
   }

@@ -5,11 +5,15 @@
 #include <vector>
 
 #include "configs/run_config.h"
+#include "data/document_start.h"
 #include "data/evaluation_data.h"
 #include "data/training_data.h"
 #include "trainer/run_data.h"
 
 namespace fathom::trainer {
+
+// data.document_start.
+data::DocumentStart make_document_start(const config::RunConfig& config);
 
 // The training stream of token shards that a resolved config describes.
 data::TrainingDataOptions make_training_data_options(const config::RunConfig& config);

@@ -19,6 +19,7 @@
 #include "trainer/hf/safetensors_folder.h"
 #include "trainer/hf/safetensors_plan.h"
 #include "trainer/hf/tokenizer_files.h"
+#include "trainer/token_data.h"
 
 namespace fathom::trainer {
 namespace {
@@ -104,7 +105,8 @@ Preparation prepare(const ExportOptions& options, const config::RunConfig& confi
       {"generation_config.json", generation_config_json(tokenizer)},
       {"tokenizer.json", tokenizer.json()},
       {"tokenizer_config.json",
-       tokenizer_config_json(tokenizer, make_chat_markers(config), config.model().max_position())}};
+       tokenizer_config_json(tokenizer, make_chat_markers(config), make_document_start(config),
+                             config.model().max_position())}};
   made.tensors = published_tensors(model::make_model_options(config.model()));
   made.files = plan_safetensors(made.tensors, options.dtype, options.max_file_bytes);
   if (made.files.size() > 1) {

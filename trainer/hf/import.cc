@@ -114,6 +114,31 @@ void read_tokenizer(const ImportOptions& options, const nlohmann::json& json, Pr
                 *made.config.mutable_data()->mutable_chat());
 }
 
+// What transformers adds to a text, where the folder says it.
+void read_tokenizer_config(const ImportOptions& options, Preparation& made) {
+  const std::filesystem::path path = options.folder / "tokenizer_config.json";
+  std::error_code error;
+  if (!std::filesystem::exists(path, error)) {
+    return;
+  }
+  const nlohmann::json json =
+      data::parse_json(read_plain_file(path, kMaxConfigBytes), path.string());
+  const auto adds_bos = json.find("add_bos_token");
+  if (adds_bos == json.end() || *adds_bos != nlohmann::json(true)) {
+    return;
+  }
+  if (made.tokenizer->special_tokens().bos < 0) {
+    made.notes.push_back(concat(path.string(),
+                                " has add_bos_token, but the tokenizer no begin-of-sentence token: "
+                                "prompts will begin without"));
+    return;
+  }
+  made.config.mutable_data()->set_document_start(config::Data::BOS);
+  made.notes.push_back(concat(path.string(),
+                              " has add_bos_token: prompts will begin with the token; set "
+                              "data.document_start to BOS in a config for training"));
+}
+
 Preparation prepare(const ImportOptions& options) {
   NewFolder::require_room(options.out);
   const std::filesystem::path path = options.folder / "config.json";
@@ -126,6 +151,7 @@ Preparation prepare(const ImportOptions& options) {
   leave_out_missing_modules(made);
   describe_run(options, made);
   read_tokenizer(options, json, made);
+  read_tokenizer_config(options, made);
   made.tensors = published_tensors(model::make_model_options(made.config.model()));
   made.weights = std::make_unique<WeightSource>(*made.folder, made.tensors, is_scaled);
   return made;

@@ -28,10 +28,11 @@ struct ImportSummary {
 
 // Makes a run folder of a Hugging Face one: a checkpoint of step 0 with weights and selection
 // biases in float32, which any command takes on any layout, tokenizer.json, and model.textproto and
-// chat.textproto for configs to name (model_from, data.chat_from). Collective over `world`: each rank converts its share into a file
-// of its own, a piece at a time, and reads it back. All that config.json, tokenizer and headers say
-// is checked before anything is written; whatever fails, `out` is not there, and every rank throws
-// the same error: ConfigError for what the folder holds, IoError.
+// chat.textproto for configs to name (model_from, data.chat_from). Collective over `world`: each
+// rank converts its share into a file of its own, a piece at a time, and reads it back. All that
+// config.json, tokenizer and headers say is checked before anything is written; whatever fails,
+// `out` is not there, and every rank throws the same error: ConfigError for what the folder holds,
+// IoError.
 ImportSummary import_hf(const ImportOptions& options, parallel::Communicator& world);
 
 }  // namespace fathom::trainer

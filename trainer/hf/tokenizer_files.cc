@@ -48,10 +48,11 @@ std::string generation_config_json(const data::Tokenizer& tokenizer) {
 }
 
 std::string tokenizer_config_json(const data::Tokenizer& tokenizer,
-                                  const data::ChatMarkers& markers, std::int64_t max_position) {
+                                  const data::ChatMarkers& markers, data::DocumentStart start,
+                                  std::int64_t max_position) {
   const data::SpecialTokenIds& ids = tokenizer.special_tokens();
   nlohmann::ordered_json out;
-  out["add_bos_token"] = false;
+  out["add_bos_token"] = data::token_before(tokenizer, start).has_value();
   out["add_eos_token"] = false;
   for (const auto& [name, token] :
        {std::pair("bos_token", ids.bos), std::pair("eos_token", ids.eos),

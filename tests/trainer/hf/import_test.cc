@@ -5,6 +5,7 @@
 #include <fstream>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -197,6 +198,36 @@ TEST_CASE("modules of multi-token prediction that are not there are left out, an
   write_tensors(changed, tensors);
   CHECK_THAT(refusal(changed, folder.path() / "none"),
              Catch::Contains("tensor model.layers.2.input_layernorm.weight of the model"));
+}
+
+TEST_CASE("what stands before a text and the chat template come in, and go out again") {
+  const TemporaryFolder folder;
+  const fs::path changed = folder.path() / "changed";
+  copy_fixture("v2_bf16", changed);
+  const auto adds_bos = [&](const std::string& name) {
+    export_on(1, folder.path() / name, folder.path() / (name + "-out"), WeightDType::kBFloat16,
+              1 << 30);
+    return nlohmann::json::parse(
+               read_file(folder.path() / (name + "-out") / "tokenizer_config.json"))
+        .at("add_bos_token")
+        .get<bool>();
+  };
+  import_on(1, changed, folder.path() / "plain");
+  CHECK_FALSE(adds_bos("plain"));
+  std::ofstream(changed / "tokenizer_config.json") << R"({"add_bos_token": true})";
+  const ImportSummary summary = import_on(2, changed, folder.path() / "begun");
+  CHECK(adds_bos("begun"));
+  REQUIRE(summary.notes.size() == 1);
+  CHECK_THAT(summary.notes[0], Catch::Contains("set data.document_start to BOS"));
+  CHECK(import_on(1, folder.path() / "begun-out", folder.path() / "again").notes.size() == 1);
+  std::ofstream(changed / "tokenizer_config.json") << R"({"add_bos_token": null})";
+  CHECK(import_on(1, changed, folder.path() / "none").notes.empty());
+
+  write_file_atomically(folder.path() / "run.textproto",
+                        R"(data { chat_from: "begun/chat.textproto" })");
+  const config::RunConfig config = config::load(folder.path() / "run.textproto");
+  CHECK(config.data().chat().user() == "User: ");
+  CHECK(config.data().chat().assistant() == "\n\nAssistant: ");
 }
 
 TEST_CASE("tensors that do not fit the config are refused, naming file and tensor") {
