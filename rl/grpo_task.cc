@@ -226,15 +226,14 @@ void GrpoTask::note_resumed(const Rollout& rollout, std::int64_t step) const {
 
 void GrpoTask::write_samples(const Rollout& rollout, std::int64_t step) const {
   const std::int64_t interval = loop_->config().grpo().samples_interval();
-  if (interval == 0 || step % interval != 0) {
+  trainer::Reporter* reporter = loop_->reporter();
+  if (reporter == nullptr || interval == 0 || step % interval != 0) {
     return;
   }
-  parallel::agree(loop_->environment().world, [&] {
-    if (loop_->reporter() != nullptr) {
-      rl::write_samples(rollout, {sources_->rewards.names(), sources_->loss, sampler_.text()},
-                        std::filesystem::path(loop_->config().run().directory()) / "samples" /
-                            numbered_name("step-", step, ".jsonl"));
-    }
+  reporter->try_to_write("samples", [&] {
+    rl::write_samples(rollout, {sources_->rewards.names(), sources_->loss, sampler_.text()},
+                      std::filesystem::path(loop_->config().run().directory()) / "samples" /
+                          numbered_name("step-", step, ".jsonl"));
   });
 }
 

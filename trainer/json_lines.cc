@@ -1,6 +1,5 @@
 #include "trainer/json_lines.h"
 
-#include <cerrno>
 #include <nlohmann/json.hpp>
 #include <string_view>
 #include <utility>
@@ -56,21 +55,8 @@ Events keep_lines_until(const std::filesystem::path& path, std::int64_t last_ste
 }  // namespace
 
 JsonLines::JsonLines(std::filesystem::path path, std::optional<std::int64_t> resume_step)
-    : path_(std::move(path)) {
-  if (resume_step) {
-    events_ = keep_lines_until(path_, *resume_step);
-  }
-  out_.open(path_, std::ios::binary | (resume_step ? std::ios::app : std::ios::trunc));
-  if (!out_) {
-    throw_io_error("open", path_, errno);
-  }
-}
-
-void JsonLines::append(const std::string& object) {
-  out_ << object << '\n' << std::flush;
-  if (!out_) {
-    throw_io_error("write", path_, errno);
-  }
-}
+    : events_(resume_step ? keep_lines_until(path, *resume_step) : Events()),
+      file_(std::move(path),
+            resume_step ? AppendFile::Start::kAtEnd : AppendFile::Start::kEmpty) {}
 
 }  // namespace fathom::trainer

@@ -2,12 +2,13 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+
+#include "core/append_file.h"
 
 namespace fathom::trainer {
 
@@ -23,13 +24,12 @@ class JsonLines {
   // Whether a line that was kept says that this happened ("event": ...) at the step of the resume.
   bool has_event(std::string_view name) const { return events_.contains(name); }
 
-  // Appends a line and hands it to the system.
-  void append(const std::string& object);
+  // Appends a line and hands it to the system; a line that cannot be written leaves nothing behind.
+  void append(const std::string& object) { file_.append(object + '\n'); }
 
  private:
-  std::filesystem::path path_;
-  std::ofstream out_;
-  std::set<std::string, std::less<>> events_;
+  std::set<std::string, std::less<>> events_;  // before the file, which it is read from
+  AppendFile file_;
 };
 
 }  // namespace fathom::trainer

@@ -12,6 +12,23 @@ Reporter::Reporter(const std::filesystem::path& run_folder, std::optional<std::i
                    Print print)
     : metrics_(run_folder, resume_step), print_(std::move(print)) {}
 
+void Reporter::write(const std::vector<Metric>& metrics) {
+  try_to_write("metrics", [&] { metrics_.write(metrics); });
+}
+
+void Reporter::try_to_write(const std::string& what, const std::function<void()>& write_file) {
+  try {
+    write_file();
+    if (unwritten_.erase(what) > 0) {
+      print_(what + " are written again");
+    }
+  } catch (const IoError& error) {
+    if (unwritten_.insert(what).second) {
+      print_(concat(what, " are not written: ", error.message()));
+    }
+  }
+}
+
 void Reporter::step(const StepReport& report) {
   const StepResult& result = report.result;
   time_left_.add_step(report.seconds);
@@ -42,7 +59,7 @@ void Reporter::step(const StepReport& report) {
   metrics.insert(metrics.end(), report.more.begin(), report.more.end());
   metrics.push_back({"peak_memory_bytes", report.peak_bytes});
   metrics.push_back({"skipped_steps", report.progress.skipped_steps});
-  metrics_.write(metrics);
+  write(metrics);
 
   print_(format_step_line({report.progress.step, report.num_steps, result.loss, result.grad_norm,
                            report.learning_rate, tokens_per_second,
@@ -62,7 +79,7 @@ void Reporter::step(const StepReport& report) {
 
 void Reporter::evaluation(const RunProgress& progress, const EvaluationResult& result,
                           double seconds) {
-  metrics_.write({{"event", std::string("eval")},
+  write({{"event", std::string("eval")},
                   {"step", progress.step},
                   {"tokens", progress.tokens},
                   {"loss", result.loss},
@@ -76,12 +93,12 @@ void Reporter::evaluation(const RunProgress& progress, const EvaluationResult& r
 }
 
 void Reporter::sample(const RunProgress& progress, const std::string& text) {
-  metrics_.write({{"event", std::string("sample")}, {"step", progress.step}, {"text", text}});
+  write({{"event", std::string("sample")}, {"step", progress.step}, {"text", text}});
   print_("sample: " + text);
 }
 
 void Reporter::checkpoint(std::int64_t step, const std::filesystem::path& folder, double seconds) {
-  metrics_.write({{"event", std::string("checkpoint")},
+  write({{"event", std::string("checkpoint")},
                   {"step", step},
                   {"folder", folder.string()},
                   {"save_ms", seconds * 1e3}});
@@ -93,7 +110,7 @@ void Reporter::checkpoint(std::int64_t step, const std::filesystem::path& folder
 
 void Reporter::end(const RunProgress& progress, const std::string& reason,
                    std::uint64_t state_hash) {
-  metrics_.write({{"event", std::string("end")},
+  write({{"event", std::string("end")},
                   {"step", progress.step},
                   {"tokens", progress.tokens},
                   {"skipped_steps", progress.skipped_steps},

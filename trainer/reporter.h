@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "trainer/metrics.h"
@@ -29,7 +30,7 @@ struct StepReport {
 };
 
 // What a run tells: a line a step for people, metrics.jsonl and TensorBoard for programs. Rank 0
-// alone has one.
+// alone has one. A file that cannot be written ends no run: its line is lost, which is told once.
 class Reporter {
  public:
   using Print = std::function<void(const std::string& line)>;
@@ -38,7 +39,10 @@ class Reporter {
            Print print);
 
   void step(const StepReport& report);
-  void write(const std::vector<Metric>& metrics) { metrics_.write(metrics); }
+  void write(const std::vector<Metric>& metrics);
+  // Calls `write_file`, which may throw IoError: then "<what> are not written: why" is told, unless
+  // it failed the last time, too.
+  void try_to_write(const std::string& what, const std::function<void()>& write_file);
   // Whether the step that the run goes on from has been evaluated.
   bool was_evaluated() const { return metrics_.has_event("eval") || metrics_.has_event("sample"); }
   void evaluation(const RunProgress& progress, const EvaluationResult& result, double seconds);
@@ -51,6 +55,7 @@ class Reporter {
  private:
   MetricsWriter metrics_;
   Print print_;
+  std::set<std::string> unwritten_;  // what failed the last time
   TimeLeft time_left_;
 };
 

@@ -3,9 +3,9 @@
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <chrono>
 #include <system_error>
+#include <utility>
 
 #include "configs/schema/tensorboard_event.pb.h"
 #include "core/error.h"
@@ -43,8 +43,14 @@ double seconds_since_1970() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-// TensorBoard takes files whose name holds "tfevents" and reads them in the order of their names.
+// Creates the folder. TensorBoard takes files whose name holds "tfevents" and reads them in the order
+// of their names.
 std::filesystem::path new_file_path(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  if (error) {
+    throw_io_error("create folder", folder, error.value());
+  }
   const auto seconds = static_cast<std::int64_t>(seconds_since_1970());
   for (int number = 0;; ++number) {
     std::string digits = std::to_string(number);
@@ -75,17 +81,8 @@ std::uint32_t masked_crc32c(std::string_view bytes) noexcept {
   return ((crc >> 15) | (crc << 17)) + 0xa282ead8U;
 }
 
-EventWriter::EventWriter(const std::filesystem::path& folder, std::int64_t first_step) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) {
-    throw_io_error("create folder", folder, error.value());
-  }
-  path_ = new_file_path(folder);
-  out_.open(path_, std::ios::binary);
-  if (!out_) {
-    throw_io_error("open", path_, errno);
-  }
+EventWriter::EventWriter(const std::filesystem::path& folder, std::int64_t first_step)
+    : file_(new_file_path(folder), AppendFile::Start::kEmpty) {
   tensorboard::Event version = event_at(0);
   version.set_file_version("brain.Event:2");
   write_record(version.SerializeAsString());
@@ -111,16 +108,13 @@ void EventWriter::scalars(std::int64_t step, std::span<const Scalar> values) {
 }
 
 void EventWriter::flush() {
-  out_.flush();
-  if (!out_) {
-    throw_io_error("write", path_, errno);
-  }
+  file_.append(std::exchange(unwritten_, ""));
 }
 
 void EventWriter::write_record(const std::string& message) {
   const std::string length = little_endian(static_cast<std::uint64_t>(message.size()));
-  out_ << length << little_endian(masked_crc32c(length)) << message
-       << little_endian(masked_crc32c(message));
+  unwritten_ += length + little_endian(masked_crc32c(length)) + message +
+                little_endian(masked_crc32c(message));
 }
 
 }  // namespace fathom::trainer

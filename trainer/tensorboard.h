@@ -2,10 +2,11 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <span>
 #include <string>
 #include <string_view>
+
+#include "core/append_file.h"
 
 namespace fathom::trainer {
 
@@ -26,15 +27,16 @@ class EventWriter {
 
   void scalar(std::string_view tag, std::int64_t step, double value);
   void scalars(std::int64_t step, std::span<const Scalar> values);  // in one record
+  // Hands what was written since to the system; on an error that is lost as a whole.
   void flush();
 
-  const std::filesystem::path& path() const noexcept { return path_; }
+  const std::filesystem::path& path() const noexcept { return file_.path(); }
 
  private:
   void write_record(const std::string& message);
 
-  std::filesystem::path path_;
-  std::ofstream out_;
+  AppendFile file_;
+  std::string unwritten_;  // records
 };
 
 // The checksum of a TFRecord: CRC-32C (Castagnoli, RFC 3720 appendix B.4), rotated and shifted so

@@ -332,9 +332,11 @@ std::string TrainingLoop::explain_failed_save(const std::string& cause) const {
 void TrainingLoop::write_skipped_batch(std::int64_t first_sample, std::int64_t num_samples) const {
   const std::filesystem::path path = std::filesystem::path(config_->run().directory()) / "log" /
                                      concat("not-finite-step-", progress_.step, ".json");
-  write_file_atomically(path, concat("{\"step\": ", progress_.step, ", \"first_sample\": ",
-                                     first_sample, ", \"num_samples\": ", num_samples, "}\n"));
-  reporter_->note(concat("its samples are named in ", path.string()));
+  reporter_->try_to_write("names of skipped samples", [&] {
+    write_file_atomically(path, concat("{\"step\": ", progress_.step, ", \"first_sample\": ",
+                                       first_sample, ", \"num_samples\": ", num_samples, "}\n"));
+    reporter_->note(concat("its samples are named in ", path.string()));
+  });
 }
 
 }  // namespace fathom::trainer
