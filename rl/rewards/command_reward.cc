@@ -150,7 +150,14 @@ CommandReward::Asked CommandReward::ask(Judge& judge, const std::string& line) c
 RewardValue CommandReward::score(const RewardInput& input) const {
   const std::string line = question(input);
   Loan loan(*this);
-  const auto [answer, limit] = ask(loan.judge(), line);
+  Asked asked;
+  try {
+    asked = ask(loan.judge(), line);
+  } catch (const IoError& error) {  // the system has no process or file to give now
+    loan.judge().process.reset();
+    return {.value = std::nullopt, .reason = error.message()};
+  }
+  const auto& [answer, limit] = asked;
   if (answer.ending != Ending::kAnswered) {
     return {.value = std::nullopt, .reason = failure(answer.ending, limit)};
   }

@@ -21,9 +21,10 @@ namespace {
 
 constexpr std::size_t kMaxLineBytes = std::size_t{1} << 20;
 
-void check(bool is_done, std::string_view operation, int error) {
+// Of a call that says in errno why it failed.
+void check(bool is_done, std::string_view operation) {
   if (!is_done) {
-    throw IoError(concat("reward command: ", operation, ": ", std::strerror(error)));
+    throw IoError(concat("reward command: ", operation, ": ", std::strerror(errno)));
   }
 }
 
@@ -71,7 +72,8 @@ pid_t spawn_shell(const std::string& command, int input, int output) {
   const int error = posix_spawn(&pid, "/bin/sh", &actions, &attributes, arguments.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
-  check(error == 0, "cannot start /bin/sh", error);
+  errno = error;
+  check(error == 0, "cannot start /bin/sh");
   return pid;
 }
 
@@ -79,12 +81,11 @@ pid_t spawn_shell(const std::string& command, int input, int output) {
 
 LineProcess::LineProcess(const std::string& command) {
   std::array<int, 2> sockets{};
-  check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()) == 0, "socketpair",
-        errno);
+  check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets.data()) == 0, "socketpair");
   Descriptor input(sockets[0]);
   const Descriptor child_input(sockets[1]);
   std::array<int, 2> pipes{};
-  check(pipe2(pipes.data(), O_CLOEXEC) == 0, "pipe", errno);
+  check(pipe2(pipes.data(), O_CLOEXEC) == 0, "pipe");
   Descriptor output(pipes[0]);
   const Descriptor child_output(pipes[1]);
   pid_ = spawn_shell(command, child_input.get(), child_output.get());
@@ -116,7 +117,7 @@ std::optional<LineProcess::Readiness> LineProcess::wait(bool wants_to_write,
     if (found == 0 && left <= 0) {
       return std::nullopt;
     }
-    check(found == 0 || errno == EINTR, "poll", errno);
+    check(found == 0 || errno == EINTR, "poll");
   }
 }
 

@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "tests/support/catch.h"
+#include "tests/support/open_file_limit.h"
 #include "tests/support/temporary_folder.h"
 
 namespace fathom::rl {
@@ -230,6 +231,17 @@ TEST_CASE("A command reward without command, time or processes is refused") {
   CHECK_THROWS_AS(CommandReward(options_of("cat", 0s)), ConfigError);
   CHECK_THROWS_AS(CommandReward({.command = "cat", .start_limit = 0s}), ConfigError);
   CHECK_THROWS_AS(CommandReward({.command = "cat", .num_processes = 0}), ConfigError);
+}
+
+TEST_CASE("A command that the system cannot start gives no verdict, and is started later") {
+  const CommandReward reward(options_of(echo("correct")));
+  {
+    const test::OpenFileLimit limit(3);
+    const RewardValue value = ask(reward, "4");
+    CHECK(value.value == std::nullopt);
+    CHECK(value.reason == "reward command: socketpair: Too many open files");
+  }
+  CHECK(ask(reward, "4").value == 1.0);
 }
 
 }  // namespace fathom::rl
