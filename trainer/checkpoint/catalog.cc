@@ -50,9 +50,15 @@ std::vector<fs::directory_entry> entries_of(const fs::path& folder) {
     entries.push_back(*i);
   }
   if (error) {
-    throw IoError(concat("list ", folder.string(), ": ", error.message()));
+    throw_io_error("list", folder, error.value());
   }
   return entries;
+}
+
+// What an NFS client leaves of a file that is removed while it is open here; it goes when that is
+// closed.
+bool is_open_remnant(const fs::directory_entry& entry) {
+  return entry.path().filename().string().starts_with(".nfs");
 }
 
 // Why nothing may be removed here; empty when all is ours.
@@ -62,27 +68,42 @@ std::string foreign_content(const fs::path& folder) {
     return "is no folder";
   }
   for (const fs::directory_entry& entry : entries_of(folder)) {
-    if (!is_file_of_ours(entry)) {
+    if (!is_file_of_ours(entry) && !is_open_remnant(entry)) {
       return concat("holds ", entry.path().filename().string(), ", which is not of a checkpoint");
     }
   }
   return "";
 }
 
-// The manifest goes first: a folder without one is nobody's checkpoint.
-void remove_files(const fs::path& folder) {
+// The manifest goes first: a folder without one is nobody's checkpoint. `manifest` is its open file,
+// if there is one, and is closed before the folder goes.
+void remove_files(const fs::path& folder, std::optional<ShardFile> manifest) {
   std::error_code error;
   const auto remove = [&](const fs::path& path) {
     fs::remove(path, error);
     if (error) {
-      throw IoError(concat("remove ", path.string(), ": ", error.message()));
+      throw_io_error("remove", path, error.value());
     }
   };
   remove(folder / kManifestName);
   for (const fs::directory_entry& entry : entries_of(folder)) {
-    remove(entry.path());
+    if (!is_open_remnant(entry)) {
+      remove(entry.path());
+    }
   }
+  manifest.reset();
   remove(folder);
+}
+
+// What the file system refuses is a reason for a folder to be left, too.
+template <class Remove>
+std::optional<std::string> reason_of(const fs::path& folder, Remove remove) {
+  try {
+    const std::string why = remove();
+    return why.empty() ? std::nullopt : std::optional(concat(folder.string(), " is left: ", why));
+  } catch (const IoError& error) {
+    return concat(folder.string(), " is left: ", error.message());
+  }
 }
 
 bool exchange(const fs::path& a, const fs::path& b) {
@@ -120,7 +141,8 @@ FolderLock::FolderLock(const fs::path& folder) {
   if (descriptor < 0) {
     return;
   }
-  // A file system that cannot lock leaves it to the lock of the run folder.
+  // A file system that cannot lock leaves it to the lock of the run folder; so does NFS, which locks
+  // only what is open for writing, as no folder is.
   if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     ::close(descriptor);
     return;
@@ -204,39 +226,43 @@ std::optional<std::string> publish(const fs::path& temporary, const fs::path& pu
   return remove_temporary(aside);
 }
 
+// For writing, which is how NFS wants a file open that is locked exclusively.
 std::optional<std::string> remove_published(const fs::path& root, std::int64_t step) {
   const fs::path folder = checkpoint_folder(root, step);
-  const std::string why = foreign_content(folder);
-  if (!why.empty()) {
-    return concat(folder.string(), " is left: it ", why);
-  }
-  const ShardFile manifest = ShardFile::open_for_reading(folder / kManifestName);
-  if (!manifest.try_lock_exclusive()) {
-    return concat(folder.string(), " is left: it is being read");
-  }
-  // Out of sight under a temporary name first, so that nobody ever finds a half removed checkpoint.
-  const fs::path aside = root / temporary_name(step, make_nonce());
-  rename_durably(folder, aside);
-  remove_files(aside);
-  return std::nullopt;
+  return reason_of(folder, [&]() -> std::string {
+    if (const std::string why = foreign_content(folder); !why.empty()) {
+      return "it " + why;
+    }
+    ShardFile manifest = ShardFile::open_for_writing(folder / kManifestName);
+    if (!manifest.try_lock_exclusive()) {
+      return "it is being read";
+    }
+    // Out of sight under a temporary name first, so that nobody ever finds a half removed
+    // checkpoint.
+    const fs::path aside = root / temporary_name(step, make_nonce());
+    rename_durably(folder, aside);
+    remove_files(aside, std::move(manifest));
+    return "";
+  });
 }
 
 std::optional<std::string> remove_temporary(const fs::path& folder) {
-  const std::string why = foreign_content(folder);
-  if (!why.empty()) {
-    return concat(folder.string(), " is left: it ", why);
-  }
-  std::error_code error;
-  std::optional<ShardFile> manifest;
-  if (fs::exists(folder / kManifestName, error)) {
-    // Somebody may have opened it under the name that it had.
-    manifest = ShardFile::open_for_reading(folder / kManifestName);
-    if (!manifest->try_lock_exclusive()) {
-      return concat(folder.string(), " is left: it is being read");
+  return reason_of(folder, [&]() -> std::string {
+    if (const std::string why = foreign_content(folder); !why.empty()) {
+      return "it " + why;
     }
-  }
-  remove_files(folder);
-  return std::nullopt;
+    std::error_code error;
+    std::optional<ShardFile> manifest;
+    if (fs::exists(folder / kManifestName, error)) {
+      // Somebody may have opened it under the name that it had.
+      manifest = ShardFile::open_for_writing(folder / kManifestName);
+      if (!manifest->try_lock_exclusive()) {
+        return "it is being read";
+      }
+    }
+    remove_files(folder, std::move(manifest));
+    return "";
+  });
 }
 
 std::vector<std::string> remove_leftovers(const fs::path& root) {

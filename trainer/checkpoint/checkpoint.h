@@ -37,6 +37,9 @@ struct CheckpointOptions {
   // After a save, older checkpoints than the last so many are removed; 0: none.
   std::int64_t keep_last = 0;
   std::int64_t max_manifest_bytes = std::int64_t{256} << 20;
+  // A rank syncs its file whenever it has written so much, so that no single sync takes longer than
+  // a watchdog waits.
+  std::int64_t sync_bytes = std::int64_t{1} << 30;
   // Bytes done and bytes in all of this rank's part, slice by slice: a save counts what it writes
   // and what it reads back. May be empty.
   std::function<void(std::int64_t done, std::int64_t total)> progress{};

@@ -122,7 +122,17 @@ bool ShardFile::try_lock(int operation) const {
   do {
     result = ::flock(descriptor_, operation | LOCK_NB);
   } while (result != 0 && errno == EINTR);
-  return result == 0 || errno != EWOULDBLOCK;
+  switch (result == 0 ? 0 : errno) {
+    case 0:
+    case ENOSYS:
+    case ENOLCK:
+    case EOPNOTSUPP:
+      return true;
+    case EWOULDBLOCK:
+      return false;
+    default:
+      throw_io_error("flock", path_, errno);
+  }
 }
 
 bool ShardFile::try_lock_shared() const { return try_lock(LOCK_SH); }

@@ -32,7 +32,7 @@ class ShardFile {
   void close();
 
   // flock; false when another process or handle holds it the other way. A file system without locks
-  // counts as locked.
+  // counts as locked. NFS wants a file that is locked exclusively open for writing.
   bool try_lock_shared() const;
   bool try_lock_exclusive() const;
   // The file has no name any more.

@@ -89,17 +89,25 @@ class ElementWriter : public parallel::StateVisitor {
                  "the state shows ", slice.key, " ", to_string(rectangle_of(slice)),
                  " where it showed something else before");
     check_slice(slice, local);
-    if (options_.begin_phase) {
-      options_.begin_phase("write checkpoint: write slice");
-    }
+    begin("write checkpoint: write slice");
     file_.write_at(datasets_[index].file_offset, bytes_of(local));
     checksums_.push_back(data::checksum(bytes_of(local)));
+    unsynced_ += local.size_bytes();
+    if (unsynced_ >= options_.sync_bytes) {
+      sync();
+    }
     done_ += local.size_bytes();
     if (options_.progress) {
       options_.progress(done_, 2 * total_);  // the second half is the reading back
     }
   }
   void integer(const std::string&, std::int64_t&) override {}
+
+  void sync() {
+    begin("write checkpoint: sync file");
+    file_.sync();
+    unsynced_ = 0;
+  }
 
   const std::vector<std::uint64_t>& checksums() const {
     FATHOM_CHECK(checksums_.size() == datasets_.size(), "the state shows ", checksums_.size(),
@@ -108,11 +116,17 @@ class ElementWriter : public parallel::StateVisitor {
   }
 
  private:
+  void begin(const char* phase) const {
+    if (options_.begin_phase) {
+      options_.begin_phase(phase);
+    }
+  }
+
   const CheckpointOptions& options_;
   const ShardFile& file_;
   const std::vector<Dataset>& datasets_;
   std::vector<std::uint64_t> checksums_;
-  std::int64_t done_ = 0, total_ = 0;
+  std::int64_t done_ = 0, total_ = 0, unsynced_ = 0;
 };
 
 // Takes the space once, before the library writes anything: it does not tell of a full disk
@@ -220,8 +234,7 @@ Manifest write_shard(const CheckpointOptions& options, const std::filesystem::pa
   file.reserve(file.size_bytes());
   ElementWriter writer(options, file, plan.owned);
   state(writer);
-  begin("write checkpoint: sync file");
-  file.sync();
+  writer.sync();
 
   begin("write checkpoint: read back");
   check_hdf5_file(path, plan.owned);

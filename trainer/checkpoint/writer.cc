@@ -193,18 +193,12 @@ class Saver {
 
   // Nothing here may hide the error that led here.
   void remove_own_folder() const {
-    if (world_.rank() != 0) {
+    std::error_code error;
+    if (world_.rank() != 0 || !std::filesystem::exists(temporary_, error)) {
       return;
     }
-    try {
-      std::error_code error;
-      if (std::filesystem::exists(temporary_, error)) {
-        if (auto why = remove_temporary(temporary_)) {
-          warn(*why);
-        }
-      }
-    } catch (const std::exception& failure) {
-      warn(concat(temporary_.string(), " is left: ", failure.what()));
+    if (auto why = remove_temporary(temporary_)) {
+      warn(*why);
     }
   }
 

@@ -8,6 +8,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -17,9 +18,12 @@
 #include "parallel/comm/thread_communicator.h"
 #include "tests/support/catch.h"
 #include "tests/support/contains.h"
+#include "tests/support/open_file_limit.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/trainer/checkpoint/checkpoint_state.h"
+#include "trainer/checkpoint/catalog.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/shard_file.h"
 
 using namespace fathom;
 using namespace fathom::test;
@@ -316,4 +320,74 @@ TEST_CASE("a checkpoint that is being read is pruned later") {
   CHECK(contains(left[0], "step-00000100 is left: it is being read"));
   CHECK(trainer::prune_checkpoints(folder.path(), 1, 200).empty());
   CHECK(trainer::list_checkpoints(folder.path()) == std::vector<std::int64_t>{200});
+}
+
+TEST_CASE("a replaced checkpoint that cannot be removed is told, and the save stands") {
+  const TemporaryFolder folder;
+  const auto specs = few_small_tensors();
+  REQUIRE(save_alone(folder.path(), 100, specs).empty());
+  std::vector<std::string> told;
+  std::optional<OpenFileLimit> limit;
+  const std::string message = save_alone(folder.path(), 100, specs, [&](CheckpointOptions& o) {
+    o.warn = [&](const std::string& text) { told.push_back(text); };
+    o.begin_phase = [&](std::string_view here) {
+      if (here == "write checkpoint: publish") {
+        const int free = dup(STDERR_FILENO);
+        close(free);
+        limit.emplace(free + 1);  // one file at a time, and a removal needs two
+      }
+    };
+  });
+  limit.reset();
+  CHECK(message.empty());
+  REQUIRE(told.size() == 1);
+  CHECK(contains(told[0], "is left: list "));
+  CHECK(latest_is_good(folder.path(), specs));
+  CHECK(names_in(folder.path()).size() == 2);
+  CHECK(save_alone(folder.path(), 200, specs).empty());  // which removes the rest
+  CHECK(names_in(folder.path()) == std::vector<std::string>{"step-00000100", "step-00000200"});
+}
+
+TEST_CASE("what NFS keeps of an open file does not make a folder foreign, and is not removed") {
+  const TemporaryFolder folder;
+  const fs::path leftover = folder.path() / "step-00000200.tmp-0123456789abcdef";
+  fs::create_directory(leftover);
+  std::ofstream(leftover / "rank-00000.h5") << "x";
+  std::ofstream(leftover / ".nfs0000000000000001") << "x";
+  const auto left = trainer::remove_leftovers(folder.path());
+  REQUIRE(left.size() == 1);
+  CHECK(contains(left[0], "is left: remove "));
+  CHECK(contains(left[0], "not empty"));
+  CHECK(names_in(leftover) == std::vector<std::string>{".nfs0000000000000001"});
+  fs::remove(leftover / ".nfs0000000000000001");  // as the client does once it is closed
+  CHECK(trainer::remove_leftovers(folder.path()).empty());
+  CHECK(names_in(folder.path()).empty());
+}
+
+TEST_CASE("a lock that the system refuses is an error, not a lock") {
+  const TemporaryFolder folder;
+  trainer::ShardFile file = trainer::ShardFile::create(folder.path() / "file");
+  CHECK(file.try_lock_exclusive());
+  CHECK_FALSE(trainer::ShardFile::open_for_reading(file.path()).try_lock_shared());
+  file.close();
+  CHECK_THROWS_AS(file.try_lock_exclusive(), IoError);  // EBADF, as NFS has it
+}
+
+TEST_CASE("a shard is synced piece by piece, so that progress is seen on a slow disk") {
+  const TemporaryFolder folder;
+  const auto num_syncs = [&](std::int64_t sync_bytes) {
+    int count = 0;
+    CHECK(save_alone(folder.path(), 100, all_kinds_of_tensors(), [&](CheckpointOptions& o) {
+            o.sync_bytes = sync_bytes;
+            o.begin_phase = [&](std::string_view here) {
+              count += here == "write checkpoint: sync file" ? 1 : 0;
+            };
+          }).empty());
+    return count;
+  };
+  CHECK(num_syncs(std::int64_t{1} << 30) == 1);
+  const int of_each_slice = num_syncs(1);
+  const int of_some = num_syncs(100000);
+  CHECK(of_some > 1);
+  CHECK(of_each_slice > of_some);
 }
