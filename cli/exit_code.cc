@@ -9,7 +9,8 @@ Ending ending_of(const std::exception& error, Phase phase) {
     return {kExitUnusable, config->message()};
   }
   if (const auto* io = dynamic_cast<const IoError*>(&error)) {
-    return {phase == Phase::kPreparing ? kExitUnusable : kExitFailed, io->message()};
+    const bool is_for_the_user = phase == Phase::kPreparing && !io->may_pass();
+    return {is_for_the_user ? kExitUnusable : kExitFailed, io->message()};
   }
   if (const auto* comm = dynamic_cast<const CommError*>(&error)) {
     return {kExitFailed, comm->message()};

@@ -18,7 +18,7 @@ struct Ending {
   std::string message;
 };
 // While a run is prepared, a file that cannot be read is for the user to mend, like the config:
-// kExitUnusable. Later it is kExitFailed.
+// kExitUnusable, unless it may be read another time. Later it is kExitFailed.
 enum class Phase { kPreparing, kRunning };
 Ending ending_of(const std::exception& error, Phase phase);
 

@@ -6,9 +6,9 @@
 
 namespace fathom {
 
-// A file that grows at its end, by whole pieces: what could be written of a piece that failed is cut
-// off again, so that later ones follow the last whole one. All functions throw IoError naming the
-// file.
+// A file that grows at its end, by whole pieces: what could be written of a piece that failed is
+// cut off again, so that later ones follow the last whole one. All functions throw IoError naming
+// the file.
 class AppendFile {
  public:
   enum class Start { kEmpty, kAtEnd };

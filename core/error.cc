@@ -1,5 +1,9 @@
 #include "core/error.h"
 
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
 namespace fathom {
 namespace {
 
@@ -24,6 +28,11 @@ Error& Error::add_context(std::string_view while_doing) {
   text_ += concat("\n  while ", while_doing);
   message_ += concat("\n  while ", while_doing);
   return *this;
+}
+
+bool IoError::may_pass() const noexcept {
+  constexpr std::array kPassing{EIO, ESTALE, ETIMEDOUT, ENOSPC, EDQUOT, EMFILE, ENFILE, ENOMEM};
+  return std::find(kPassing.begin(), kPassing.end(), system_error_) != kPassing.end();
 }
 
 }  // namespace fathom

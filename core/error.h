@@ -41,6 +41,19 @@ class IoError : public Error {
   explicit IoError(const std::string& message,
                    std::source_location where = std::source_location::current())
       : Error("io", message, where) {}
+  // With the errno of the system call that failed.
+  IoError(const std::string& message, int system_error,
+          std::source_location where = std::source_location::current())
+      : Error("io", message, where), system_error_(system_error) {}
+
+  // 0 where it is not known.
+  int system_error() const noexcept { return system_error_; }
+  // Whether what failed may go well another time although nobody mends anything: a network file
+  // system that is away for a while, a disk, memory or table of files that is full.
+  bool may_pass() const noexcept;
+
+ private:
+  int system_error_ = 0;
 };
 
 // A peer or the network failed or did not answer in time: restart from the last checkpoint.

@@ -111,9 +111,10 @@ class FileDescriptor {
 }  // namespace
 
 void throw_io_error(std::string_view operation, const std::filesystem::path& path, int error) {
-  throw IoError(concat(operation, " ", path.string(), ": ",
-                       std::error_code(error, std::generic_category()).message(),
-                       what_is_left(path, error)));
+  throw IoError(
+      concat(operation, " ", path.string(), ": ",
+             std::error_code(error, std::generic_category()).message(), what_is_left(path, error)),
+      error);
 }
 
 std::string read_file(const std::filesystem::path& path) {

@@ -20,7 +20,8 @@ std::filesystem::path checked(const std::filesystem::path& file) {
     throw IoError(concat("cannot read ", file.string(), ": ",
                          error ? error.message()
                                : std::string("not a regular file; want a file of conversations, "
-                                             "one JSON object a line")));
+                                             "one JSON object a line")),
+                  error.value());
   }
   return file;
 }

@@ -3,11 +3,13 @@
 #include <hdf5.h>
 
 #include <array>
+#include <cerrno>
 #include <exception>
 #include <optional>
 #include <utility>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "data/hdf5_library.h"
 
 namespace fathom::data {
@@ -172,6 +174,9 @@ Hdf5Reader::Hdf5Reader(const std::filesystem::path& path) : state_(std::make_uni
   state_->path = path.string();
   std::error_code error;
   const std::filesystem::file_status status = std::filesystem::status(path, error);
+  if (status.type() == std::filesystem::file_type::none) {
+    throw_io_error("look at", path, error.value());
+  }
   state_->want(std::filesystem::exists(status), "no such file");
   state_->want(std::filesystem::is_regular_file(status), "not a regular file");
   state_->file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(path, error));
@@ -180,9 +185,14 @@ Hdf5Reader::Hdf5Reader(const std::filesystem::path& path) : state_(std::make_uni
   const Hdf5Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   // Published files never change: locks would only fail on network file systems.
   state_->want(access.is_valid() && H5Pset_file_locking(access, 0, 1) >= 0, hdf5_error());
+  errno = 0;
   state_->file = Hdf5Handle(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
-  state_->want(state_->file.is_valid(), "no HDF5 file, or truncated or damaged (",
-               state_->file_bytes, " bytes): ", hdf5_error());
+  if (!state_->file.is_valid()) {
+    const int system_error = errno;
+    throw IoError(concat(state_->path, ": no HDF5 file, or truncated or damaged (",
+                         state_->file_bytes, " bytes): ", hdf5_error()),
+                  system_error);
+  }
 }
 
 Hdf5Reader::~Hdf5Reader() = default;

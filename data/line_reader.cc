@@ -16,7 +16,8 @@ LineReader::LineReader(const std::filesystem::path& file, std::int64_t begin,
       line_begin_(begin),
       block_(std::size_t{1} << 20) {
   if (!stream_ || !stream_.seekg(begin)) {
-    throw IoError(concat("cannot open ", file.string(), ": ", std::strerror(errno)));
+    const int error = errno;
+    throw IoError(concat("cannot open ", file.string(), ": ", std::strerror(error)), error);
   }
 }
 
@@ -26,8 +27,10 @@ bool LineReader::fill() {
   }
   stream_.read(block_.data(), static_cast<std::streamsize>(block_.size()));
   if (stream_.bad()) {
+    const int error = errno;
     throw IoError(
-        concat("cannot read ", file_.string(), " at byte ", position_, ": ", std::strerror(errno)));
+        concat("cannot read ", file_.string(), " at byte ", position_, ": ", std::strerror(error)),
+        error);
   }
   block_begin_ = 0;
   block_end_ = static_cast<std::size_t>(stream_.gcount());

@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "data/token_shard.h"
 
 namespace fathom::data {
@@ -60,7 +61,7 @@ std::vector<fs::path> shards_in(const fs::path& folder, IsWanted&& is_wanted) {
   std::error_code error;
   fs::directory_iterator entries(folder, error);
   if (error) {
-    throw IoError(concat("cannot list ", folder.string(), ": ", error.message()));
+    throw_io_error("list", folder, error.value());
   }
   for (const fs::directory_entry& entry : entries) {
     if (entry.path().extension() == ".h5" && is_wanted(entry.path())) {

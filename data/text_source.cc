@@ -270,7 +270,8 @@ std::vector<TextChunk> cut_into_chunks(const std::vector<std::filesystem::path>&
     std::error_code error;
     if (!std::filesystem::is_regular_file(file, error)) {
       throw IoError(concat("cannot read ", file.string(), ": ",
-                           error ? error.message() : std::string("not a regular file")));
+                           error ? error.message() : std::string("not a regular file")),
+                    error.value());
     }
     const auto size = static_cast<std::int64_t>(std::filesystem::file_size(file));
     const bool is_plain = !is_json_lines(file, options);

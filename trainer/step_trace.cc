@@ -9,6 +9,7 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "core/hexadecimal.h"
 #include "core/host_copy.h"
 #include "parallel/comm/gather_bytes.h"
@@ -142,7 +143,7 @@ StepTrace::StepTrace(TraceOptions options, std::optional<std::int64_t> resume_st
     std::error_code error;
     std::filesystem::create_directories(folder, error);
     if (error) {
-      throw IoError(concat("create ", folder.string(), ": ", error.message()));
+      throw_io_error("create", folder, error.value());
     }
     std::string digits = std::to_string(world.rank());
     digits.insert(0, digits.size() < 5 ? 5 - digits.size() : 0, '0');

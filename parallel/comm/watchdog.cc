@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "core/error.h"
+#include "core/file.h"
 #include "parallel/comm/host_communicator.h"
 
 namespace fathom::parallel {
@@ -57,7 +58,7 @@ Watchdog::Watchdog(const Heartbeat& heartbeat, WatchdogOptions options)
   std::error_code error;
   std::filesystem::create_directories(options_.folder, error);
   if (error) {
-    throw IoError(concat(options_.folder.string(), ": create folder: ", error.message()));
+    throw_io_error("create folder", options_.folder, error.value());
   }
   record_.rank = options_.rank;
   record_.job_id = options_.job_id;

@@ -21,7 +21,8 @@ TEST_CASE("pieces are appended to an empty file or to what is there") {
   CHECK_THROWS_AS(AppendFile(path / "below", AppendFile::Start::kAtEnd), IoError);
 }
 
-TEST_CASE("a piece that cannot be written leaves nothing, and the next one follows the last whole") {
+TEST_CASE(
+    "a piece that cannot be written leaves nothing, and the next one follows the last whole") {
   const test::TemporaryFolder folder;
   AppendFile file(folder.path() / "file", AppendFile::Start::kEmpty);
   file.append("one\n");

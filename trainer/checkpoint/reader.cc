@@ -15,13 +15,19 @@ namespace fathom::trainer {
 namespace {
 
 std::string offer_previous(const std::filesystem::path& root, std::int64_t step) {
-  std::vector<std::int64_t> steps = list_checkpoints(root);
+  std::vector<std::int64_t> steps;
+  try {
+    steps = list_checkpoints(root);
+  } catch (const IoError&) {  // what led here is to be told, and not this
+    return "resume from one before with --resume STEP";
+  }
   std::erase_if(steps, [&](std::int64_t other) { return other >= step; });
   return steps.empty() ? "there is no checkpoint before it"
                        : concat("resume from the one before with --resume ", steps.back());
 }
 
-// Runs body; what it finds damaged becomes a message to the user, with the way out.
+// Runs body; what it finds damaged, or cannot read, becomes a message to the user, with the way
+// out.
 template <class Body>
 void explain_damage(const CheckpointOptions& options, std::int64_t step, Body body) {
   try {
@@ -29,6 +35,10 @@ void explain_damage(const CheckpointOptions& options, std::int64_t step, Body bo
   } catch (const Damage& damage) {
     throw ConfigError(concat("checkpoint ", folder_name(step), " is damaged: ", damage.what(), "; ",
                              offer_previous(options.root, step)));
+  } catch (const IoError& error) {
+    throw IoError(concat("checkpoint ", folder_name(step), " cannot be read: ", error.message(),
+                         "; if that stays so, ", offer_previous(options.root, step)),
+                  error.system_error());
   }
 }
 

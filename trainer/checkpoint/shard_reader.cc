@@ -7,6 +7,7 @@
 #include <system_error>
 
 #include "core/error.h"
+#include "core/file.h"
 
 namespace fathom::trainer {
 namespace {
@@ -87,7 +88,7 @@ void ShardReader::check_folder() const {
     }
   }
   if (error) {
-    throw IoError(concat("list ", checkpoint_.folder.string(), ": ", error.message()));
+    throw_io_error("list", checkpoint_.folder, error.value());
   }
 }
 

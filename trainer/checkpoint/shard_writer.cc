@@ -143,7 +143,7 @@ void check_space(const std::filesystem::path& path, const std::vector<Dataset>& 
   std::error_code error;
   std::filesystem::remove(path, error);
   if (error) {
-    throw IoError(concat("remove ", path.string(), ": ", error.message()));
+    throw_io_error("remove", path, error.value());
   }
 }
 

@@ -1,5 +1,6 @@
 #include "parallel/comm/agree.h"
 
+#include <cerrno>
 #include <string>
 #include <thread>
 #include <vector>
@@ -7,6 +8,7 @@
 #include "core/error.h"
 #include "parallel/comm/thread_communicator.h"
 #include "tests/support/catch.h"
+#include "tests/support/run_ranks.h"
 
 namespace fathom::parallel {
 namespace {
@@ -61,6 +63,22 @@ TEST_CASE("an error of some ranks ends all with the name of the first and how ma
         }) == std::vector<std::string>(4, "device: rank 1: hot (and 1 more of 4 ranks)"));
   CHECK(errors_of(2, [](int rank) { throw IoError(concat("file ", rank)); }) ==
         std::vector<std::string>(2, "io: rank 0: file 0 (and 1 more of 2 ranks)"));
+}
+
+TEST_CASE("all ranks learn which error of the system it was") {
+  std::vector<int> errors(3);
+  test::run_ranks(3, [&](Communicator& world, Stream&) {
+    try {
+      agree(world, [&] {
+        if (world.rank() == 1) {
+          throw IoError("the disk is full", ENOSPC);
+        }
+      });
+    } catch (const IoError& error) {
+      errors[static_cast<std::size_t>(world.rank())] = error.system_error();
+    }
+  });
+  CHECK(errors == std::vector<int>(3, ENOSPC));
 }
 
 TEST_CASE("messages of any length arrive whole") {
