@@ -98,6 +98,14 @@ std::int64_t offset_of(hid_t dataset, const std::string& operation,
   return static_cast<std::int64_t>(offset);
 }
 
+// How files are opened. Only this process knows the file, or it never changes again: the library's
+// locks would only fail on network file systems.
+Handle file_access(const std::filesystem::path& path) {
+  Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "set up", path);
+  check(H5Pset_file_locking(access, 0, 1), "set up", path);
+  return access;
+}
+
 // A new file being laid out.
 class Layout {
  public:
@@ -137,7 +145,7 @@ class Layout {
  private:
   static hid_t create_file(const std::filesystem::path& path, std::size_t num_datasets) {
     const std::string setting = "set up";
-    const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose, setting, path);
+    const Handle access = file_access(path);
     check(H5Pset_fclose_degree(access, H5F_CLOSE_STRONG), setting, path);
     // The file format of HDF5 1.8 (2008): compact groups, checksums on metadata, read everywhere.
     check(H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V18), setting, path);
@@ -209,7 +217,7 @@ void create_hdf5_file(const std::filesystem::path& path, std::vector<Dataset>& d
 
 void check_hdf5_file(const std::filesystem::path& path, const std::vector<Dataset>& datasets) {
   data::prepare_hdf5();
-  Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose, "open", path);
+  Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, file_access(path)), H5Fclose, "open", path);
   for (const Dataset& dataset : datasets) {
     check_dataset(file, dataset, path);
   }

@@ -1,6 +1,9 @@
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
+#include <map>
 #include <set>
+#include <utility>
 
 #include "core/error.h"
 #include "trainer/checkpoint/manifest.h"
@@ -116,20 +119,39 @@ class Checker {
         break;
       }
     }
-    std::sort(slices.begin(), slices.end(),
-              [](const Rectangle& a, const Rectangle& b) { return a.row_begin < b.row_begin; });
-    for (std::size_t i = 0; i < slices.size(); ++i) {
-      for (std::size_t j = i + 1; j < slices.size() && slices[j].row_begin < slices[i].row_end();
-           ++j) {
-        if (intersection(slices[i], slices[j]).numel() > 0) {
-          fail("tensor ", tensor.key, ": slices ", to_string(slices[i]), " and ",
-               to_string(slices[j]), " overlap");
-        }
-      }
-    }
+    check_overlap(tensor, std::move(slices));
     if (covered != tensor.global_shape.numel()) {
       fail("tensor ", tensor.key, " ", tensor.global_shape, ": its ", tensor.slices.size(),
            " slices hold ", covered, " of ", tensor.global_shape.numel(), " elements");
+    }
+  }
+
+  // From row to row: the slices that reach into a row share no column, so that a new one can only
+  // overlap those beside it.
+  void check_overlap(const StoredTensor& tensor, std::vector<Rectangle> slices) const {
+    std::sort(slices.begin(), slices.end(),
+              [](const Rectangle& a, const Rectangle& b) { return a.row_begin < b.row_begin; });
+    std::map<std::int64_t, Rectangle> reaching;         // by their first column
+    std::multimap<std::int64_t, std::int64_t> columns;  // the same, by the row that they end before
+    const auto refuse_overlap = [&](const Rectangle& a, const Rectangle& b) {
+      if (intersection(a, b).numel() > 0) {
+        fail("tensor ", tensor.key, ": slices ", to_string(a), " and ", to_string(b), " overlap");
+      }
+    };
+    for (const Rectangle& slice : slices) {
+      while (!columns.empty() && columns.begin()->first <= slice.row_begin) {
+        reaching.erase(columns.begin()->second);
+        columns.erase(columns.begin());
+      }
+      const auto next = reaching.lower_bound(slice.column_begin);
+      if (next != reaching.end()) {
+        refuse_overlap(next->second, slice);
+      }
+      if (next != reaching.begin()) {
+        refuse_overlap(std::prev(next)->second, slice);
+      }
+      reaching.emplace(slice.column_begin, slice);
+      columns.emplace(slice.row_end(), slice.column_begin);
     }
   }
 

@@ -1,3 +1,5 @@
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -9,6 +11,7 @@
 #include "core/rng.h"
 #include "tests/support/catch.h"
 #include "tests/support/contains.h"
+#include "tests/support/open_file_limit.h"
 #include "tests/support/temporary_folder.h"
 #include "tests/trainer/checkpoint/checkpoint_state.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -82,6 +85,21 @@ TEST_CASE("a flipped bit anywhere in a checkpoint is refused") {
     write(checkpoints.file(name), good);
   }
   CHECK(checkpoints.load().empty());
+}
+
+TEST_CASE("a checkpoint that cannot be read for want of open files says so") {
+  const TwoCheckpoints checkpoints;
+  const int free = dup(STDERR_FILENO);
+  close(free);
+  std::string message;
+  {
+    const OpenFileLimit limit(free + 1);  // the manifest alone
+    message = checkpoints.load();
+  }
+  INFO(message);
+  CHECK(contains(message, "io: checkpoint step-00000200 cannot be read: "));
+  CHECK(contains(message, "Too many open files"));
+  CHECK(contains(message, "; if that stays so, resume from one before with --resume STEP"));
 }
 
 TEST_CASE("every byte of a file counts, also those between the tensors") {
@@ -168,7 +186,10 @@ TEST_CASE("truncated, missing, added and exchanged files are refused by name") {
   SECTION("a symbolic link to a good file") {
     fs::rename(checkpoints.file(name), checkpoints.root() / "elsewhere.h5");
     fs::create_symlink(checkpoints.root() / "elsewhere.h5", checkpoints.file(name));
-    CHECK(contains(checkpoints.load(), "io: open " + checkpoints.file(name).string()));
+    const std::string message = checkpoints.load();
+    CHECK(contains(message, "io: checkpoint step-00000200 cannot be read: open " +
+                                checkpoints.file(name).string()));
+    CHECK(contains(message, "; if that stays so, resume from the one before with --resume 100"));
     CHECK(!checkpoints.verify().empty());
   }
   SECTION("no manifest") {
@@ -285,4 +306,45 @@ TEST_CASE("a manifest that says what cannot be is refused before anything is all
     std::swap(manifest.tensors[0], manifest.tensors[1]);
     refuse("out of order");
   }
+}
+
+TEST_CASE("any cut of a tensor is checked in a time that grows with its slices, not their pairs") {
+  constexpr std::int64_t kNumSlices = 300'000;
+  trainer::Manifest manifest;
+  manifest.files.push_back({.name = "rank-00000.h5", .size_bytes = 4 * kNumSlices, .checksum = {}});
+  manifest.tensors.push_back({.key = "weight", .global_shape = Shape{kNumSlices}, .slices = {}});
+  auto& slices = manifest.tensors.front().slices;
+  for (std::int64_t i = 0; i < kNumSlices; ++i) {
+    slices.push_back({.where = {.row_begin = 0, .num_rows = 1, .column_begin = i, .num_columns = 1},
+                      .file_offset = 4 * i});
+  }
+  CHECK_NOTHROW(trainer::validate(manifest));
+  slices.front().where = slices.back().where;
+  CHECK_THROWS_WITH(
+      trainer::validate(manifest),
+      Catch::Contains("slices [0:1, 299999:300000] and [0:1, 299999:300000] overlap"));
+}
+
+TEST_CASE("slices overlap where they share an element, and only there") {
+  trainer::Manifest manifest;
+  manifest.files.push_back({.name = "rank-00000.h5", .size_bytes = 64, .checksum = {}});
+  manifest.tensors.push_back({.key = "weight", .global_shape = Shape{4, 4}, .slices = {}});
+  std::int64_t offset = 0;
+  const auto add = [&](const trainer::Rectangle& where) {
+    manifest.tensors.front().slices.push_back({.where = where, .file_offset = offset});
+    offset += 4 * where.numel();
+  };
+  // A pinwheel around two elements, in no order.
+  add({.row_begin = 3, .num_rows = 1, .column_begin = 0, .num_columns = 3});
+  add({.row_begin = 0, .num_rows = 1, .column_begin = 1, .num_columns = 3});
+  add({.row_begin = 1, .num_rows = 3, .column_begin = 3, .num_columns = 1});
+  add({.row_begin = 0, .num_rows = 3, .column_begin = 0, .num_columns = 1});
+  add({.row_begin = 1, .num_rows = 2, .column_begin = 2, .num_columns = 1});
+  add({.row_begin = 1, .num_rows = 2, .column_begin = 1, .num_columns = 1});
+  CHECK_NOTHROW(trainer::validate(manifest));
+  // As many elements in all, but one of the inner ones lies over the first column.
+  manifest.tensors.front().slices.back().where = {
+      .row_begin = 2, .num_rows = 1, .column_begin = 0, .num_columns = 2};
+  CHECK_THROWS_WITH(trainer::validate(manifest),
+                    Catch::Contains("slices [0:3, 0:1] and [2:3, 0:2] overlap"));
 }
