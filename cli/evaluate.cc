@@ -13,6 +13,7 @@
 #include "cli/prompt_file.h"
 #include "cli/rejection_sampling.h"
 #include "cli/session.h"
+#include "cli/standard_output.h"
 #include "cli/stored_model.h"
 #include "cli/text_evaluation.h"
 #include "core/error.h"
@@ -176,7 +177,8 @@ struct Lines {
 
 void write_results(const EvaluationRequest& request, const EvaluationReport& report,
                    const Lines& lines) {
-  std::cout << to_table(report) << std::flush;
+  std::cout << to_table(report);
+  flush_standard_output();
   if (!request.output.empty()) {
     write_file_atomically(request.output, lines.output);
   }

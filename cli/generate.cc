@@ -11,6 +11,7 @@
 #include "cli/generation_request.h"
 #include "cli/prompt_file.h"
 #include "cli/session.h"
+#include "cli/standard_output.h"
 #include "cli/stored_model.h"
 #include "cli/text_stream.h"
 #include "core/error.h"
@@ -135,7 +136,8 @@ void write_lines(const Request& request, const Preparation& prepared,
     lines += '\n';
   }
   if (request.output.empty()) {
-    std::cout << lines << std::flush;
+    std::cout << lines;
+    flush_standard_output();
   } else {
     write_file_atomically(request.output, lines);
   }
@@ -153,7 +155,8 @@ std::vector<trainer::Completion> complete(const Request& request, const Preparat
   };
   if (shows) {
     events.token = [&](std::size_t, const trainer::Completion& completion, bool is_finished) {
-      std::cout << text.next(completion, is_finished) << (is_finished ? "\n" : "") << std::flush;
+      std::cout << text.next(completion, is_finished) << (is_finished ? "\n" : "");
+      flush_standard_output();
     };
   }
   const auto begin = std::chrono::steady_clock::now();

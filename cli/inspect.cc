@@ -7,6 +7,7 @@
 #include "cli/exit_code.h"
 #include "cli/inspect_checkpoint.h"
 #include "cli/inspect_data.h"
+#include "cli/standard_output.h"
 #include "core/error.h"
 #include "trainer/checkpoint/catalog.h"
 
@@ -64,6 +65,7 @@ int run(std::span<const std::string> arguments, Session& /*session*/) {
   } else {
     print_shards(path, options.has("verify"), std::cout);
   }
+  flush_standard_output();
   return kExitDone;
 }
 

@@ -7,7 +7,9 @@
 #include "core/open_files.h"
 
 int main(int argc, char** argv) {
-  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit fails the write, which says so
+  // A file size limit and a reader that has gone fail the write, which says so.
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
   fathom::raise_open_file_limit();
   const std::vector<std::string> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   fathom::cli::Session session;

@@ -31,7 +31,8 @@ std::unique_ptr<RunFolder> open_run_folder(const Session& session,
   std::unique_ptr<RunFolder> folder;
   parallel::agree(session.world(), [&] {
     if (session.rank() == 0) {
-      folder = std::make_unique<RunFolder>(config.run().directory());
+      folder =
+          std::make_unique<RunFolder>(config.run().directory(), config.checkpoint().directory());
       folder->write_config(config);
     }
   });

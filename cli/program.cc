@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/exit_code.h"
 #include "cli/session.h"
+#include "cli/standard_output.h"
 #include "core/error.h"
 #include "parallel/comm/agree.h"
 
@@ -91,6 +92,7 @@ int run_program(std::span<const std::string> arguments, Session& session) {
   if (arguments.front() == "--help" || arguments.front() == "help") {
     if (speaks) {
       print_overview(std::cout);
+      flush_standard_output();
     }
     return kExitDone;
   }
@@ -99,6 +101,7 @@ int run_program(std::span<const std::string> arguments, Session& session) {
   if (asks_for_help(rest)) {
     if (speaks) {
       std::cout << command.help;
+      flush_standard_output();
     }
     return kExitDone;
   }

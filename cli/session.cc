@@ -77,7 +77,7 @@ LaunchEnvironment read_launch_environment() {
       return {.is_parallel = size.value_or(2) > 1, .rank = *rank};
     }
   }
-  return {};
+  return {.num_apart = environment_number("SLURM_STEP_NUM_TASKS").value_or(0)};
 }
 
 int cores_of_this_process() {
@@ -94,6 +94,12 @@ int Session::rank() const noexcept { return world_ ? world_->rank() : environmen
 
 void Session::start() {
   FATHOM_CHECK(!is_started());
+  if (environment_.num_apart > 1) {
+    environment_.rank = environment_number("SLURM_PROCID").value_or(0);  // the first one says it
+    throw ConfigError(concat("srun started ", environment_.num_apart,
+                             " processes without MPI: use srun --mpi=pmix, or mpirun (for a run of "
+                             "its own in each of them, unset SLURM_STEP_NUM_TASKS)"));
+  }
   if (environment_.is_parallel) {
     prepare_cuda_environment();
     mpi_ = std::make_unique<parallel::MpiEnvironment>();

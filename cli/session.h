@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -17,6 +18,9 @@ namespace fathom::cli {
 struct LaunchEnvironment {
   bool is_parallel = false;  // one of several ranks
   int rank = 0;
+  // How many processes srun started that know nothing of each other, since it was not told to set
+  // up MPI; 0 where a launcher did.
+  int num_apart = 0;
 };
 LaunchEnvironment read_launch_environment();
 // Cores that this process may run on.
@@ -33,9 +37,12 @@ class Session {
 
   // As the launcher says, until start(); then as the world says.
   int rank() const noexcept;
+  // When this was made, as the program's first act.
+  std::chrono::steady_clock::time_point start_of_program() const noexcept { return begin_; }
   bool is_parallel() const noexcept { return environment_.is_parallel; }
 
-  // Joins the other ranks; collective. Throws CommError.
+  // Joins the other ranks; collective. Throws CommError, and ConfigError where srun started several
+  // processes without MPI: each would take itself for the whole run.
   void start();
   bool is_started() const noexcept { return world_ != nullptr; }
   // These need start().
@@ -63,6 +70,7 @@ class Session {
  private:
   std::unique_ptr<parallel::Communicator> make_world() const;
 
+  const std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
   LaunchEnvironment environment_;
   Phase phase_ = Phase::kPreparing;
   parallel::Heartbeat heartbeat_;

@@ -1,5 +1,6 @@
 #include "cli/stored_model.h"
 
+#include <iostream>
 #include <optional>
 #include <system_error>
 
@@ -63,14 +64,16 @@ model::ModelOptions model_options(const config::RunConfig& config) {
   return options;
 }
 
-// Seen by all ranks: on one node any folder is, across nodes that of the run.
-std::filesystem::path heartbeat_folder(const StoredModel& stored, const Session& session,
-                                       std::uint64_t job_id) {
+// Where heartbeats may be written, the best place first. Seen by all ranks: on one node any folder
+// is, across nodes that of the run, unless it is somebody else's, and mostly the current one.
+std::vector<std::filesystem::path> heartbeat_parents(const StoredModel& stored,
+                                                     const Session& session) {
+  std::error_code ignored;
   const config::Launch launch = session.launch();
-  const std::filesystem::path parent = launch.ranks_per_node == launch.world_size
-                                           ? std::filesystem::temp_directory_path()
-                                           : stored.checkpoint.parent_path().parent_path() / "log";
-  return parent / concat("fathom-heartbeat-", job_id);
+  return {launch.ranks_per_node == launch.world_size
+              ? std::filesystem::temp_directory_path(ignored)
+              : stored.checkpoint.parent_path().parent_path() / "log",
+          std::filesystem::current_path(ignored)};
 }
 
 }  // namespace
@@ -109,12 +112,7 @@ LoadedModel::LoadedModel(const StoredModel& stored, Session& session)
       mesh_(session.device_world(), trainer::make_mesh_shape(stored.config.mesh())),
       model_(model_options(stored.config), trainer::make_pipeline_options(stored.config), mesh_,
              stream_) {
-  const std::uint64_t job_id = draw_job_id(session.world());
-  heartbeat_folder_ = heartbeat_folder(stored, session, job_id);
-  parallel::agree(session.world(), [&] {
-    watchdog_ = std::make_unique<parallel::Watchdog>(
-        session.heartbeat(), watchdog_options(session, stored.config, heartbeat_folder_, job_id));
-  });
+  start_watchdog(stored, session);
   session.heartbeat().begin_phase("load weights");
   trainer::load_model(stored.checkpoint, stored.config,
                       trainer::make_identity(stored.config, stored.tokenizer->hash()), model_,
@@ -122,12 +120,37 @@ LoadedModel::LoadedModel(const StoredModel& stored, Session& session)
   session.begin_running();
 }
 
+void LoadedModel::start_watchdog(const StoredModel& stored, Session& session) {
+  const std::uint64_t job_id = draw_job_id(session.world());
+  std::string reasons;
+  for (const std::filesystem::path& parent : heartbeat_parents(stored, session)) {
+    heartbeat_folder_ = parent / concat("fathom-heartbeat-", job_id);
+    try {
+      parallel::agree(session.world(), [&] {
+        watchdog_ = std::make_unique<parallel::Watchdog>(
+            session.heartbeat(),
+            watchdog_options(session, stored.config, heartbeat_folder_, job_id));
+      });
+      return;
+    } catch (const IoError& error) {  // on all ranks
+      stop_watchdog();
+      reasons += "; " + error.message();
+    }
+  }
+  if (rank_ == 0) {
+    std::cerr << concat("no watchdog looks for a hang, since no folder takes its files", reasons,
+                        '\n');
+  }
+}
+
 // Each rank takes its own heartbeat away, the last one the folder with it.
-LoadedModel::~LoadedModel() {
+void LoadedModel::stop_watchdog() {
   watchdog_.reset();
   std::error_code ignored;
   std::filesystem::remove(parallel::heartbeat_path(heartbeat_folder_, rank_), ignored);
   std::filesystem::remove(heartbeat_folder_, ignored);
 }
+
+LoadedModel::~LoadedModel() { stop_watchdog(); }
 
 }  // namespace fathom::cli

@@ -44,7 +44,7 @@ void require_room(const std::string& what, std::int64_t num_tokens,
                   const config::RunConfig& config);
 
 // The model on the ranks of the session, without gradients and optimizer, and a watchdog over it
-// that ends the job when it hangs.
+// that ends the job when it hangs, where some folder takes its files.
 class LoadedModel {
  public:
   // Collective. Both outlive it. From here on the session is running.
@@ -58,6 +58,9 @@ class LoadedModel {
   Stream& stream() noexcept { return stream_; }
 
  private:
+  void start_watchdog(const StoredModel& stored, Session& session);
+  void stop_watchdog();
+
   int rank_;
   std::filesystem::path heartbeat_folder_;
   std::unique_ptr<parallel::Watchdog> watchdog_;

@@ -11,6 +11,7 @@
 #include "cli/exit_code.h"
 #include "cli/prepare_run.h"
 #include "cli/session.h"
+#include "cli/standard_output.h"
 #include "cli/watchdog.h"
 #include "core/error.h"
 #include "parallel/comm/agree.h"
@@ -119,6 +120,7 @@ int train(std::span<const std::string> arguments, Session& session, const Traini
   if (invocation.dry_run) {
     if (speaks) {
       std::cout << trainer::describe_plan(config);
+      flush_standard_output();
     }
     return kExitDone;
   }
@@ -140,13 +142,15 @@ int train(std::span<const std::string> arguments, Session& session, const Traini
   const parallel::Watchdog watchdog(
       session.heartbeat(),
       watchdog_options(session, config, heartbeats, draw_job_id(session.world())));
-  trainer::TrainingLoop loop(
-      config, opened.tokenizer_hash,
-      {session.device_world(), session.device(), session.heartbeat(), [&](const std::string& line) {
-         if (speaks) {
-           std::cout << line << '\n' << std::flush;
-         }
-       }});
+  trainer::TrainingLoop loop(config, opened.tokenizer_hash,
+                             {session.device_world(), session.device(), session.heartbeat(),
+                              [&](const std::string& line) {
+                                if (speaks) {
+                                  std::cout << line << '\n' << std::flush;
+                                  std::cout.clear();  // nobody reads it any more: that ends no run
+                                }
+                              },
+                              session.start_of_program()});
   const std::unique_ptr<trainer::TrainingTask> task = opened.make(loop);
   return exit_code_of(loop.run(resume, *task, [&] { session.begin_running(); }));
 }

@@ -16,7 +16,9 @@ sigset_t stop_signals() {
 
 }  // namespace
 
-StopRequest::StopRequest(std::chrono::duration<double> time_limit) : time_limit_(time_limit) {}
+StopRequest::StopRequest(std::chrono::duration<double> time_limit,
+                         std::chrono::steady_clock::time_point begin)
+    : time_limit_(time_limit), begin_(begin) {}
 
 void StopRequest::block_signals() {
   const sigset_t signals = stop_signals();
@@ -30,7 +32,7 @@ StopRequest::Reason StopRequest::check() {
     reason_ = Reason::kSignal;
   }
   if (reason_ == Reason::kNone && time_limit_.count() > 0 &&
-      std::chrono::steady_clock::now() - start_ >= time_limit_) {
+      std::chrono::steady_clock::now() - begin_ >= time_limit_) {
     reason_ = Reason::kTimeLimit;
   }
   return reason_;

@@ -9,8 +9,9 @@ namespace fathom::trainer {
 // handler and no global.
 class StopRequest {
  public:
-  // Call block_signals() before any other thread starts. time_limit 0: none.
-  explicit StopRequest(std::chrono::duration<double> time_limit);
+  // Call block_signals() before any other thread starts. time_limit counts from `begin`; 0: none.
+  StopRequest(std::chrono::duration<double> time_limit,
+              std::chrono::steady_clock::time_point begin);
   static void block_signals();
 
   enum class Reason { kNone, kSignal, kTimeLimit };
@@ -18,8 +19,8 @@ class StopRequest {
   Reason check();
 
  private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::chrono::duration<double> time_limit_;
+  std::chrono::steady_clock::time_point begin_;
   Reason reason_ = Reason::kNone;
 };
 

@@ -42,7 +42,7 @@ TrainingLoop::TrainingLoop(const config::RunConfig& config, const std::string& t
       evaluate_step_(model_, mesh_, stream_),
       learning_rate_(optim::make_learning_rate_schedule(config)),
       identity_(make_identity(config, tokenizer_hash)),
-      stop_request_(std::chrono::duration<double>(config.train().time_limit())) {
+      stop_request_(std::chrono::duration<double>(config.train().time_limit()), environment.begin) {
   checkpoint_options_.root = config.checkpoint().directory();
   checkpoint_options_.keep_last = config.checkpoint().keep_last();
   checkpoint_options_.warn = [this](const std::string& text) { environment_.print(text); };

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -33,6 +34,8 @@ struct TrainingEnvironment {
   Device device;                  // that this rank computes on
   parallel::Heartbeat& heartbeat;
   Reporter::Print print;  // a line for the user; called on rank 0
+  // From when train.time_limit counts.
+  std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
 };
 
 // Where a run starts: the step of one of its checkpoints, or nothing.

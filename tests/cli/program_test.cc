@@ -79,6 +79,12 @@ TEST_CASE("help is on stdout, for the program and for each command") {
   CHECK(program.run("").exit_code == 93);
 }
 
+TEST_CASE("output that cannot be written is an error of the program") {
+  const Result result = Program().run("--help > /dev/full");
+  CHECK(result.exit_code == 1);
+  CHECK(result.errors.find("fathom: standard output cannot be written") == 0);
+}
+
 TEST_CASE("an error of the user is one message and exit code 93") {
   const Program program;
   const Result unknown = program.run("pretran");

@@ -1,9 +1,7 @@
 #include "cli/run_folder.h"
 
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include <csignal>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -19,7 +17,7 @@ namespace {
 
 std::string refusal(const std::filesystem::path& path) {
   try {
-    const RunFolder folder(path);
+    const RunFolder folder(path, path / "checkpoints");
   } catch (const ConfigError& error) {
     return error.message();
   }
@@ -31,7 +29,7 @@ std::string refusal(const std::filesystem::path& path) {
 TEST_CASE("a run folder is made with its parents and holds the resolved config") {
   const test::TemporaryFolder base;
   const std::filesystem::path path = base.path() / "a" / "b";
-  const RunFolder folder(path);
+  const RunFolder folder(path, path / "checkpoints");
   CHECK(std::filesystem::is_directory(folder.log()));
   config::RunConfig config;
   config.mutable_train()->set_steps(7);
@@ -44,7 +42,7 @@ TEST_CASE("a run folder is made with its parents and holds the resolved config")
 TEST_CASE("a run folder in use is refused by name of the process that has it") {
   const test::TemporaryFolder base;
   {
-    const RunFolder folder(base.path());
+    const RunFolder folder(base.path(), base.path() / "checkpoints");
     const std::string message = refusal(base.path());
     CHECK(message.find(base.path().string() + " is in use by process " + std::to_string(getpid()) +
                        " on ") != std::string::npos);
@@ -53,38 +51,30 @@ TEST_CASE("a run folder in use is refused by name of the process that has it") {
   CHECK(refusal(base.path()) == "none");  // free again
 }
 
-TEST_CASE("the lock of a process that was killed is taken over") {
-  const test::TemporaryFolder base;
-  int ready[2];
-  REQUIRE(pipe(ready) == 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    const RunFolder folder(base.path());
-    [[maybe_unused]] const auto written = write(ready[1], "x", 1);
-    pause();
-    _exit(0);
-  }
-  char byte = 0;
-  REQUIRE(read(ready[0], &byte, 1) == 1);
-  CHECK(refusal(base.path()).find(std::to_string(child)) != std::string::npos);
-  kill(child, SIGKILL);
-  waitpid(child, nullptr, 0);
-  CHECK(read_file(base.path() / "lock").find(std::to_string(child)) != std::string::npos);
-  CHECK(refusal(base.path()) == "none");
-  close(ready[0]);
-  close(ready[1]);
-}
-
-TEST_CASE("a lock file with any content and no holder is taken over") {
-  const test::TemporaryFolder base;
-  std::ofstream(base.path() / "lock") << "garbage " << std::string(5000, 'x');
-  CHECK(refusal(base.path()) == "none");
-}
-
 TEST_CASE("a run folder that cannot be made is an error of the file system") {
   const test::TemporaryFolder base;
   std::ofstream(base.path() / "file") << "x";
-  CHECK_THROWS_AS(RunFolder(base.path() / "file" / "run"), IoError);
+  CHECK_THROWS_AS(RunFolder(base.path() / "file" / "run", base.path() / "checkpoints"), IoError);
+}
+
+TEST_CASE("two runs do not write into the same folder of checkpoints") {
+  const test::TemporaryFolder base;
+  const std::filesystem::path first = base.path() / "first";
+  const std::filesystem::path second = base.path() / "second";
+  const RunFolder folder(first, first / "checkpoints");
+  CHECK_THROWS_WITH(RunFolder(second, first / "checkpoints"),
+                    Catch::Contains("folder of checkpoints " + (first / "checkpoints").string() +
+                                    " is in use by process ") &&
+                        Catch::Contains("another checkpoint.directory"));
+  std::filesystem::create_directory_symlink(first / "checkpoints", second / "checkpoints");
+  CHECK_THROWS_AS(RunFolder(second, second / "checkpoints"), ConfigError);
+  const RunFolder apart(second, base.path() / "elsewhere" / "checkpoints");
+}
+
+TEST_CASE("checkpoints may lie in the run folder itself") {
+  const test::TemporaryFolder base;
+  const RunFolder folder(base.path(), base.path() / ".");
+  CHECK(std::filesystem::is_directory(folder.log()));
 }
 
 }  // namespace fathom::cli

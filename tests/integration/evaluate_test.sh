@@ -99,6 +99,15 @@ refused 'bad.jsonl:1: want {"prompt": TEXT, "choices"' "$run" --choices "$folder
 "$fathom" train-tokenizer "$data/train.txt" --vocab_size 300 --output "$folder/other.json" >"$folder/out" 2>&1 || fail train-tokenizer
 refused "tokenizer" "$run" --text "$data/held-out" --set "data.tokenizer=$folder/other.json"
 
+what="a folder for heartbeats that cannot be made"
+for place in "$folder" /proc; do
+  (cd "$place" && TMPDIR=/proc "$fathom" evaluate "$run" --family sorting --count 2) >"$folder/out" 2>&1
+  status=$?
+  expect_status 0 "$what, in $place"
+  [ "$place" = /proc ] || ! grep -q "no watchdog" "$folder/out" || fail "$what: the current folder is not taken"
+done
+expect_once "no watchdog looks for a hang" "$what"
+
 what="a rank that is stopped while problems are evaluated"
 export TMPDIR=$folder/heartbeats
 rm -rf "$TMPDIR"

@@ -18,7 +18,7 @@ expect_failed_save() {
 small=$folder/small
 mount_small() {
   [ "$(id -u)" -eq 0 ] && mkdir -p "$small" && mount -t tmpfs -o "size=$1" tmpfs "$small" || return 1
-  trap 'umount "$small"' EXIT
+  trap 'umount "$small"; umount "$small" 2>/dev/null' EXIT
 }
 
 what="a limit of the file size on one rank"
@@ -42,13 +42,15 @@ what="a folder that became read-only"
 mkdir "$folder/read_only"
 ln -s "$small" "$folder/read_only/checkpoints"
 start 2 "$folder/read_only"
-# A file that is being written refuses it: a checkpoint may be under way.
-for _ in $(seq 100); do
-  mount -o remount,ro "$small" 2>/dev/null && break
+# Mounted over it while no save is under way: the job's open lock keeps it from being made read-only itself.
+rank_0=$(rank_pid 0)
+while kill -STOP "$rank_0" && [ -n "$(find "$small" -name 'step-*.tmp-*')" ]; do
+  kill -CONT "$rank_0"
   sleep 0.05
 done
-mount | grep -F "$small" | grep -q -E '\(ro[,)]' || fail "$what: the file system cannot be made read-only"
+mount -t tmpfs -o ro tmpfs "$small" || fail "$what: no read-only file system can be mounted"
+kill -CONT "$rank_0"
 finish 60
-mount -o remount,rw "$small"
+umount "$small"
 expect_failed_save "Read-only file system"
 exit 0

@@ -46,6 +46,15 @@ what="a time limit"
 launch 2 "$folder/limited" "${long[@]}" --set train.time_limit=2
 expect_status 75 "$what"
 
+what="a reader of the progress lines that has gone"
+run=$folder/unread
+rm -rf "$run"
+{ "$fathom" pretrain "$config" --set run.directory="$run" --set "data.train[0].path=$data/train" --set train.steps=30 2>&1; echo $? >"$folder/status"; } |
+  head -n 1 >"$folder/out"
+status=$(cat "$folder/status")
+expect_status 0 "$what"
+grep -q '"event": "end"' "$run/metrics.jsonl" || fail "$what: ends the run"
+
 what="a flipped bit"
 run=$folder/flipped
 rm -rf "$run"
