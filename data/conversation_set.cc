@@ -1,6 +1,7 @@
 #include "data/conversation_set.h"
 
 #include <algorithm>
+#include <span>
 
 #include "core/error.h"
 #include "data/best_fit.h"
@@ -55,6 +56,12 @@ void ConversationSet::read_file(const std::filesystem::path& file, Encoder& enco
 
 void ConversationSet::add(const ChatTokens& chat, TooLong too_long) {
   ++counts_.conversations;
+  std::vector<std::int64_t> marked(chat.tokens.begin(), chat.tokens.end());
+  for (std::size_t i = 0; i < marked.size(); ++i) {
+    marked[i] = 2 * marked[i] + (chat.is_response[i] ? 1 : 0);
+  }
+  marked.push_back(-1);  // the end of the conversation
+  contents_.add(std::as_bytes(std::span(marked)));
   const std::int64_t room = sequence_length_ + 1;
   const bool is_too_long = std::ssize(chat.tokens) > room;
   const auto size = std::min(std::ssize(chat.tokens), room);

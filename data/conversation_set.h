@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "data/chat_template.h"
+#include "data/checksum.h"
 #include "data/micro_batch.h"
 
 namespace fathom::data {
@@ -37,6 +38,8 @@ class ConversationSet {
 
   std::int64_t num_sequences() const noexcept { return std::ssize(sequences_); }
   const ConversationCounts& counts() const noexcept { return counts_; }
+  // XXH3-64 of all conversations read, as tokens, of whatever length.
+  std::uint64_t contents() const { return contents_.value(); }
   // The conversations of one sequence, each isolated from the others, with the answers as the only
   // targets. What is left of the sequence is padded with the same ones again, without targets.
   // window_tokens: see Window.
@@ -54,6 +57,7 @@ class ConversationSet {
   std::int64_t sequence_length_;
   std::int32_t padding_token_;
   ConversationCounts counts_;
+  Checksum64 contents_;
   std::vector<std::int32_t> tokens_;                  // of all conversations, one after another
   std::vector<bool> is_response_;                     // of each token
   std::vector<std::int64_t> starts_ = {0};            // [conversations + 1], in tokens_

@@ -20,6 +20,15 @@ DocumentSet::DocumentSet(const std::vector<std::filesystem::path>& paths, const 
   }
 }
 
+std::uint64_t DocumentSet::contents() const {
+  Checksum64 all;
+  for (const TokenShard& shard : shards_) {
+    const std::uint64_t one = shard.contents();
+    all.add(std::as_bytes(std::span(&one, 1)));
+  }
+  return all.value();
+}
+
 DocumentSet::Place DocumentSet::place_of(std::int64_t document) const {
   FATHOM_CHECK(document >= 0 && document < num_documents(), document, " of ", num_documents());
   const auto after =

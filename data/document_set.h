@@ -23,6 +23,8 @@ class DocumentSet {
   std::int64_t num_documents() const noexcept { return first_documents_.back(); }
   std::int64_t num_tokens() const noexcept { return num_tokens_; }
   std::int64_t num_bytes() const noexcept { return num_bytes_; }
+  // XXH3-64 of the shards' contents.
+  std::uint64_t contents() const;
 
   // A document of the list, as a document of one of the shards.
   struct Place {

@@ -241,6 +241,13 @@ void TokenShard::refuse_content(const std::string& what) const {
                            "config"));
 }
 
+std::uint64_t TokenShard::contents() const noexcept {
+  const std::array<std::uint64_t, 4> parts{static_cast<std::uint64_t>(num_tokens()),
+                                           static_cast<std::uint64_t>(num_documents()),
+                                           token_checksums_.checksum, document_offsets_.checksum};
+  return checksum(std::as_bytes(std::span(parts)));
+}
+
 void TokenShard::read_tokens(std::int64_t begin, std::span<std::int32_t> out) const {
   const auto size = static_cast<std::int64_t>(out.size());
   FATHOM_CHECK(begin >= 0 && begin <= num_tokens() && size <= num_tokens() - begin, begin, " + ",

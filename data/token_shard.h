@@ -65,6 +65,9 @@ class TokenShard {
   std::int64_t num_tokens() const noexcept { return tokens_.num_elements; }
   std::int64_t num_documents() const noexcept { return document_bytes_.place.num_elements; }
   std::int64_t num_bytes() const noexcept { return num_bytes_; }
+  // XXH3-64 of how many tokens and documents there are and of the checksums of all of them, as the
+  // header says: nothing else is read.
+  std::uint64_t contents() const noexcept;
 
   // Tokens begin .. begin + out.size() - 1 into `out`, by whole blocks, which are held against
   // their checksums, as all tokens are against the vocabulary. Throws ConfigError for damage,

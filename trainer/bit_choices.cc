@@ -118,6 +118,14 @@ std::vector<std::string> changed_bit_choices(const CheckpointIdentity& stored,
   for (const auto& [name, value] : after) {
     changes.push_back(concat(name, " absent -> ", value));
   }
+  const std::size_t num_sources =
+      std::min(stored.data_contents.size(), current.data_contents.size());
+  for (std::size_t i = 0; i < num_sources; ++i) {
+    if (stored.data_contents[i] != current.data_contents[i]) {
+      changes.push_back(
+          concat("data.train[", i, "] has other contents than when the checkpoint was written"));
+    }
+  }
   return changes;
 }
 

@@ -5,6 +5,7 @@
 
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
+#include "data/checksum.h"
 #include "data/conversation_data.h"
 
 namespace fathom::trainer {
@@ -135,6 +136,9 @@ RunSources open_chat_data(const config::RunConfig& config) {
                                                            tokenizer, options);
   sources.notes = describe_sources(*training, config);
   note_missing_tokens(config.data().chat(), tokenizer, sources.notes);
+  for (const data::ConversationData::Source& source : training->sources()) {
+    sources.contents.push_back(data::to_hex(source.conversations.contents()));
+  }
   sources.training = std::move(training);
 
   if (config.data().validation_size() > 0) {

@@ -13,6 +13,7 @@ class DataTask final : public TrainingTask {
   // `data` was opened before anything was allocated. Both outlive the task.
   DataTask(TrainingLoop& loop, RunData& data);
 
+  std::vector<std::string> data_contents() const override { return data_->contents(); }
   // Sequences of another length begin where as many tokens have been seen, rounded up.
   std::int64_t next_sample(std::int64_t samples, const config::RunConfig& stored) const override;
   void begin() override;

@@ -32,8 +32,9 @@ struct RunSources {
   std::unique_ptr<data::HeldOutSource> held_out;  // null: no evaluation
   // A text of evaluation.prompts as the model reads it; needs the tokenizer.
   std::function<std::vector<std::int32_t>(const std::string& text)> encode_prompt;
-  CompletionEnd completion_end;    // of what the model writes behind it
-  std::vector<std::string> notes;  // lines for the user
+  CompletionEnd completion_end;       // of what the model writes behind it
+  std::vector<std::string> contents;  // of each of data.train: a hash
+  std::vector<std::string> notes;     // lines for the user
 };
 
 // Reads a run's sources for its ranks.
@@ -45,6 +46,7 @@ class RunData {
 
   const std::string& tokenizer_hash() const noexcept { return sources_.tokenizer_hash; }
   const data::Tokenizer* tokenizer() const noexcept { return sources_.tokenizer.get(); }
+  const std::vector<std::string>& contents() const noexcept { return sources_.contents; }
   const std::vector<std::string>& notes() const noexcept { return sources_.notes; }
   bool has_validation() const noexcept { return sources_.held_out != nullptr; }
   std::vector<std::int32_t> encode_prompt(const std::string& text) const {

@@ -170,6 +170,7 @@ void TrainingLoop::find_next_sample(const CheckpointIdentity& stored) {
 RunEnd TrainingLoop::run(ResumeStep resume, TrainingTask& task,
                          const std::function<void()>& running) {
   task_ = &task;
+  identity_.data_contents = task.data_contents();
   start(resume);
   running();
   task_->begin();

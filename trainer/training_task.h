@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "configs/run_config.h"
 #include "parallel/state_visitor.h"
@@ -12,6 +14,8 @@ namespace fathom::trainer {
 class TrainingTask {
  public:
   virtual ~TrainingTask() = default;
+  // A hash of what each of data.train holds, for checkpoints to keep; nothing where none is used.
+  virtual std::vector<std::string> data_contents() const { return {}; }
   // The next global sample index of a resume, where the run that wrote the checkpoint, of the
   // config `stored`, had come to `samples`: another one where a sample is another thing now.
   virtual std::int64_t next_sample(std::int64_t samples,

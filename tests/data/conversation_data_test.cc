@@ -119,6 +119,19 @@ TEST_CASE("Too long conversations are truncated or dropped, and counted") {
   CHECK_THROWS_AS(fixture.held_out({.sequence_length = 3}), ConfigError);  // nothing is left
 }
 
+TEST_CASE("A hash of the contents tells conversations apart, and not the length of sequences") {
+  const auto contents_of = [](const std::string& content, std::int64_t sequence_length) {
+    return Fixture(content)
+        .training({.sequence_length = sequence_length}, DocumentOrder::kAsStored)
+        .sources()[0]
+        .conversations.contents();
+  };
+  const std::uint64_t before = contents_of(line("a", "b") + line("ab", "cd"), 11);
+  CHECK(contents_of(line("a", "b") + line("ab", "cd"), 6) == before);
+  CHECK(contents_of(line("a", "b") + line("ab", "ce"), 11) != before);
+  CHECK(contents_of(line("ab", "cd") + line("a", "b"), 11) != before);
+}
+
 TEST_CASE("An epoch reads every sequence once, another one in another order") {
   std::string content;
   for (char c = 'A'; c <= 'Z'; ++c) {

@@ -141,6 +141,22 @@ TEST_CASE("The same content makes the same file") {
   CHECK(read_file(folder.path() / "a.h5") == read_file(folder.path() / "b.h5"));
 }
 
+TEST_CASE("A hash of the contents tells shards apart by their tokens and their documents") {
+  const test::TemporaryFolder folder;
+  const auto contents_of = [&](const TokenShardContent& content) {
+    write_token_shard(folder.path() / "a.h5", content);
+    return TokenShard(folder.path() / "a.h5").contents();
+  };
+  TokenShardContent content = test::shard_of(test::made_up_documents("shard", 10));
+  const std::uint64_t before = contents_of(content);
+  CHECK(contents_of(content) == before);
+  content.tokens[3] ^= 1;
+  CHECK(contents_of(content) != before);
+  content.tokens[3] ^= 1;
+  ++content.document_offsets[1];
+  CHECK(contents_of(content) != before);
+}
+
 TEST_CASE("A shard may be empty, a data set may not") {
   const test::TemporaryFolder folder;
   const TokenShard shard(test::write_shard(folder.path() / "a.h5", {}));

@@ -53,6 +53,18 @@ TEST_CASE("What changes the bits of a resumed run is told field by field") {
   CHECK(changed_bit_choices(older, before).size() == 2);
 }
 
+TEST_CASE("Data of the same name with other contents is told, where both are known") {
+  CheckpointIdentity before = identity_of({"data.train[1].path=more"});
+  CheckpointIdentity now = before;
+  now.data_contents = {"aa", "bb"};
+  CHECK(changed_bit_choices(before, now).empty());  // an older checkpoint
+  before.data_contents = {"aa", "cc"};
+  CHECK(changed_bit_choices(before, now) ==
+        Lines{"data.train[1] has other contents than when the checkpoint was written"});
+  before.data_contents = now.data_contents;
+  CHECK(changed_bit_choices(before, now).empty());
+}
+
 TEST_CASE("In mode FAST the layout is a choice too") {
   const std::string fast = "numerics.mode=FAST";
   CHECK(changed_bit_choices(identity_of({fast}), identity_of({fast, "mesh.tensor=2"})) ==

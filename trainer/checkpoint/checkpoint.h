@@ -28,6 +28,9 @@ struct CheckpointIdentity {
   // The resolved config; differences do not keep a checkpoint from loading.
   std::string config_text;
   std::vector<std::pair<std::string, std::string>> model;  // e.g. {"hidden_size", "256"}
+  // A hash of what each of the config's data.train held; empty where none was used or it was not
+  // looked at. A difference does not keep a checkpoint from loading.
+  std::vector<std::string> data_contents = {};
 
   bool operator==(const CheckpointIdentity&) const = default;
 };

@@ -48,13 +48,16 @@ void write_identity(const CheckpointIdentity& identity, proto::Identity& out) {
     field.set_name(name);
     field.set_value(value);
   }
+  out.mutable_data_contents()->Add(identity.data_contents.begin(), identity.data_contents.end());
 }
 
 CheckpointIdentity read_identity(const proto::Identity& in) {
-  CheckpointIdentity identity{.program_version = in.program_version(),
-                              .tokenizer_hash = in.tokenizer_hash(),
-                              .config_text = in.config_text(),
-                              .model = {}};
+  CheckpointIdentity identity{
+      .program_version = in.program_version(),
+      .tokenizer_hash = in.tokenizer_hash(),
+      .config_text = in.config_text(),
+      .model = {},
+      .data_contents = {in.data_contents().begin(), in.data_contents().end()}};
   for (const proto::Field& field : in.model()) {
     identity.model.emplace_back(field.name(), field.value());
   }

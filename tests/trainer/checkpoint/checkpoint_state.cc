@@ -196,7 +196,8 @@ trainer::CheckpointIdentity test_identity() {
   return {.program_version = "0.1.0",
           .tokenizer_hash = "4b1d",
           .config_text = "run { seed: 1 }\n",
-          .model = {{"hidden_size", "256"}, {"num_layers", "4"}}};
+          .model = {{"hidden_size", "256"}, {"num_layers", "4"}},
+          .data_contents = {"00000000000000aa", "00000000000000bb"}};
 }
 
 std::vector<std::string> save_on_ranks(
