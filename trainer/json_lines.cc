@@ -56,7 +56,6 @@ Events keep_lines_until(const std::filesystem::path& path, std::int64_t last_ste
 
 JsonLines::JsonLines(std::filesystem::path path, std::optional<std::int64_t> resume_step)
     : events_(resume_step ? keep_lines_until(path, *resume_step) : Events()),
-      file_(std::move(path),
-            resume_step ? AppendFile::Start::kAtEnd : AppendFile::Start::kEmpty) {}
+      file_(std::move(path), resume_step ? AppendFile::Start::kAtEnd : AppendFile::Start::kEmpty) {}
 
 }  // namespace fathom::trainer

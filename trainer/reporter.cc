@@ -80,12 +80,12 @@ void Reporter::step(const StepReport& report) {
 void Reporter::evaluation(const RunProgress& progress, const EvaluationResult& result,
                           double seconds) {
   write({{"event", std::string("eval")},
-                  {"step", progress.step},
-                  {"tokens", progress.tokens},
-                  {"loss", result.loss},
-                  {"bits_per_byte", result.bits_per_byte},
-                  {"eval_tokens", result.num_tokens},
-                  {"eval_ms", seconds * 1e3}});
+         {"step", progress.step},
+         {"tokens", progress.tokens},
+         {"loss", result.loss},
+         {"bits_per_byte", result.bits_per_byte},
+         {"eval_tokens", result.num_tokens},
+         {"eval_ms", seconds * 1e3}});
   std::ostringstream line;
   line << std::fixed << std::setprecision(4) << "held-out text: loss " << result.loss << ", "
        << result.bits_per_byte << " bits per byte";
@@ -99,9 +99,9 @@ void Reporter::sample(const RunProgress& progress, const std::string& text) {
 
 void Reporter::checkpoint(std::int64_t step, const std::filesystem::path& folder, double seconds) {
   write({{"event", std::string("checkpoint")},
-                  {"step", step},
-                  {"folder", folder.string()},
-                  {"save_ms", seconds * 1e3}});
+         {"step", step},
+         {"folder", folder.string()},
+         {"save_ms", seconds * 1e3}});
   std::ostringstream line;
   line << "checkpoint " << folder.string() << " (" << std::fixed << std::setprecision(2) << seconds
        << " s)";
@@ -111,11 +111,11 @@ void Reporter::checkpoint(std::int64_t step, const std::filesystem::path& folder
 void Reporter::end(const RunProgress& progress, const std::string& reason,
                    std::uint64_t state_hash) {
   write({{"event", std::string("end")},
-                  {"step", progress.step},
-                  {"tokens", progress.tokens},
-                  {"skipped_steps", progress.skipped_steps},
-                  {"reason", reason},
-                  {"state_hash", hexadecimal(state_hash)}});
+         {"step", progress.step},
+         {"tokens", progress.tokens},
+         {"skipped_steps", progress.skipped_steps},
+         {"reason", reason},
+         {"state_hash", hexadecimal(state_hash)}});
 }
 
 }  // namespace fathom::trainer

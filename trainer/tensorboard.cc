@@ -43,8 +43,8 @@ double seconds_since_1970() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-// Creates the folder. TensorBoard takes files whose name holds "tfevents" and reads them in the order
-// of their names.
+// Creates the folder. TensorBoard takes files whose name holds "tfevents" and reads them in the
+// order of their names.
 std::filesystem::path new_file_path(const std::filesystem::path& folder) {
   std::error_code error;
   std::filesystem::create_directories(folder, error);
@@ -107,9 +107,7 @@ void EventWriter::scalars(std::int64_t step, std::span<const Scalar> values) {
   write_record(event.SerializeAsString());
 }
 
-void EventWriter::flush() {
-  file_.append(std::exchange(unwritten_, ""));
-}
+void EventWriter::flush() { file_.append(std::exchange(unwritten_, "")); }
 
 void EventWriter::write_record(const std::string& message) {
   const std::string length = little_endian(static_cast<std::uint64_t>(message.size()));

@@ -75,8 +75,8 @@ std::string foreign_content(const fs::path& folder) {
   return "";
 }
 
-// The manifest goes first: a folder without one is nobody's checkpoint. `manifest` is its open file,
-// if there is one, and is closed before the folder goes.
+// The manifest goes first: a folder without one is nobody's checkpoint. `manifest` is its open
+// file, if there is one, and is closed before the folder goes.
 void remove_files(const fs::path& folder, std::optional<ShardFile> manifest) {
   std::error_code error;
   const auto remove = [&](const fs::path& path) {
@@ -141,8 +141,8 @@ FolderLock::FolderLock(const fs::path& folder) {
   if (descriptor < 0) {
     return;
   }
-  // A file system that cannot lock leaves it to the lock of the run folder; so does NFS, which locks
-  // only what is open for writing, as no folder is.
+  // A file system that cannot lock leaves it to the lock of the run folder; so does NFS, which
+  // locks only what is open for writing, as no folder is.
   if (::flock(descriptor, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
     ::close(descriptor);
     return;

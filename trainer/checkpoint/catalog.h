@@ -42,8 +42,8 @@ std::optional<std::string> publish(const std::filesystem::path& temporary,
 // Removes a published checkpoint unless it holds anything else, somebody reads it, or the file
 // system refuses: then returns why it was left.
 std::optional<std::string> remove_published(const std::filesystem::path& root, std::int64_t step);
-// Removes a temporary folder that holds nothing but what a checkpoint holds. Returns why it, or what
-// is still in it, was left.
+// Removes a temporary folder that holds nothing but what a checkpoint holds. Returns why it, or
+// what is still in it, was left.
 std::optional<std::string> remove_temporary(const std::filesystem::path& folder);
 // Removes those that died saves left behind; returns why others were left.
 std::vector<std::string> remove_leftovers(const std::filesystem::path& root);
