@@ -106,7 +106,7 @@ void require_room(const std::string& what, std::int64_t num_tokens,
 }
 
 LoadedModel::LoadedModel(const StoredModel& stored, Session& session)
-    : rank_(session.rank()),
+    : heartbeat_file_{.rank = session.rank()},
       stream_(use_device(stored, session), stored.config.run().threads(),
               model::make_numerics_options(stored.config).sum_order()),
       mesh_(session.device_world(), trainer::make_mesh_shape(stored.config.mesh())),
@@ -124,33 +124,33 @@ void LoadedModel::start_watchdog(const StoredModel& stored, Session& session) {
   const std::uint64_t job_id = draw_job_id(session.world());
   std::string reasons;
   for (const std::filesystem::path& parent : heartbeat_parents(stored, session)) {
-    heartbeat_folder_ = parent / concat("fathom-heartbeat-", job_id);
+    heartbeat_file_.folder = parent / concat("fathom-heartbeat-", job_id);
     try {
       parallel::agree(session.world(), [&] {
         watchdog_ = std::make_unique<parallel::Watchdog>(
             session.heartbeat(),
-            watchdog_options(session, stored.config, heartbeat_folder_, job_id));
+            watchdog_options(session, stored.config, heartbeat_file_.folder, job_id));
       });
       return;
     } catch (const IoError& error) {  // on all ranks
-      stop_watchdog();
+      watchdog_.reset();
+      heartbeat_file_.remove();
       reasons += "; " + error.message();
     }
   }
-  if (rank_ == 0) {
+  if (heartbeat_file_.rank == 0) {
     std::cerr << concat("no watchdog looks for a hang, since no folder takes its files", reasons,
                         '\n');
   }
 }
 
-// Each rank takes its own heartbeat away, the last one the folder with it.
-void LoadedModel::stop_watchdog() {
-  watchdog_.reset();
+void LoadedModel::HeartbeatFile::remove() const noexcept {
+  if (folder.empty()) {
+    return;
+  }
   std::error_code ignored;
-  std::filesystem::remove(parallel::heartbeat_path(heartbeat_folder_, rank_), ignored);
-  std::filesystem::remove(heartbeat_folder_, ignored);
+  std::filesystem::remove(parallel::heartbeat_path(folder, rank), ignored);
+  std::filesystem::remove(folder, ignored);
 }
-
-LoadedModel::~LoadedModel() { stop_watchdog(); }
 
 }  // namespace fathom::cli

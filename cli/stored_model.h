@@ -49,7 +49,6 @@ class LoadedModel {
  public:
   // Collective. Both outlive it. From here on the session is running.
   LoadedModel(const StoredModel& stored, Session& session);
-  ~LoadedModel();
   LoadedModel(const LoadedModel&) = delete;
   LoadedModel& operator=(const LoadedModel&) = delete;
 
@@ -58,12 +57,18 @@ class LoadedModel {
   Stream& stream() noexcept { return stream_; }
 
  private:
-  void start_watchdog(const StoredModel& stored, Session& session);
-  void stop_watchdog();
+  // Each rank takes its own away, the last one the folder with it.
+  struct HeartbeatFile {
+    int rank = 0;
+    std::filesystem::path folder = {};
+    void remove() const noexcept;
+    ~HeartbeatFile() { remove(); }
+  };
 
-  int rank_;
-  std::filesystem::path heartbeat_folder_;
-  std::unique_ptr<parallel::Watchdog> watchdog_;
+  void start_watchdog(const StoredModel& stored, Session& session);
+
+  HeartbeatFile heartbeat_file_;
+  std::unique_ptr<parallel::Watchdog> watchdog_;  // also over how the ranks leave each other
   Stream stream_;
   parallel::Mesh mesh_;
   model::PipelinedModel model_;

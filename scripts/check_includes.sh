@@ -36,8 +36,8 @@ find "${folders[@]}" \( -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.
     fence("^(blis|hwy/)", "^kernels/cpu/", "kernels/cpu/")
     # Below cli/ headers name a config by configs/run_config.h; trainer/ puts a run together from it, other folders have
     # it turned into their own options by their factories.
-    protobuf_files = "^(configs|cli)/|(^|/)factory[.](h|cc)$|^trainer/([^/]*|hf/[^/]*|checkpoint/manifest)[.]cc$|^rl/(grpo_task|rollout_journal)[.]cc$"
-    protobuf_words = "configs/, cli/, factory.{h,cc}, trainer/*.cc, trainer/hf/*.cc, trainer/checkpoint/manifest.cc, rl/grpo_task.cc and rl/rollout_journal.cc"
+    protobuf_files = "^(configs|cli)/|(^|/)factory[.](h|cc)$|^trainer/([^/]*|hf/[^/]*|checkpoint/manifest)[.]cc$|^rl/(grpo_task|rollout_journal|rewards/score_state)[.]cc$"
+    protobuf_words = "configs/, cli/, factory.{h,cc}, trainer/*.cc, trainer/hf/*.cc, trainer/checkpoint/manifest.cc, rl/grpo_task.cc, rl/rollout_journal.cc and rl/rewards/score_state.cc"
     fence("[.]pb[.]h$|^google/protobuf/", protobuf_files, protobuf_words)
     fence("^nlohmann/", "^(data|trainer|rl|cli)/", "data/, trainer/, rl/ and cli/")
     fence("^nlohmann/json[.]hpp$", "[.]cc$", ".cc files; headers take json_fwd.hpp")

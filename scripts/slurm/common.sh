@@ -31,7 +31,8 @@ grace=
 # launch COMMAND: in the background, since a shell that waits for a child in the foreground would not hear the signal.
 launch() {
   local cores=${SLURM_CPUS_PER_TASK:-}  # srun does not take them from the job by itself
-  local launcher=(srun --mpi=pmix --kill-on-bad-exit=1 ${cores:+"--cpus-per-task=$cores"})
+  # Ranks side by side on a socket, as the GPUs are.
+  local launcher=(srun --mpi=pmix --kill-on-bad-exit=1 --distribution=block:block ${cores:+"--cpus-per-task=$cores"})
   if [ "${FATHOM_LAUNCHER:-srun}" = mpirun ]; then
     launcher=("$(command -v "$root/bin/mpirun" || command -v mpirun)" -n "$SLURM_NTASKS" --map-by "ppr:$SLURM_NTASKS_PER_NODE:node${cores:+:PE=$cores}")
     local name
