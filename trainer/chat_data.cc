@@ -5,6 +5,7 @@
 
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
+#include "core/hexadecimal.h"
 #include "data/checksum.h"
 #include "data/conversation_data.h"
 
@@ -137,7 +138,7 @@ RunSources open_chat_data(const config::RunConfig& config) {
   sources.notes = describe_sources(*training, config);
   note_missing_tokens(config.data().chat(), tokenizer, sources.notes);
   for (const data::ConversationData::Source& source : training->sources()) {
-    sources.contents.push_back(data::to_hex(source.conversations.contents()));
+    sources.contents.push_back(hexadecimal(source.conversations.contents()));
   }
   sources.training = std::move(training);
 

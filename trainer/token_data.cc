@@ -2,6 +2,7 @@
 
 #include "configs/schema/run.pb.h"
 #include "core/error.h"
+#include "core/hexadecimal.h"
 #include "data/checksum.h"
 
 namespace fathom::trainer {
@@ -55,7 +56,7 @@ RunSources open_token_data(const config::RunConfig& config) {
     sources.completion_end = make_completion_end(*sources.tokenizer);
   }
   for (const auto& source : training->sources()) {
-    sources.contents.push_back(data::to_hex(source->documents().contents()));
+    sources.contents.push_back(hexadecimal(source->documents().contents()));
   }
   sources.training = std::move(training);
   if (config.data().validation_size() > 0) {
