@@ -1,11 +1,10 @@
 #pragma once
 
-#include <map>
 #include <vector>
 
 #include "model/pipelined_model.h"
 #include "parallel/mesh.h"
-#include "parallel/pipeline/schedule.h"
+#include "parallel/pipeline/schedule_cache.h"
 #include "trainer/loss_totals.h"
 
 namespace fathom::trainer {
@@ -31,12 +30,10 @@ class EvaluateStep {
   LossTotals take_totals();
 
  private:
-  const parallel::Schedule& schedule(int num_micro_batches);
-
   model::PipelinedModel* model_;
   const parallel::Mesh* mesh_;
   Stream* stream_;
-  std::map<int, parallel::Schedule> schedules_;  // with communication, by number of micro-batches
+  parallel::ScheduleCache schedules_;
   model::LossSums sums_;
 };
 

@@ -66,24 +66,14 @@ class PhaseClock {
 
 TrainStep::TrainStep(model::PipelinedModel& model, optim::Optimizer& optimizer,
                      const parallel::Mesh& mesh, Stream& stream)
-    : model_(&model), optimizer_(&optimizer), mesh_(&mesh), stream_(&stream) {}
-
-const parallel::Schedule& TrainStep::schedule(int num_micro_batches) {
-  auto found = schedules_.find(num_micro_batches);
-  if (found == schedules_.end()) {
-    const int ranks = mesh_->shape().pipeline;
-    const int stages = model_->stages_per_rank();
-    parallel::Schedule made =
-        stages > 1
-            ? parallel::interleaved_one_forward_one_backward(ranks, stages, num_micro_batches)
-            : parallel::one_forward_one_backward(ranks, num_micro_batches);
-    parallel::validate(made);
-    made = parallel::add_communication(made);
-    parallel::simulate(made, parallel::Costs{});  // refuses a schedule that cannot end
-    found = schedules_.emplace(num_micro_batches, std::move(made)).first;
-  }
-  return found->second;
-}
+    : model_(&model),
+      optimizer_(&optimizer),
+      mesh_(&mesh),
+      stream_(&stream),
+      schedules_(
+          [ranks = mesh.shape().pipeline, stages = model.stages_per_rank()](int num_micro_batches) {
+            return parallel::interleaved_one_forward_one_backward(ranks, stages, num_micro_batches);
+          }) {}
 
 // Adds up the counts of this rank's MoE layers over the plane, one layer after another, and starts
 // them anew.
@@ -170,7 +160,7 @@ void TrainStep::forward_backward(const std::vector<model::MicroBatch>& micro_bat
     parameters.gradient_complete(parameter, *stream_);
   };
   model_->begin_step(step);
-  parallel::run(schedule(static_cast<int>(micro_batches.size())), model_->stages(),
+  parallel::run(schedules_.at(static_cast<int>(micro_batches.size())), model_->stages(),
                 mesh_->pipeline(), *stream_);
 }
 

@@ -11,7 +11,7 @@
 #include "model/pipelined_model.h"
 #include "optim/optimizer.h"
 #include "parallel/mesh.h"
-#include "parallel/pipeline/schedule.h"
+#include "parallel/pipeline/schedule_cache.h"
 
 namespace fathom::trainer {
 
@@ -68,7 +68,6 @@ class TrainStep {
                  const StepOptions& options, const ReportPhase& report_phase);
 
  private:
-  const parallel::Schedule& schedule(int num_micro_batches);
   void forward_backward(const std::vector<model::MicroBatch>& micro_batches,
                         const StepOptions& options, model::LossSums& sums);
   std::int64_t num_expert_counts();
@@ -80,7 +79,7 @@ class TrainStep {
   optim::Optimizer* optimizer_;
   const parallel::Mesh* mesh_;
   Stream* stream_;
-  std::map<int, parallel::Schedule> schedules_;  // with communication, by number of micro-batches
+  parallel::ScheduleCache schedules_;
 };
 
 }  // namespace fathom::trainer

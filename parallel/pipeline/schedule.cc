@@ -286,6 +286,13 @@ class Validator {
 
 void validate(const Schedule& schedule) { Validator(schedule).run(); }
 
+Schedule make_executable(const Schedule& compute) {
+  validate(compute);
+  Schedule schedule = add_communication(compute);
+  simulate(schedule, Costs{});  // refuses one that cannot end
+  return schedule;
+}
+
 std::string to_string(const Action& action) {
   return concat(letter_of(action.kind), action.stage, ".", action.micro_batch,
                 action.pipe == 0 ? "" : "'");

@@ -71,6 +71,9 @@ struct Simulation {
 // "deadlocks: rank 0 at F0.0 ..." when it cannot end.
 Simulation simulate(const Schedule& schedule, const Costs& costs);
 
+// What the executor takes: validated, with its communication, and known to end. Throws ConfigError.
+Schedule make_executable(const Schedule& compute);
+
 // "F0.1" = forward of stage 0, micro-batch 1; one line a rank.
 std::string to_string(const Action& action);
 std::string to_string(const Schedule& schedule);

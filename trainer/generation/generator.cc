@@ -36,10 +36,8 @@ Generator::Generator(model::PipelinedModel& model, const parallel::Mesh& mesh, S
     : model_(&model),
       mesh_(&mesh),
       stream_(&stream),
-      schedule_(parallel::add_communication(parallel::forward_only(
-          mesh.shape().pipeline, model.stages_per_rank(), mesh.shape().pipeline))) {
-  parallel::simulate(schedule_, parallel::Costs{});  // refuses a schedule that cannot end
-}
+      schedule_(parallel::make_executable(parallel::forward_only(
+          mesh.shape().pipeline, model.stages_per_rank(), mesh.shape().pipeline))) {}
 
 std::vector<Completion> Generator::generate(std::span<const Prompt> prompts,
                                             const GenerationOptions& options,
