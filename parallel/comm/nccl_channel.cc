@@ -126,15 +126,30 @@ NcclChannel::NcclChannel(OperationName group, NcclRank& owner)
   check_cuda(cudaEventCreateWithFlags(&compute_ready_, cudaEventDisableTiming), "cudaEventCreate");
 }
 
-// In good order when nothing has failed: what left this rank reaches the others first. With an
-// exception on its way all is left to the end of the process: to give up one channel waits for the
-// device, which may wait in another, and the rank would not come to say what has happened.
+// With an exception on its way all is left to the end of the process: to give up one channel waits
+// for the device, which may wait in another, and the rank would not come to say what has happened.
 NcclChannel::~NcclChannel() {
   if (std::uncaught_exceptions() > 0) {
     return;
   }
   cudaSetDevice(owner_.device);
+  abort();
+  if (compute_ready_ != nullptr) {
+    cudaEventDestroy(compute_ready_);
+  }
+  if (stream_ != nullptr) {
+    cudaStreamDestroy(stream_);
+  }
+}
+
+// Not when anything has failed: what left this rank may then never reach the others.
+void NcclChannel::leave() noexcept {
+  if (std::uncaught_exceptions() > 0) {
+    return;
+  }
   try {
+    const std::lock_guard<std::timed_mutex> lock(mutex_);
+    cudaSetDevice(owner_.device);
     if (comm_ != nullptr && !owner_.monitor.has_failed()) {
       name_.operation = "end";
       check_nccl(ncclCommFinalize(comm_), "ncclCommFinalize");
@@ -143,13 +158,6 @@ NcclChannel::~NcclChannel() {
     }
   } catch (const std::exception& error) {
     std::cerr << concat("warning: ", to_string(name_), ": ", error.what(), '\n') << std::flush;
-  }
-  abort();
-  if (compute_ready_ != nullptr) {
-    cudaEventDestroy(compute_ready_);
-  }
-  if (stream_ != nullptr) {
-    cudaStreamDestroy(stream_);
   }
 }
 

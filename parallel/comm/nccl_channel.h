@@ -121,6 +121,11 @@ class NcclChannel final : public DeviceTransport {
   using Steps = std::vector<Step>;
   std::shared_ptr<NcclOperation> start(const char* operation, Stream& compute, const Steps& steps);
 
+  // Ends the channel in good order, which on one node waits for its other ranks to leave it: all
+  // ranks leave their channels in one order. By the rank's own thread, and not by the destructor,
+  // which the monitor's may run. A channel that is not left is given up when it is destroyed.
+  void leave() noexcept;
+
   std::string error() override;
   // Where the rank's own thread is in a call to the device that does not return, one that waits for
   // room in a queue that waits for other ranks, nothing can be given up: it says so and ends the

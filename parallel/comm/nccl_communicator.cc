@@ -52,12 +52,15 @@ class NcclCommunicator final : public Communicator {
     FATHOM_CHECK(world_size() > 1, "NCCL for a group of one");
   }
 
-  // To leave a channel waits, on a node, until the other rank leaves it too (the proxy threads of
-  // the two are connected), so all ranks leave theirs in one order: that in which they connect.
+  // To leave a channel waits, on a node, until the other ranks leave it too (their proxy threads
+  // are connected), so all leave theirs in one order; lines in that in which they connect.
   ~NcclCommunicator() override {
-    for (auto& [peer, line] : lines_) {
-      line.from_lower.reset();
-      line.from_upper.reset();
+    for (const auto& [peer, line] : lines_) {
+      line.from_lower->leave();
+      line.from_upper->leave();
+    }
+    if (channel_ != nullptr) {
+      channel_->leave();
     }
   }
   NcclCommunicator(const NcclCommunicator&) = delete;
