@@ -70,7 +70,9 @@ std::vector<trainer::Metric> to_metrics(const HeldOutSamples& samples,
   const Values totals = totals_of(samples);
   std::vector<trainer::Metric> metrics = {
       {"eval_problems", std::ssize(problems.problems)},
-      {"eval_without_verdict", std::int64_t{std::ranges::count(totals, std::optional<double>())}},
+      {"eval_without_verdict",
+       std::int64_t{std::ranges::count_if(
+           totals, [](const std::optional<double>& total) { return !total.has_value(); })}},
       {"eval_length_mean", samples.mean_length()},
       {"eval_truncated_share", share_cut_off(samples)}};
   add("reward_mean", mean_over_samples(totals, num_samples), metrics);
