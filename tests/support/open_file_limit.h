@@ -6,6 +6,14 @@
 
 namespace fathom::test {
 
+// Whether an error can be looked at while no file can be opened: a sanitizer's check of an object's
+// type opens a pipe, and without one takes every object for a wrong one.
+#ifdef __SANITIZE_ADDRESS__
+inline constexpr bool kErrorsNeedFiles = true;
+#else
+inline constexpr bool kErrorsNeedFiles = false;
+#endif
+
 // Allows this process that many open files, until the end of the test.
 class OpenFileLimit {
  public:

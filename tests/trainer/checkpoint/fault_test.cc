@@ -323,6 +323,9 @@ TEST_CASE("a checkpoint that is being read is pruned later") {
 }
 
 TEST_CASE("a replaced checkpoint that cannot be removed is told, and the save stands") {
+  if (kErrorsNeedFiles) {
+    return;
+  }
   const TemporaryFolder folder;
   const auto specs = few_small_tensors();
   REQUIRE(save_alone(folder.path(), 100, specs).empty());
