@@ -120,9 +120,8 @@ std::string describe_rest(const config::RunConfig& config) {
   std::string text = "not in these numbers: ";
   if (config.run().device() == config::Run::CUDA) {
     text +=
-        "the CUDA context with the program's kernels, NCCL's buffers (up to about 3 GiB "
-        "where experts are spread over a node), cuBLASLt's workspace (32 "
-        "MiB), recorded CUDA graphs";
+        "the CUDA context with the program's kernels, NCCL's buffers (docs/cuda.md), cuBLASLt's "
+        "workspace (32 MiB), recorded CUDA graphs";
   } else {
     text += "the program and its threads, MPI's buffers, data that is read ahead";
   }

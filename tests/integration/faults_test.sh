@@ -10,21 +10,23 @@ finish 5
 expect_text "process rank 1 " "$what"
 resumes
 
+# stops_on_request: that the run, which was just asked to, stops and goes on.
+stops_on_request() {
+  finish 30
+  expect_status 75 "$what"
+  grep -q '"reason": "stopped on request"' "$run/metrics.jsonl" || fail "$what: no end event"
+  resumes
+}
+
 what="SIGUSR1 to mpirun"
 start 2 "$folder/stopped"
 kill -USR1 "$job"
-finish 30
-expect_status 75 "$what"
-grep -q '"reason": "stopped on request"' "$run/metrics.jsonl" || fail "$what: no end event"
-resumes
+stops_on_request
 
 what="SIGTERM to a rank"
 start 2 "$folder/terminated"
 kill -TERM "$(rank_pid 1)"
-finish 30
-expect_status 75 "$what"
-grep -q '"reason": "stopped on request"' "$run/metrics.jsonl" || fail "$what: no end event"
-resumes
+stops_on_request
 
 what="a stopped rank"
 start 2 "$folder/hung" --set train.watchdog_timeout=3
